@@ -1,0 +1,46 @@
+"""Frozen settings and facts that cross layers; never mutated, a changed value is a new one."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class WorldInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server or client must know of the loaded model; sizes are (width, height) in pixels."""
+
+    model: str
+    family: str
+    width: int
+    height: int
+    sizes: tuple[tuple[int, int], ...]
+    fps: int
+    chunk: int
+    window: int
+    sink: int
+    steps: int
+    device: str
+    dtype: str
+    mode: str
+    licence: str
+    notice: str | None = None
+    weights: str = ""
+    threads: int = 1
+
+    def frames_in_chunk(self, index: int) -> int:
+        """Pixel frames of chunk `index`: `1 + 4(T-1)` for the first, `4T` for later ones."""
+        return 4 * self.chunk - 3 if index == 0 else 4 * self.chunk
+
+
+class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of one server process. Times in seconds, sizes in bytes unless named otherwise."""
+
+    host: str = "127.0.0.1"
+    port: int = 30000
+    seats: int = 2
+    init_timeout_s: float = 30.0
+    seat_wait_s: float = 15.0
+    warmup_wait_s: float = 120.0
+    max_message_bytes: int = 32 * 1024 * 1024
+    max_image_pixels: int = 40_000_000
+    max_prompt_chars: int = 4096
+    inbox_limit: int = 256

@@ -1,0 +1,198 @@
+"""Every error a user can meet, in one tree; each class has a stable code.
+
+    WorldlineError
+    ├── InputError                  their input; say what was expected and what came
+    │   ├── ImageError              start picture unreadable, empty or too large
+    │   ├── PromptError             prompt empty or too long
+    │   ├── ControlError            unknown action, malformed script, wrong-shaped poses
+    │   ├── ShapeError              a stage input of the wrong rank, shape or dtype
+    │   └── ConfigError             settings that cannot work together
+    ├── ProtocolError               a message that breaks the wire contract
+    │   ├── InvalidInitError
+    │   └── InvalidEventError
+    ├── CheckpointError             weights that cannot be read or do not fit
+    │   ├── LayoutError             no known layout in that folder
+    │   ├── KeysError               missing, unexpected or mis-shaped tensors
+    │   └── UnsafeFileError         a pickle that holds more than tensors
+    ├── SessionError
+    │   ├── SessionMissingError     no such session, or not its next chunk
+    │   └── SessionClosedError
+    ├── CapacityError               no seat or no memory now; try again
+    └── WorkerError                 our fault
+        ├── WorkerDiedError
+        └── GenerationError
+
+`retryable` is true when the same call can succeed later without being changed.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class WorldlineError(Exception):
+    """Base of all errors; carries what was expected and what came, both optional text."""
+
+    code: ClassVar[str] = "error"
+    http_status: ClassVar[int] = 500
+    close_code: ClassVar[int] = 1011
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self, message: str, *, expected: object | None = None, got: object | None = None
+    ) -> None:
+        self.message = message
+        self.expected = None if expected is None else str(expected)
+        self.got = None if got is None else str(got)
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        parts = [self.message]
+        if self.expected is not None:
+            parts.append(f"expected {self.expected}")
+        if self.got is not None:
+            parts.append(f"got {self.got}")
+        return "; ".join(parts)
+
+
+class InputError(WorldlineError):
+    """A value from outside cannot be used."""
+
+    code = "invalid_input"
+    http_status = 400
+    close_code = 1008
+
+
+class ImageError(InputError):
+    """The start picture cannot be read, is empty, or is too large."""
+
+    code = "invalid_image"
+
+
+class PromptError(InputError):
+    """The prompt is empty or too long."""
+
+    code = "invalid_prompt"
+
+
+class ControlError(InputError):
+    """An action, script, pose or intrinsic that cannot be used."""
+
+    code = "invalid_control"
+
+
+class ShapeError(InputError):
+    """A stage input has the wrong rank, shape or dtype."""
+
+    code = "invalid_shape"
+
+
+class ConfigError(InputError):
+    """Settings that cannot work together, or an unknown preset."""
+
+    code = "invalid_config"
+
+
+class ProtocolError(WorldlineError):
+    """A message that breaks the wire contract."""
+
+    code = "protocol_error"
+    http_status = 400
+    close_code = 1008
+
+
+class InvalidInitError(ProtocolError):
+    """The first message is not a usable `init`."""
+
+    code = "invalid_generate_request"
+
+
+class InvalidEventError(ProtocolError):
+    """An `event` message that cannot be used; the session goes on."""
+
+    code = "invalid_event"
+
+
+class CheckpointError(WorldlineError):
+    """Weights that cannot be read or do not fit the model."""
+
+    code = "checkpoint_error"
+
+
+class LayoutError(CheckpointError):
+    """No known checkpoint layout was found among the files."""
+
+    code = "unknown_layout"
+
+
+class KeysError(CheckpointError):
+    """Missing, unexpected or mis-shaped tensors."""
+
+    code = "checkpoint_keys"
+
+
+class UnsafeFileError(CheckpointError):
+    """A pickle file that holds more than tensors."""
+
+    code = "unsafe_file"
+
+
+class SessionError(WorldlineError):
+    """A session cannot take this call."""
+
+    code = "session_error"
+    http_status = 409
+    close_code = 1008
+
+
+class SessionMissingError(SessionError):
+    """There is no such session, or the chunk index is not its next one."""
+
+    code = "session_missing"
+    http_status = 404
+
+
+class SessionClosedError(SessionError):
+    """The session was closed before this call."""
+
+    code = "session_closed"
+
+
+class CapacityError(WorldlineError):
+    """No seat or no memory now."""
+
+    code = "capacity"
+    http_status = 503
+    close_code = 1008
+    retryable = True
+
+
+class WorkerError(WorldlineError):
+    """Something went wrong on our side of the engine."""
+
+    code = "worker_error"
+
+
+class WorkerDiedError(WorkerError):
+    """The worker process ended while calls were pending."""
+
+    code = "worker_died"
+    http_status = 503
+    retryable = True
+
+
+class GenerationError(WorkerError):
+    """A chunk could not be generated."""
+
+    code = "generation_error"
+
+
+def error_classes() -> dict[str, type[WorldlineError]]:
+    """Map every code to its class, so that an error can cross a process and be raised again."""
+    found: dict[str, type[WorldlineError]] = {}
+    queue: list[type[WorldlineError]] = [WorldlineError]
+    while queue:
+        cls = queue.pop()
+        found[cls.code] = cls
+        queue.extend(cls.__subclasses__())
+    return found
