@@ -1,0 +1,1 @@
+"""Measurements: one command each, a table and JSON out."""

@@ -1,0 +1,1 @@
+"""Leaf layer: errors, messages, controls and camera mathematics; stdlib, msgspec and numpy only."""

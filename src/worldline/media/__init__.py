@@ -1,0 +1,1 @@
+"""Pixel arrays in, encoded bytes out; knows no session."""

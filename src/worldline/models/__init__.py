@@ -1,0 +1,1 @@
+"""Weights and mathematics of the model families; knows no session and no sampler."""

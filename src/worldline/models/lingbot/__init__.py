@@ -1,0 +1,1 @@
+"""The LingBot-World diffusion transformer, causal and bidirectional."""

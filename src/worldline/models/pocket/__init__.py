@@ -1,0 +1,1 @@
+"""The embedded pocket world: its numbers, autoencoder, text encoder and weights."""

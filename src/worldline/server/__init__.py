@@ -1,0 +1,1 @@
+"""The live server: sockets, seats and pacing; never imports torch."""
