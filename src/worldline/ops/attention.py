@@ -1,0 +1,45 @@
+"""Scaled dot-product attention over token-major tensors, and the interface blocks call it through."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Attend(Protocol):
+    """How a block's self-attention meets history.
+
+    The live ring, full bidirectional attention and a trainer's windowed attention are all one of
+    these. Queries and keys arrive normalised and turned by RoPE.
+    """
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend `q, k, v [B, L, N, D]` of block `layer`; return `[B, L, N, D]`."""
+        ...
+
+
+class CacheWriter(Protocol):
+    """An `Attend` that can also store keys and values without reading them."""
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor: ...
+
+    def write(self, layer: int, k: Tensor, v: Tensor) -> None:
+        """Store `k, v [B, L, N, D]` of block `layer`."""
+        ...
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Softmax attention with scale `D^-0.5`: `q [B, L, N, D]`, `k, v [B, K, N, D]` -> `[B, L, N, D]`."""
+    out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+    return out.transpose(1, 2)
+
+
+class FullAttention:
+    """Bidirectional attention over the tokens at hand; remembers nothing."""
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend every token to every token; `layer` is not used."""
+        del layer
+        return attention(q, k, v)
