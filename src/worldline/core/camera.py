@@ -1,0 +1,256 @@
+"""Camera poses in plain numpy, float64: the live rig, and the offline path of the official code.
+
+A pose is camera-to-world, `[4, 4]`, OpenCV axes: x right, y down, z forward. The live rig keeps a
+state of fixed size and divides translations by its declared full speed, so the scale of a motion
+never depends on what was done before. The offline path divides by the largest step of the whole
+clip, as the official code does (facts: lingbot_model, section 7; realtime_wire, 2.5 and 2.6).
+Knows nothing about torch, tokens or rays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from worldline.core.errors import ControlError
+from worldline.core.rotation import inverse, matrices, orthonormal, quaternion, slerp, turn
+
+Array = NDArray[np.float64]
+
+ACTIONS = "wasdijkl"
+REFERENCE_WIDTH = 832
+REFERENCE_HEIGHT = 480
+# The official code adds this to the length of a ground-projected axis before dividing by it.
+_AXIS_EPSILON = 1e-6
+_ROTATION_TOLERANCE = 1e-2
+
+
+class Intrinsics(NamedTuple):
+    """Focal lengths and principal point in pixels."""
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+
+# For an 832x480 picture, like every intrinsic from outside.
+DEFAULT_INTRINSICS = Intrinsics(500.0, 500.0, 416.0, 240.0)
+
+
+class Rig(msgspec.Struct, frozen=True):
+    """Full speed of the live camera, per latent frame: `move` in world units, angles in degrees."""
+
+    move: float = 0.05
+    yaw_deg: float = 6.0
+    pitch_deg: float = 4.0
+    pitch_limit_deg: float = 85.0
+
+
+class CameraState(NamedTuple):
+    """All that a live camera remembers: its pose `[4, 4]` and accumulated pitch in degrees."""
+
+    c2w: Array
+    pitch_deg: float
+
+
+START = CameraState(np.eye(4), 0.0)
+
+
+def scale_intrinsics(k: Intrinsics, width: int, height: int) -> Intrinsics:
+    """Carry intrinsics of an 832x480 picture over to `width` x `height` pixels."""
+    x, y = width / REFERENCE_WIDTH, height / REFERENCE_HEIGHT
+    return Intrinsics(k.fx * x, k.fy * y, k.cx * x, k.cy * y)
+
+
+def check_actions(actions: Collection[str]) -> frozenset[str]:
+    """Return the held keys as a set; raises `ControlError` for anything but w a s d i j k l."""
+    for token in actions:
+        if not isinstance(token, str) or len(token) != 1 or token not in ACTIONS:
+            raise ControlError("unknown action", expected="one of " + " ".join(ACTIONS), got=token)
+    return frozenset(actions)
+
+
+def advance(state: CameraState, actions: Collection[str], rig: Rig) -> CameraState:
+    """Move the live camera by one latent frame; pure.
+
+    Yaw turns about world y, pitch about camera x; the move uses the new rotation, stays on the
+    ground and has the length `rig.move` in every direction. Opposite keys cancel. A pitch step
+    that would pass the limit ends at the limit. Raises `ControlError` for an unknown action.
+    """
+    keys = check_actions(actions)
+    pitch = state.pitch_deg + _axis(keys, "i", "k") * rig.pitch_deg
+    pitch = min(max(pitch, -rig.pitch_limit_deg), rig.pitch_limit_deg)
+    yaw = _axis(keys, "l", "j") * rig.yaw_deg
+    rotation = turn(state.c2w[:3, :3], yaw, pitch - state.pitch_deg)
+    forward, right = _axis(keys, "w", "s"), _axis(keys, "d", "a")
+    length = math.hypot(forward, right)
+    step = _ground(rotation, 2) * forward + _ground(rotation, 0) * right
+    c2w = np.eye(4)
+    c2w[:3, :3] = orthonormal(rotation)
+    c2w[:3, 3] = state.c2w[:3, 3]
+    if length > 0:
+        c2w[:3, 3] += step * (rig.move / length)
+    return CameraState(c2w, pitch)
+
+
+def relative_pose(prev_c2w: Array, c2w: Array, scale: float) -> Array:
+    """Motion from one pose to the next in the first one's frame, translation divided by `scale`."""
+    if not scale > 0:
+        raise ControlError("the scale of a live camera must be positive", got=scale)
+    motion = inverse(prev_c2w) @ c2w
+    motion[:3, 3] /= scale
+    return motion
+
+
+def poses_from_keys(
+    wasd: ArrayLike, ijkl: ArrayLike, *, move: float = 0.05, degrees: float = 2.0
+) -> Array:
+    """Integrate key arrays `[F, 4]` into camera poses `[F+1, 4, 4]`, the first one the identity.
+
+    As the official code: per pixel frame, diagonals longer than straight moves, and a pitch step
+    that would pass 85 degrees dropped. Raises `ControlError` for wrong shapes or numbers.
+    """
+    walk, look = check_keys(wasd, "wasd"), check_keys(ijkl, "ijkl")
+    if len(walk) != len(look):
+        raise ControlError("wasd and ijkl differ in length", expected=len(walk), got=len(look))
+    poses = np.tile(np.eye(4), (len(walk) + 1, 1, 1))  # F+1 4 4
+    pitch = 0.0
+    for i, (w, a, s, d, up, left, down, right) in enumerate(np.hstack([walk, look])):
+        tilt = (up - down) * degrees
+        if abs(pitch + tilt) > Rig().pitch_limit_deg:
+            tilt = 0.0
+        pitch += tilt
+        rotation = turn(poses[i, :3, :3], (right - left) * degrees, tilt)
+        ahead = _ground(rotation, 2, _AXIS_EPSILON)
+        aside = _ground(rotation, 0, _AXIS_EPSILON)
+        step = ahead * (w - s) + aside * (d - a)
+        poses[i + 1, :3, :3] = rotation
+        poses[i + 1, :3, 3] = poses[i, :3, 3] + step * move
+    return poses
+
+
+def interpolate_poses(c2w: ArrayLike, count: int) -> Array:
+    """Resample poses `[N, 4, 4]` evenly to `[count, 4, 4]`: linear translation, slerp rotation."""
+    poses = check_poses(c2w)
+    if count < 1:
+        raise ControlError("cannot resample poses", expected="at least 1 pose", got=count)
+    at = np.linspace(0, len(poses) - 1, count)
+    low = np.minimum(at.astype(np.int64), max(len(poses) - 2, 0))
+    high = np.minimum(low + 1, len(poses) - 1)
+    part = (at - low)[:, None]
+    quaternions = np.stack([quaternion(rotation) for rotation in poses[:, :3, :3]])  # N 4
+    result = np.tile(np.eye(4), (count, 1, 1))
+    result[:, :3, :3] = matrices(slerp(quaternions[low], quaternions[high], part))
+    result[:, :3, 3] = poses[low, :3, 3] * (1 - part) + poses[high, :3, 3] * part
+    return result
+
+
+def relative_to_first(c2w: ArrayLike) -> Array:
+    """Express poses `[n, 4, 4]` in the frame of the first one, which becomes the identity."""
+    poses = check_poses(c2w)
+    result = inverse(poses[0]) @ poses
+    result[0] = np.eye(4)
+    return result
+
+
+def framewise_relative(c2w: ArrayLike, *, normalise: bool = True) -> NDArray[np.float32]:
+    """Motion of each pose since the one before, float32 `[n, 4, 4]`, the first one the identity.
+
+    With `normalise` the translations are divided by the largest one of the clip, if there is any.
+    """
+    poses = check_poses(c2w)
+    result = np.tile(np.eye(4), (len(poses), 1, 1))
+    for i in range(1, len(poses)):
+        result[i] = inverse(poses[i - 1]) @ poses[i]
+    if normalise:
+        result[:, :3, 3] = normalise_translations(result[:, :3, 3])
+    return result.astype(np.float32)
+
+
+def normalise_translations(moves: Array) -> Array:
+    """Divide moves `[n, 3]` by the length of the longest one; all-zero moves stay."""
+    longest = float(np.linalg.norm(moves, axis=-1).max())
+    return moves / longest if longest > 0 else moves
+
+
+class Trajectory(NamedTuple):
+    """A recorded camera path: poses `[N, 4, 4]`, intrinsics of an 832x480 picture."""
+
+    c2w: Array
+    intrinsics: Intrinsics
+
+
+def load_trajectory(poses: Path | str, intrinsics: Path | str) -> Trajectory:
+    """Read a path from two `.npy` files: poses `[N, 4, 4]` and intrinsics `[N, 4]` or `[4]`.
+
+    Only the first row of the intrinsics counts, as in the official code. Raises `ControlError`
+    for files that cannot be read, wrong shapes, NaN, poses that are no rotations, and focal
+    lengths that are not positive.
+    """
+    c2w = check_poses(_read_npy(poses))
+    k = _numbers(_read_npy(intrinsics), "intrinsics")
+    if k.shape[-1:] != (4,) or k.ndim not in (1, 2) or k.size == 0:
+        raise ControlError("intrinsics have the wrong shape", expected="[N, 4]", got=k.shape)
+    first = Intrinsics(*(float(value) for value in k.reshape(-1, 4)[0]))
+    if first.fx <= 0 or first.fy <= 0:
+        raise ControlError("focal lengths must be positive", got=(first.fx, first.fy))
+    return Trajectory(c2w, first)
+
+
+def _read_npy(path: Path | str) -> NDArray[np.generic]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ControlError("cannot read the array file", expected=".npy", got=error) from error
+    if not isinstance(array, np.ndarray):
+        raise ControlError("cannot read the array file", expected=".npy", got=path)
+    return array
+
+
+def check_poses(c2w: ArrayLike) -> Array:
+    """Return poses as float64 `[N, 4, 4]`; raises `ControlError` unless they are rigid poses."""
+    poses = _numbers(c2w, "poses")
+    if poses.ndim != 3 or poses.shape[1:] != (4, 4) or len(poses) == 0:
+        raise ControlError("poses have the wrong shape", expected="[N, 4, 4]", got=poses.shape)
+    if not np.allclose(poses[:, 3], [0.0, 0.0, 0.0, 1.0], atol=1e-6):
+        raise ControlError("the last row of a pose is wrong", expected="0 0 0 1")
+    rotation = poses[:, :3, :3]
+    off = np.abs(rotation.transpose(0, 2, 1) @ rotation - np.eye(3)).max()
+    if off > _ROTATION_TOLERANCE or (np.linalg.det(rotation) < 0).any():
+        raise ControlError("a pose holds no rotation", expected="orthonormal, right-handed axes")
+    return poses
+
+
+def check_keys(keys: ArrayLike, name: str) -> Array:
+    """Return key states as float64 `[F, 4]`; raises `ControlError` for other shapes or NaN."""
+    array = _numbers(keys, name)
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise ControlError(f"{name} has the wrong shape", expected="[F, 4]", got=array.shape)
+    return array
+
+
+def _numbers(values: ArrayLike, name: str) -> Array:
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ControlError(f"{name} are not numbers", got=error) from error
+    if not np.isfinite(array).all():
+        raise ControlError(f"{name} hold NaN or infinite values", expected="finite numbers")
+    return array
+
+
+def _axis(keys: frozenset[str], positive: str, negative: str) -> int:
+    return (positive in keys) - (negative in keys)
+
+
+def _ground(rotation: Array, column: int, epsilon: float = 0.0) -> Array:
+    """A camera axis projected on the ground and brought to unit length."""
+    axis = np.array([rotation[0, column], 0.0, rotation[2, column]])
+    return axis / (math.hypot(axis[0], axis[2]) + epsilon)
