@@ -1,0 +1,197 @@
+"""What crosses between the server process and the worker: typed messages and nothing else.
+
+MessagePack of tagged structs over one pipe. The parent sends `Call(id, body)`, the worker answers
+each with one `Answer` of the same id, in any order; id 0 is for what nobody asked for (progress,
+ready, a failed load). Pixels never pass the pipe towards the parent: the parent names a slot of
+shared memory in the call, the worker writes `uint8 F H W 3` there and answers with the shape.
+Torch-free and numpy-free, so that the server and the tests can import it at no cost.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from worldline.core.chunk import StageTimings
+from worldline.core.config import WorldInfo
+from worldline.core.errors import GenerationError, WorldlineError, error_classes
+
+UNASKED = 0  # the id of messages that answer no call
+
+
+class SlotRef(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of shared memory the parent has set aside: one per chunk in flight."""
+
+    index: int
+    name: str
+    size: int
+
+
+class OpenRequest(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
+    """Start a session. `image` is RGB, `image_height x image_width x 3` bytes, row by row.
+
+    None leaves a number to the preset; sizes are pixels, `chunk`, `window` and `sink` latent frames.
+    """
+
+    session_id: str
+    image: bytes
+    image_width: int
+    image_height: int
+    prompt: str
+    seed: int = 42
+    width: int | None = None
+    height: int | None = None
+    chunk: int | None = None
+    window: int | None = None
+    sink: int | None = None
+    shift: float | None = None
+    steps: int | None = None
+
+
+class StepRequest(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
+    """Generate the next chunk: `actions` holds one tuple of action letters per latent frame.
+
+    `prompt` not None switches the text from this chunk on, blended over `blend_chunks` chunks.
+    Callers leave `slot` alone; the handle fills it.
+    """
+
+    session_id: str
+    chunk_index: int
+    actions: tuple[tuple[str, ...], ...]
+    prompt: str | None = None
+    blend_chunks: int = 0
+    slot: SlotRef | None = None
+
+
+class CloseRequest(msgspec.Struct, frozen=True, kw_only=True, tag="close"):
+    """Drop all state of a session; an unknown session is no error."""
+
+    session_id: str
+
+
+class ShutdownRequest(msgspec.Struct, frozen=True, kw_only=True, tag="shutdown"):
+    """Drop every session and leave."""
+
+
+class OpenReply(msgspec.Struct, frozen=True, kw_only=True, tag="opened"):
+    """The session as it really is: sizes in pixels, `chunk`, `window`, `sink` in latent frames."""
+
+    session_id: str
+    width: int
+    height: int
+    fps: int
+    chunk: int
+    window: int
+    sink: int
+    steps: int
+
+    def frames_in_chunk(self, index: int) -> int:
+        """Pixel frames of chunk `index`: `1 + 4(T-1)` for the first, `4T` for later ones."""
+        return 4 * self.chunk - 3 if index == 0 else 4 * self.chunk
+
+    def chunk_bytes(self, index: int) -> int:
+        """Bytes of the frames of chunk `index`, uint8 `F H W 3`."""
+        return self.frames_in_chunk(index) * self.height * self.width * 3
+
+
+class StepReply(msgspec.Struct, frozen=True, kw_only=True, tag="stepped"):
+    """The frames lie in the slot of the call; `shape` is `(F, H, W, 3)`."""
+
+    session_id: str
+    chunk_index: int
+    shape: tuple[int, int, int, int]
+    timings: StageTimings
+
+
+class CloseReply(msgspec.Struct, frozen=True, kw_only=True, tag="closed"):
+    """The worker holds nothing of this session any more."""
+
+    session_id: str
+
+
+class ErrorReply(msgspec.Struct, frozen=True, kw_only=True, tag="error"):
+    """A call failed; the code names the class that is raised again in the parent."""
+
+    code: str
+    message: str
+    expected: str | None = None
+    got: str | None = None
+
+
+class LoadProgress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
+    """Loading goes on: `done` of `total` (0 = unknown) of the named stage."""
+
+    stage: str
+    done: int
+    total: int
+
+
+class ReadyReply(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
+    """The model is loaded; calls will be answered."""
+
+    info: WorldInfo
+
+
+class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the worker loads, and how.
+
+    `engine` is `module:callable`; called as `load(model, device=, dtype=, mode=, random_weights=,
+    threads=, progress=)` it returns an object shaped like `worldline.World`.
+    """
+
+    model: str
+    device: str = "auto"
+    dtype: str | None = None
+    mode: str = "exact"
+    random_weights: bool = False
+    threads: int | None = None
+    engine: str = "worldline.runtime.engine:load"
+
+
+Request = OpenRequest | StepRequest | CloseRequest | ShutdownRequest
+Reply = OpenReply | StepReply | CloseReply | ErrorReply | LoadProgress | ReadyReply
+
+
+class Call(msgspec.Struct, frozen=True, array_like=True):
+    """Parent to worker."""
+
+    id: int
+    body: Request
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True):
+    """Worker to parent."""
+
+    id: int
+    body: Reply
+
+
+def encode(message: Call | Answer) -> bytes:
+    """One message as bytes."""
+    return msgspec.msgpack.encode(message)
+
+
+def decode_call(data: bytes) -> Call:
+    """Bytes from the parent; anything malformed is our own bug and raises msgspec's error."""
+    return msgspec.msgpack.decode(data, type=Call)
+
+
+def decode_answer(data: bytes) -> Answer:
+    """Bytes from the worker."""
+    return msgspec.msgpack.decode(data, type=Answer)
+
+
+def error_to_reply(error: Exception) -> ErrorReply:
+    """Any exception as a reply; one that is not ours becomes a `GenerationError` that names it."""
+    if isinstance(error, WorldlineError):
+        return ErrorReply(
+            code=error.code, message=error.message, expected=error.expected, got=error.got
+        )
+    if type(error).__name__ == "OutOfMemoryError":  # torch's class, without importing torch
+        return ErrorReply(code="capacity", message="the device has no memory left for this call")
+    return ErrorReply(code=GenerationError.code, message=f"{type(error).__name__}: {error}")
+
+
+def reply_to_error(reply: ErrorReply) -> WorldlineError:
+    """The exception a reply stands for, of the same class it had in the worker."""
+    cls = error_classes().get(reply.code, GenerationError)
+    return cls(reply.message, expected=reply.expected, got=reply.got)
