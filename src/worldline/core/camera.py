@@ -19,7 +19,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from worldline.core.errors import ControlError
-from worldline.core.rotation import inverse, matrices, orthonormal, quaternion, slerp, turn
+from worldline.core.rotation import (
+    inverse,
+    matrices,
+    multiply,
+    orthonormal,
+    quaternion,
+    slerp,
+    turn,
+)
 
 Array = NDArray[np.float64]
 
@@ -104,7 +112,7 @@ def relative_pose(prev_c2w: Array, c2w: Array, scale: float) -> Array:
     """Motion from one pose to the next in the first one's frame, translation divided by `scale`."""
     if not scale > 0:
         raise ControlError("the scale of a live camera must be positive", got=scale)
-    motion = inverse(prev_c2w) @ c2w
+    motion = multiply(inverse(prev_c2w), c2w)
     motion[:3, 3] /= scale
     return motion
 
@@ -137,7 +145,11 @@ def poses_from_keys(
 
 
 def interpolate_poses(c2w: ArrayLike, count: int) -> Array:
-    """Resample poses `[N, 4, 4]` evenly to `[count, 4, 4]`: linear translation, slerp rotation."""
+    """Resample poses `[N, 4, 4]` evenly to `[count, 4, 4]`: linear translation, slerp rotation.
+
+    Rotations are first brought to the nearest exact one, which the official code also does.
+    Raises `ControlError`.
+    """
     poses = check_poses(c2w)
     if count < 1:
         raise ControlError("cannot resample poses", expected="at least 1 pose", got=count)
@@ -145,39 +157,36 @@ def interpolate_poses(c2w: ArrayLike, count: int) -> Array:
     low = np.minimum(at.astype(np.int64), max(len(poses) - 2, 0))
     high = np.minimum(low + 1, len(poses) - 1)
     part = (at - low)[:, None]
-    quaternions = np.stack([quaternion(rotation) for rotation in poses[:, :3, :3]])  # N 4
+    rotations = nearest_rotation(poses[:, :3, :3])
+    quaternions = np.stack([quaternion(rotation) for rotation in rotations])  # N 4
     result = np.tile(np.eye(4), (count, 1, 1))
     result[:, :3, :3] = matrices(slerp(quaternions[low], quaternions[high], part))
     result[:, :3, 3] = poses[low, :3, 3] * (1 - part) + poses[high, :3, 3] * part
     return result
 
 
-def relative_to_first(c2w: ArrayLike) -> Array:
-    """Express poses `[n, 4, 4]` in the frame of the first one, which becomes the identity."""
-    poses = check_poses(c2w)
-    result = inverse(poses[0]) @ poses
+def relative_to_first(c2w: ArrayLike, *, normalise: bool = True) -> NDArray[np.float32]:
+    """Express poses `[n, 4, 4]` in the frame of the first one, which becomes the identity.
+
+    With `normalise` the translations are divided by the largest one of the clip, if there is any.
+    NOTE float32 on purpose, with products summed in order: in world coordinates of thousands the
+    rounding is larger than the tolerance, so parity with the official code needs the same one.
+    """
+    poses = check_poses(c2w).astype(np.float32)
+    result = multiply(inverse(poses[:1]), poses)  # n 4 4
     result[0] = np.eye(4)
-    return result
+    return _normalised(result) if normalise else result
 
 
 def framewise_relative(c2w: ArrayLike, *, normalise: bool = True) -> NDArray[np.float32]:
     """Motion of each pose since the one before, float32 `[n, 4, 4]`, the first one the identity.
 
-    With `normalise` the translations are divided by the largest one of the clip, if there is any.
+    Computed from `relative_to_first`, as the official code does; `normalise` as there.
     """
-    poses = check_poses(c2w)
-    result = np.tile(np.eye(4), (len(poses), 1, 1))
-    for i in range(1, len(poses)):
-        result[i] = inverse(poses[i - 1]) @ poses[i]
-    if normalise:
-        result[:, :3, 3] = normalise_translations(result[:, :3, 3])
-    return result.astype(np.float32)
-
-
-def normalise_translations(moves: Array) -> Array:
-    """Divide moves `[n, 3]` by the length of the longest one; all-zero moves stay."""
-    longest = float(np.linalg.norm(moves, axis=-1).max())
-    return moves / longest if longest > 0 else moves
+    first = relative_to_first(c2w, normalise=False)
+    result = first.copy()
+    result[1:] = multiply(inverse(first[:-1]), first[1:])
+    return _normalised(result) if normalise else result
 
 
 class Trajectory(NamedTuple):
@@ -254,3 +263,10 @@ def _ground(rotation: Array, column: int, epsilon: float = 0.0) -> Array:
     """A camera axis projected on the ground and brought to unit length."""
     axis = np.array([rotation[0, column], 0.0, rotation[2, column]])
     return axis / (math.hypot(axis[0], axis[2]) + epsilon)
+
+
+def _normalised(poses: NDArray[np.float32]) -> NDArray[np.float32]:
+    longest = np.linalg.norm(poses[:, :3, 3], axis=-1).max()
+    if longest > 0:
+        poses[:, :3, 3] /= longest
+    return poses

@@ -7,11 +7,13 @@ here: callers hand in rotations.
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Real = TypeVar("Real", np.float32, np.float64)
 
 
 def turn(rotation: Array, yaw_deg: float, pitch_deg: float) -> Array:
@@ -31,11 +33,30 @@ def orthonormal(rotation: Array) -> Array:
     return np.stack([x, np.cross(z, x), z], axis=1)
 
 
-def inverse(c2w: Array) -> Array:
-    """Inverse of one rigid pose `[4, 4]`."""
-    result = np.eye(4)
-    result[:3, :3] = c2w[:3, :3].T
-    result[:3, 3] = -c2w[:3, :3].T @ c2w[:3, 3]
+def nearest_rotation(matrices: Array) -> Array:
+    """Closest orthonormal matrices to `[n, 3, 3]`, in the least-squares sense."""
+    left, _, right = np.linalg.svd(matrices)
+    return left @ right
+
+
+def multiply(a: NDArray[Real], b: NDArray[Real]) -> NDArray[Real]:
+    """Matrix product of `[..., 4, 4]` arrays in their own precision, summed in index order.
+
+    Written out because a BLAS may fuse or reorder the sums, and differently on each machine.
+    """
+    total = a[..., :, 0, None] * b[..., None, 0, :]
+    for k in range(1, a.shape[-1]):
+        total = total + a[..., :, k, None] * b[..., None, k, :]
+    return total
+
+
+def inverse(c2w: NDArray[Real]) -> NDArray[Real]:
+    """Inverse of rigid poses `[..., 4, 4]`, by transposing the rotation."""
+    result = np.zeros_like(c2w)
+    back = np.swapaxes(c2w[..., :3, :3], -1, -2)
+    result[..., :3, :3] = back
+    result[..., :3, 3:] = -multiply(back, c2w[..., :3, 3:])
+    result[..., 3, 3] = 1
     return result
 
 
