@@ -18,11 +18,13 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from worldline.core.actions import check_actions
 from worldline.core.errors import ControlError
 from worldline.core.rotation import (
     inverse,
     matrices,
     multiply,
+    nearest_rotation,
     orthonormal,
     quaternion,
     slerp,
@@ -31,7 +33,6 @@ from worldline.core.rotation import (
 
 Array = NDArray[np.float64]
 
-ACTIONS = "wasdijkl"
 REFERENCE_WIDTH = 832
 REFERENCE_HEIGHT = 480
 # The official code adds this to the length of a ground-projected axis before dividing by it.
@@ -61,6 +62,11 @@ class Rig(msgspec.Struct, frozen=True):
     pitch_limit_deg: float = 85.0
 
 
+def _fixed(array: Array) -> Array:
+    array.setflags(write=False)
+    return array
+
+
 class CameraState(NamedTuple):
     """All that a live camera remembers: its pose `[4, 4]` and accumulated pitch in degrees."""
 
@@ -68,21 +74,13 @@ class CameraState(NamedTuple):
     pitch_deg: float
 
 
-START = CameraState(np.eye(4), 0.0)
+START = CameraState(_fixed(np.eye(4)), 0.0)
 
 
 def scale_intrinsics(k: Intrinsics, width: int, height: int) -> Intrinsics:
     """Carry intrinsics of an 832x480 picture over to `width` x `height` pixels."""
     x, y = width / REFERENCE_WIDTH, height / REFERENCE_HEIGHT
     return Intrinsics(k.fx * x, k.fy * y, k.cx * x, k.cy * y)
-
-
-def check_actions(actions: Collection[str]) -> frozenset[str]:
-    """Return the held keys as a set; raises `ControlError` for anything but w a s d i j k l."""
-    for token in actions:
-        if not isinstance(token, str) or len(token) != 1 or token not in ACTIONS:
-            raise ControlError("unknown action", expected="one of " + " ".join(ACTIONS), got=token)
-    return frozenset(actions)
 
 
 def advance(state: CameraState, actions: Collection[str], rig: Rig) -> CameraState:
@@ -215,12 +213,10 @@ def load_trajectory(poses: Path | str, intrinsics: Path | str) -> Trajectory:
 
 def _read_npy(path: Path | str) -> NDArray[np.generic]:
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with open(path, "rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError, MemoryError) as error:
         raise ControlError("cannot read the array file", expected=".npy", got=error) from error
-    if not isinstance(array, np.ndarray):
-        raise ControlError("cannot read the array file", expected=".npy", got=path)
-    return array
 
 
 def check_poses(c2w: ArrayLike) -> Array:
@@ -247,12 +243,14 @@ def check_keys(keys: ArrayLike, name: str) -> Array:
 
 def _numbers(values: ArrayLike, name: str) -> Array:
     try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ControlError(f"{name} are not numbers", got=error) from error
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ControlError(f"{name} are no array", expected="equal rows", got=error) from error
+    if array.dtype.kind not in "fiub":
+        raise ControlError(f"{name} are not numbers", expected="real numbers", got=array.dtype)
     if not np.isfinite(array).all():
         raise ControlError(f"{name} hold NaN or infinite values", expected="finite numbers")
-    return array
+    return array.astype(np.float64)
 
 
 def _axis(keys: frozenset[str], positive: str, negative: str) -> int:
