@@ -1,7 +1,8 @@
 """Make `.venv` ready: `python3 tools/setup.py [--dev]`, called by the Makefile.
 
 Needs nothing but Python >= 3.11. Idempotent: a stamp in the environment holds the hash of what was
-installed, so a second call does nothing. `--dev` adds the `models` extra and the `dev` group.
+installed, so a second call does nothing. `--dev` adds the `models` extra and the `dev` group;
+`--wheel FILE` installs a built wheel in place of this checkout (CI tries the wheel so).
 The index packages come from is the machine's choice; the one host named here is PyTorch's own index
 of CPU wheels, because the Linux wheels on the default index bring gigabytes of CUDA libraries.
 """
@@ -33,34 +34,39 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="make the virtual environment of this checkout")
     parser.add_argument("--dev", action="store_true", help="also what tests and checks need")
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="where it lies")
+    parser.add_argument("--wheel", type=Path, help="install this wheel, not the checkout")
     args = parser.parse_args()
     if sys.version_info < OLDEST:
         print(f"setup: Python {OLDEST[0]}.{OLDEST[1]} or newer is needed, this is {sys.version}")
         return 1
     try:
-        prepare(args.venv, dev=args.dev)
+        prepare(args.venv, dev=args.dev, wheel=args.wheel)
     except subprocess.CalledProcessError as error:
         print(f"setup: failed ({error.returncode}): {' '.join(map(str, error.cmd))}")
         return 1
     return 0
 
 
-def prepare(home: Path, *, dev: bool) -> None:
+def prepare(home: Path, *, dev: bool, wheel: Path | None = None) -> None:
     """Create `home` if it is missing and install into it what its stamp does not show yet."""
     start = time.monotonic()
     python = interpreter(home)
     if not runs(python):
+        if home.exists() and not (home / "pyvenv.cfg").exists():
+            raise SystemExit(f"setup: {home} exists and is no virtual environment")
         say(1, f"virtual environment in {home.name} (Python {sys.version.split()[0]})")
         venv.create(home, clear=home.exists(), with_pip=True)
     stamp = home / "worldline-setup.json"
-    wanted = {"key": state_key(), "dev": dev}
+    wanted = {"key": state_key(wheel), "dev": dev}
     if is_current(stamp, wanted):
         return
     stamp.unlink(missing_ok=True)
     say(2, "torch")
     install_torch(python)
     say(3, "worldline and its dependencies")
-    install_package(python, dev=dev)
+    subprocess.run(
+        pip(python, "-c", "constraints.txt", *packages(dev=dev, wheel=wheel)), cwd=ROOT, check=True
+    )
     stamp.write_text(json.dumps(wanted))
     print(f"setup: ready after {time.monotonic() - start:.0f} s", flush=True)
 
@@ -76,12 +82,12 @@ def runs(python: Path) -> bool:
     return python.exists() and subprocess.run([python, "-c", test], check=False).returncode == 0
 
 
-def state_key() -> str:
-    """Hash of everything that decides what gets installed."""
-    digest = hashlib.sha256()
-    for name in ("pyproject.toml", "constraints.txt", "tools/setup.py"):
-        digest.update((ROOT / name).read_bytes())
-    digest.update(str(ROOT).encode())
+def state_key(wheel: Path | None) -> str:
+    """Hash of the files that decide what gets installed, and of where this checkout lies."""
+    digest = hashlib.sha256(str(ROOT).encode())
+    files = [ROOT / name for name in ("pyproject.toml", "constraints.txt", "tools/setup.py")]
+    for file in files if wheel is None else [*files, wheel]:
+        digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
@@ -110,13 +116,14 @@ def install_torch(python: Path) -> None:
     subprocess.run(pip(python, "-c", "constraints.txt", pin), cwd=ROOT, check=True)
 
 
-def install_package(python: Path, *, dev: bool) -> None:
-    """Install this checkout in place, with the extras and groups asked for."""
-    wanted = [".[video]"]
-    if dev:
-        groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
-        wanted = [".[video,models]", *expand(groups, "dev")]
-    subprocess.run(pip(python, "-c", "constraints.txt", "-e", *wanted), cwd=ROOT, check=True)
+def packages(*, dev: bool, wheel: Path | None) -> list[str]:
+    """What pip gets: this checkout in place or a wheel, with the extras and groups asked for."""
+    if wheel is not None:
+        return [f"{wheel.resolve()}[video]"]
+    if not dev:
+        return ["-e", ".[video]"]
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    return ["-e", ".[video,models]", *expand(groups, "dev")]
 
 
 def expand(groups: dict[str, list[str | dict[str, str]]], name: str) -> list[str]:
