@@ -1,1 +1,1 @@
-"""Noise schedules and sampling steps; knows no model."""
+"""Noise schedules and denoising steps; knows nothing about models or sessions."""
