@@ -1,0 +1,63 @@
+"""Every environment variable Worldline reads, typed, in one place; `worldline doctor` prints them.
+
+A command-line option always wins over its variable. The OpenMP variables at the end are not ours
+but must be set before torch loads: with the default policy, idle OpenMP threads spin, and one busy
+neighbour on a two-core machine slows a block of the model from 3 ms to 300 ms.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, MutableMapping
+
+import msgspec
+
+from worldline.core.errors import ConfigError
+
+PREFIX = "WORLDLINE_"
+
+KNOBS: dict[str, str] = {
+    "device": "device of the model: auto, cpu, cuda, cuda:1, ...",
+    "mode": "exact (same input, same bits) or fast",
+    "threads": "CPU threads of the worker; unset: decided by the mode",
+    "log_level": "debug, info, warning or error",
+    "browser": "false keeps `play` from opening a browser",
+}
+
+
+class Env(msgspec.Struct, frozen=True, kw_only=True):
+    """The variables, without prefix and in lower case; what each does stands in `KNOBS`."""
+
+    device: str = "auto"
+    mode: str = "exact"
+    threads: int | None = None
+    log_level: str = "info"
+    browser: bool = True
+
+
+def read_env(environ: Mapping[str, str] = os.environ) -> Env:
+    """The knobs as they are set now. Raises: ConfigError for a value of the wrong type."""
+    found = {
+        name: environ[PREFIX + name.upper()] for name in KNOBS if PREFIX + name.upper() in environ
+    }
+    try:
+        return msgspec.convert(found, Env, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"an environment variable {PREFIX}* cannot be read: {error}") from None
+
+
+def openmp_policy(threads: int | None) -> dict[str, str]:
+    """OpenMP variables for a process that will load torch; `threads` None leaves the count alone.
+
+    `KMP_BLOCKTIME` is for libomp (macOS, Windows), `OMP_WAIT_POLICY` for libgomp (Linux).
+    """
+    policy = {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0"}
+    if threads is not None:
+        policy["OMP_NUM_THREADS"] = str(threads)
+    return policy
+
+
+def apply_openmp_policy(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Set the policy for this process where the user has not; torch must not be loaded yet."""
+    for name, value in openmp_policy(None).items():
+        environ.setdefault(name, value)
