@@ -1,8 +1,8 @@
 """Serve one session from an installed worldline and walk through it: `python tools/smoke_wheel.py`.
 
 Run by CI with the Python of an empty environment that holds the wheel only. Starts `worldline
-serve`, waits for /readyz, fetches the page, speaks the wire protocol as a client would, and exits 1
-with the reason if pictures do not arrive, do not change, or the pressed key's id does not come back.
+serve`, waits for /readyz, fetches the page, speaks the wire protocol as a client would; exits 1 and
+says why if pictures do not arrive, do not change, or the pressed key's id does not come back.
 """
 
 from __future__ import annotations
