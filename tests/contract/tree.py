@@ -14,7 +14,8 @@ PACKAGE = ROOT / "src" / "worldline"
 @cache
 def files() -> tuple[Path, ...]:
     """Every file that is or would be committed."""
-    command = "git -c safe.directory=* ls-files --cached --others --exclude-standard -z".split()
+    listing = ["ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    command = ["git", "-c", "safe.directory=*", *listing]
     names = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode()
     paths = (ROOT / name for name in names.split("\0") if name)
     return tuple(path for path in paths if path.is_file())
