@@ -34,10 +34,15 @@ class Keys(NamedTuple):
 
 def check_actions(actions: Collection[str]) -> frozenset[str]:
     """Return the held keys as a set; raises `ControlError` for anything but w a s d i j k l."""
-    for token in actions:
-        if not isinstance(token, str) or len(token) != 1 or token not in ACTIONS:
-            raise ControlError("unknown action", expected="one of " + " ".join(ACTIONS), got=token)
-    return frozenset(actions)
+    try:
+        held = frozenset(actions)
+    except TypeError as error:
+        raise ControlError("not a collection of actions", got=error) from error
+    unknown = held.difference(ACTIONS)
+    if unknown:
+        got = ", ".join(sorted(repr(token)[:40] for token in unknown)[:5])
+        raise ControlError("unknown action", expected="one of " + " ".join(ACTIONS), got=got)
+    return held
 
 
 def key_states(frames: Sequence[Collection[str]], keys: str) -> NDArray[np.float32]:

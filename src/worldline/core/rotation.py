@@ -46,8 +46,8 @@ def multiply(a: NDArray[Real], b: NDArray[Real]) -> NDArray[Real]:
     """
     total = a[..., :, 0, None] * b[..., None, 0, :]
     for k in range(1, a.shape[-1]):
-        total = total + a[..., :, k, None] * b[..., None, k, :]
-    return total
+        total += a[..., :, k, None] * b[..., None, k, :]
+    return total.astype(a.dtype, copy=False)
 
 
 def inverse(c2w: NDArray[Real]) -> NDArray[Real]:

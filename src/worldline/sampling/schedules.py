@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -129,7 +130,7 @@ def _check_count(count: int) -> None:
 
 
 def _check_indices(indices: Sequence[int]) -> None:
-    rising = all(a < b for a, b in zip(indices, indices[1:], strict=False))
+    rising = all(a < b for a, b in pairwise(indices))
     if not indices or not rising or indices[0] < 0 or indices[-1] >= TRAIN_STEPS:
         raise ConfigError(
             "unusable denoising steps",
