@@ -1,0 +1,72 @@
+"""Render walks into shard files: `python -m recipes.pocket.data --out DIR --first 0 --count 50`.
+
+A shard `walks-<n>.npz` holds `WALKS` walks: frames uint8 `[n, F, H, W, 3]`, relative poses
+`[n, L, 4, 4]`, scene indices, whether each began at a start view, held keys. Shards appear
+atomically (written aside, then renamed), so a reader or a killed run never sees half of one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+
+from recipes.pocket.renderer import Renderer
+from recipes.pocket.scenes import scenes
+from recipes.pocket.walks import make_walk, relative_poses, render, walk_seed
+
+WALKS = 24
+LATENTS = 17
+
+
+def write_atomically(path: Path, **fields: np.ndarray) -> None:
+    """Save an `.npz` so that it is either whole or not there."""
+    aside = path.with_name(path.name + ".part")
+    with aside.open("wb") as file:
+        np.savez(file, **fields)
+    os.replace(aside, path)
+
+
+def make_shard(index: int, split: str, *, walks: int = WALKS, latents: int = LATENTS) -> dict[str, np.ndarray]:
+    """Render shard `index` of a split; the same numbers give the same bits."""
+    worlds = scenes()
+    renderers = [Renderer(scene) for scene in worlds]
+    frames, rels, ids, starts, keys = [], [], [], [], []
+    for i in range(walks):
+        number = index * walks + i
+        walk = make_walk(number % len(worlds), walk_seed(split, number), latents)
+        frames.append(render(walk, renderers[walk.scene]))
+        rels.append(relative_poses(walk))
+        ids.append(walk.scene)
+        starts.append(walk.from_view)
+        keys.append(walk.keys)
+    return {
+        "frames": np.stack(frames),
+        "rel": np.stack(rels),
+        "scene": np.array(ids),
+        "from_view": np.array(starts),
+        "keys": np.array(keys),
+    }
+
+
+def main() -> None:
+    """Write shards `first .. first + count`, skipping those that exist."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--count", type=int, default=1)
+    parser.add_argument("--step", type=int, default=1)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    for index in range(args.first, args.first + args.count * args.step, args.step):
+        path = args.out / f"walks-{index:04d}.npz"
+        if not path.exists():
+            write_atomically(path, **make_shard(index, args.split))
+            print(path, flush=True)
+
+
+if __name__ == "__main__":
+    main()

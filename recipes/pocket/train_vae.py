@@ -1,0 +1,195 @@
+"""Train the pocket autoencoder: `python -m recipes.pocket.train_vae --data DIR --out DIR`.
+
+Starts as the PCA codec of its data, then learns what that misses (facts: pocket_vae). Latents carry
+noise while training so that the decoder forgives the errors of the world model. Resumes from
+`OUT/vae.pt` when present; the rate is constant until `--decay` steps before `--steps`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recipes.pocket import checkpoint
+from recipes.pocket.optim import Optimisers, rate_factor, update_ema
+from worldline.models.pocket.params import POCKET_VAE, PocketVAEParams
+from worldline.models.pocket.vae import FOLD, STRIDE, PocketVAE
+
+LATENTS = 4  # latent frames of a training crop
+CROP = 80  # pixels across
+NOISE = 0.2  # latent noise is uniform in 0..this
+
+
+def load_frames(folder: Path, shards: int) -> np.ndarray:
+    """Frames of the first `shards` shards, uint8 `[walks, F, H, W, 3]`."""
+    paths = sorted(folder.glob("walks-*.npz"))[:shards]
+    assert paths, f"no walks in {folder}"
+    with np.load(paths[0]) as first:
+        shape = first["frames"].shape
+    frames = np.empty((len(paths) * shape[0], *shape[1:]), np.uint8)
+    for i, path in enumerate(paths):
+        with np.load(path) as shard:
+            frames[i * shape[0] : (i + 1) * shape[0]] = shard["frames"]
+    return frames
+
+
+def fold_group(walk: np.ndarray, latent: int, *, still: bool) -> np.ndarray:
+    """The 4 frames of one latent frame `[4, H, W, 3]`; `still` repeats its last one four times."""
+    if still or latent == 0:
+        return np.repeat(walk[FOLD * latent : FOLD * latent + 1], FOLD, axis=0)
+    return walk[FOLD * latent - FOLD + 1 : FOLD * latent + 1]
+
+
+def to_folded(frames: np.ndarray) -> Tensor:
+    """Frames `[..., 4, H, W, 3]` uint8 -> folded `[..., 12, H, W]` float in [-1, 1]."""
+    x = torch.from_numpy(frames).movedim(-1, -3).flatten(-4, -3)
+    return x.float() / 127.5 - 1.0
+
+
+def batch(frames: np.ndarray, rng: np.random.Generator, size: int) -> Tensor:
+    """Random crops `[size, LATENTS, 12, H, CROP]`; half begin with a still picture."""
+    crops = []
+    for _ in range(size):
+        walk = frames[rng.integers(len(frames))]
+        first = int(rng.integers((walk.shape[0] - 1) // FOLD + 2 - LATENTS))
+        left = int(rng.integers(walk.shape[2] - CROP + 1))
+        still = bool(rng.uniform() < 0.5)
+        groups = [fold_group(walk, first + k, still=still and k == 0) for k in range(LATENTS)]
+        crops.append(np.stack(groups)[:, :, :, left : left + CROP])
+    return to_folded(np.stack(crops))
+
+
+@torch.no_grad()
+def fit_pca(vae: PocketVAE, frames: np.ndarray, rng: np.random.Generator) -> None:
+    """Fill the codec's buffers from random aligned blocks; scale channels by sensitivity^(1/4).
+
+    Channels that matter little to the picture (edge phases) get a smaller scale, so the world
+    model settles them late in the denoising and spends less of its loss on them.
+    """
+    blocks = []
+    for _ in range(600):
+        walk = frames[rng.integers(len(frames))]
+        group = to_folded(fold_group(walk, int(rng.integers((walk.shape[0] - 1) // FOLD + 1)), still=False))
+        x = group.unfold(1, STRIDE, STRIDE).unfold(2, STRIDE, STRIDE)  # 12 h w 8 8
+        blocks.append(x.permute(1, 2, 0, 3, 4).flatten(0, 1).flatten(1))
+    x = torch.cat(blocks).double()
+    mean = x.mean(0)
+    values, vectors = torch.linalg.eigh((x - mean).T @ (x - mean) / len(x))
+    z = vae.params.latent_channels
+    values, vectors = values.flip(0)[:z], vectors.flip(1)[:, :z]  # block z
+    pca = (vectors / values.sqrt()).T
+    vae.pca.copy_(pca.view(vae.pca.shape))
+    vae.pca_bias.copy_(-(pca @ mean))
+    # pixel_shuffle order: channel (frame·3+rgb)·4 + i2·2+j2, times 16, + i4·4+j4; row = i4·2+i2
+    order = torch.arange(len(mean)).view(12, 4, 2, 4, 2).permute(0, 2, 4, 1, 3).flatten()
+    vae.pca_inverse.copy_((vectors * values.sqrt())[order][:, :, None, None])
+    vae.pca_mean.copy_(mean[order])
+    scale = values.pow(0.25)
+    vae.scale.copy_(scale / scale.square().mean().sqrt())
+
+
+def loss_fn(vae: PocketVAE, x: Tensor, noise: Tensor) -> Tensor:
+    """Picture loss of `x` `[B, T, 12, H, W]` through noisy latents, plus a leash on the latents."""
+    z = vae.encode_folded(x.flatten(0, 1)).unflatten(0, x.shape[:2])  # B T 16 h w
+    out, _ = vae.decode_folded(z + noise, None)
+    error = out.float() - x
+    dx, dy = error.diff(dim=-1), error.diff(dim=-2)
+    picture = error.abs().mean() + 0.5 * (dx.abs().mean() + dy.abs().mean())
+    picture = picture + 20 * error.square().mean()
+    white = (z.float() / vae.scale[:, None, None]).movedim(2, 0).flatten(1)  # 16 n
+    leash = white.mean(1).square() + (white.std(1) - 1).square()
+    leash = leash.mean() + 0.1 * (white.abs() - 4).relu().square().mean()
+    return picture + 0.002 * leash
+
+
+@torch.no_grad()
+def psnr(vae: PocketVAE, frames: np.ndarray, *, latent_noise: float = 0.0) -> float:
+    """Mean per-frame PSNR (dB) of walks through `encode` and `decode`."""
+    noise = torch.Generator().manual_seed(0)
+    total = []
+    for walk in frames:
+        video = torch.from_numpy(walk).movedim(-1, 0)[None].float() / 127.5 - 1.0  # 1 3 F H W
+        z = vae.encode(video)
+        z = z + latent_noise * torch.randn(z.shape, generator=noise)
+        error = (vae.decode(z) - video).square().mean(dim=(0, 1, 3, 4)) / 4
+        total.append(-10 * error.log10().mean().item())
+    return float(np.mean(total))
+
+
+def train(
+    params: PocketVAEParams, frames: np.ndarray, val: np.ndarray, out: Path, *,
+    steps: int, decay: int = 0, size: int = 6, seed: int = 1, every: int = 200,
+    compiled: bool = False, rate: float = 2e-3,
+) -> None:  # fmt: skip
+    """Run (or resume) the training up to `steps`, leaving `out/vae.pt`."""
+    torch.manual_seed(seed)
+    vae = PocketVAE(params)
+    fit_pca(vae, frames, np.random.default_rng(seed))
+    vae.to(memory_format=torch.channels_last)
+    print(f"pca {psnr(vae, val):.2f} dB, scale {[round(s, 2) for s in vae.scale.tolist()]}", flush=True)
+    optimisers = Optimisers(
+        vae,
+        lambda n, p: p.ndim == 4 and (".conv" in n or n in {"enc_down.weight", "dec_up4.weight", "dec_up2.weight"}),
+        muon_lr=rate, adam_lr=rate,
+    )  # fmt: skip
+    ema = {n: t.clone() for n, t in vae.state_dict().items()}
+    path, step = out / "vae.pt", 0
+    if path.exists():
+        state = checkpoint.load(path)
+        vae.load_state_dict(state["model"])
+        optimisers.load_state_dict(state["optimisers"])
+        ema, step = state["ema"], state["step"]
+    run = torch.compile(loss_fn) if compiled else loss_fn
+    began, mean = time.time(), 0.0
+    while step < steps:
+        x = batch(frames, checkpoint.step_rng(seed, step), size)
+        noise = checkpoint.step_noise(seed, step)
+        shape = (size, LATENTS, params.latent_channels, x.shape[-2] // STRIDE, x.shape[-1] // STRIDE)
+        sigma = NOISE * torch.rand(size, 1, 1, 1, 1, generator=noise)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = run(vae, x, sigma * torch.randn(shape, generator=noise))
+        loss.backward()
+        optimisers.step(rate_factor(step, warm_up=100, total=steps, decay=decay))
+        step += 1
+        update_ema(ema, vae, step)
+        mean = 0.98 * mean + 0.02 * loss.item() if mean else loss.item()
+        if step % 50 == 0:
+            print(f"step {step} loss {mean:.4f} {(time.time() - began) / 50:.3f} s/step", flush=True)
+            began = time.time()
+        if step % every == 0 or step == steps:
+            checkpoint.save(path, {
+                "model": vae.state_dict(), "ema": ema, "optimisers": optimisers.state_dict(), "step": step,
+            })  # fmt: skip
+            judge = PocketVAE(params)
+            judge.load_state_dict(ema)
+            print(f"step {step} val {psnr(judge, val):.2f} dB, noise .15: {psnr(judge, val, latent_noise=0.15):.2f}", flush=True)
+            began = time.time()
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--val", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--shards", type=int, default=24)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--decay", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    frames = load_frames(args.data, args.shards)
+    val = load_frames(args.val, 1)[:6, :33]
+    train(
+        POCKET_VAE, frames, val, args.out,
+        steps=args.steps, decay=args.decay, seed=args.seed, compiled=True,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

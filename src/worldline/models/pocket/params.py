@@ -1,0 +1,27 @@
+"""Architecture numbers of the pocket world's own parts; the weights file carries the same ones."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class PocketVAEParams(msgspec.Struct, frozen=True, kw_only=True):
+    """Widths of the autoencoder, from the full 1/4 grid down (encoder) and from 1/8 up (decoder)."""
+
+    latent_channels: int
+    encoder: tuple[int, int]  # channels at 1/4 and 1/8 of the picture
+    decoder: tuple[int, int, int]  # channels at 1/8, 1/4 and 1/2 of the picture
+    blocks: int  # residual blocks per decoder level and at the encoder's 1/8 level
+
+
+class PocketTextParams(msgspec.Struct, frozen=True, kw_only=True):
+    """The word list (lower case, fixed order: its index is the row of the table) and widths."""
+
+    words: tuple[str, ...]
+    text_len: int
+    text_dim: int
+
+
+POCKET_VAE = PocketVAEParams(
+    latent_channels=16, encoder=(64, 96), decoder=(160, 96, 64), blocks=2
+)
