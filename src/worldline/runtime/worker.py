@@ -7,6 +7,7 @@ while a chunk is computed. Torch is imported by the engine, here and nowhere in 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
@@ -65,6 +66,8 @@ class EngineSession(Protocol):
         blend_chunks: int = 0,
     ) -> Chunk: ...
 
+    def prepare(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -102,6 +105,7 @@ class Rank:
     def __init__(self, world: EngineWorld) -> None:
         self._world = world
         self._live: dict[str, _Live] = {}
+        self._last: _Live | None = None
 
     def answer(self, body: protocol.Request) -> Reply:
         """The reply to one call. Raises whatever the engine raises."""
@@ -112,6 +116,16 @@ class Rank:
         if isinstance(body, CloseRequest):
             return self._close(body)
         raise AssertionError(f"the loop must not pass on {body!r}")
+
+    def prepare(self) -> None:
+        """Do what the session stepped last can have done before its next chunk is asked for.
+
+        An error is not lost: the chunk does the same work again and raises it to its caller.
+        """
+        live, self._last = self._last, None
+        if live is not None:
+            with contextlib.suppress(Exception):
+                live.session.prepare()
 
     def close_all(self) -> None:
         """Drop every session."""
@@ -159,6 +173,7 @@ class Rank:
             request.actions, prompt=request.prompt, blend_chunks=request.blend_chunks
         )
         live.next_index += 1
+        self._last = live
         started = time.perf_counter()
         live.slots.write(request.slot, chunk.frames)
         copied_ms = (time.perf_counter() - started) * 1000
@@ -177,6 +192,8 @@ class Rank:
     def _close(self, request: CloseRequest) -> CloseReply:
         live = self._live.pop(request.session_id, None)
         if live is not None:
+            if live is self._last:
+                self._last = None
             live.slots.close()
             live.session.close()
         return CloseReply(session_id=request.session_id)
@@ -189,6 +206,8 @@ def rank_loop(rank: Rank, inbox: queue.SimpleQueue[Call], send: Send) -> None:
         if isinstance(call.body, ShutdownRequest):
             return rank.close_all()
         send(Answer(call.id, _answer_or_error(rank, call.body)))
+        if inbox.empty():
+            rank.prepare()
 
 
 def main(settings: WorkerSettings, pipe: Connection) -> None:
@@ -218,7 +237,7 @@ def load_engine(settings: WorkerSettings, send: Send) -> EngineWorld:
     send(Answer(protocol.UNASKED, LoadProgress(stage="starting", done=0, total=0)))
     load: Callable[..., Any] = getattr(importlib.import_module(module), name)
 
-    def report(stage: str, done: int, total: int) -> None:
+    def report(done: int, total: int, stage: str) -> None:
         progress = LoadProgress(stage=stage, done=done, total=total)
         send(Answer(protocol.UNASKED, progress))
 

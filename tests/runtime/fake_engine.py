@@ -1,0 +1,169 @@
+"""A tiny engine for the worker process: no torch, frames that say which session made them."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldline.core.chunk import Chunk, StageTimings
+from worldline.core.config import WorldInfo
+from worldline.core.errors import CheckpointError, ControlError, PromptError
+from worldline.runtime.protocol import OpenRequest, WorkerSettings
+
+WIDTH, HEIGHT, CHUNK = 32, 16, 2
+SHARED = Path("/dev/shm")
+INFO = WorldInfo(
+    model="fake",
+    family="fake",
+    width=WIDTH,
+    height=HEIGHT,
+    sizes=((WIDTH, HEIGHT),),
+    fps=16,
+    chunk=CHUNK,
+    window=8,
+    sink=0,
+    steps=1,
+    device="cpu",
+    dtype="float32",
+    mode="exact",
+    licence="none",
+)
+
+
+def settings(model: str = "fake") -> WorkerSettings:
+    """Settings that load this engine in a worker."""
+    return WorkerSettings(model=model, engine="tests.runtime.fake_engine:load", threads=1)
+
+
+def open_request(session_id: str, *, seed: int = 1, chunk: int | None = None) -> OpenRequest:
+    """A request for a session with a black picture."""
+    return OpenRequest(
+        session_id=session_id,
+        image=bytes(WIDTH * HEIGHT * 3),
+        image_width=WIDTH,
+        image_height=HEIGHT,
+        prompt="a place",
+        seed=seed,
+        chunk=chunk,
+    )
+
+
+def shared_names() -> set[str]:
+    """Names of shared memory that exist now; Linux only."""
+    return {path.name for path in SHARED.iterdir()} if SHARED.is_dir() else set()
+
+
+class FakeSession:
+    """Every pixel of chunk `i` is `seed + i`; some prompts and actions misbehave on purpose."""
+
+    def __init__(self, seed: int, chunk: int) -> None:
+        self.width, self.height, self.chunk = WIDTH, HEIGHT, chunk
+        self.window, self.sink, self.steps = INFO.window, INFO.sink, INFO.steps
+        self._close_when: Path | None = None
+        self._seed = seed
+        self._index = 0
+
+    def step(
+        self,
+        controls: Sequence[Collection[str]] | None = None,
+        *,
+        prompt: str | None = None,
+        blend_chunks: int = 0,
+    ) -> Chunk:
+        if prompt is not None:
+            self._obey(prompt)
+        if any("?" in actions for actions in controls or ()):
+            raise ControlError("unknown action", expected="one of wasd", got="?")
+        count = 4 * self.chunk - 3 if self._index == 0 else 4 * self.chunk
+        frames: NDArray[np.uint8] = np.full(
+            (count, HEIGHT, WIDTH, 3), self._seed + self._index, dtype=np.uint8
+        )  # F H W 3
+        self._index += 1
+        return Chunk(self._index - 1, frames, StageTimings(total_ms=1.0))
+
+    def _obey(self, prompt: str) -> None:
+        """Prompts are orders: what a session does before its next chunk, or when it closes."""
+        order, _, rest = prompt.partition(" ")
+        if order == "raise":
+            raise RuntimeError("the fake engine was told to fail")
+        if order == "refuse":
+            raise PromptError("too long", expected="less", got="more")
+        if order == "exit":
+            os._exit(7)
+        if order == "wait":
+            started(Path(rest)).touch()
+            wait_for_file(Path(rest))
+        if order == "environment":
+            Path(rest).write_text(json.dumps(dict(os.environ)))
+        if order == "slow-close":
+            self._close_when = Path(rest)
+
+    def prepare(self) -> None:
+        """The worker calls this between chunks; what fails here is found again by `step`."""
+        raise RuntimeError("nothing to prepare")
+
+    def close(self) -> None:
+        """Drop nothing; where told so, not before a file exists."""
+        if self._close_when is not None:
+            wait_for_file(self._close_when)
+            self._close_when.with_suffix(".closed").touch()
+
+
+def wait_for_file(path: Path) -> None:
+    """Block until `path` exists: how a test holds the worker at a known point."""
+    while not path.exists():
+        time.sleep(0.005)
+
+
+def started(path: Path) -> Path:
+    """The file that says the worker has reached its wait for `path`."""
+    return path.with_suffix(".started")
+
+
+class FakeWorld:
+    """Starts fake sessions."""
+
+    info = INFO
+
+    def start(
+        self,
+        image: NDArray[np.uint8],
+        prompt: str,
+        seed: int = 42,
+        *,
+        width: int | None = None,
+        height: int | None = None,
+        chunk: int | None = None,
+        window: int | None = None,
+        sink: int | None = None,
+        shift: float | None = None,
+        steps: int | None = None,
+    ) -> FakeSession:
+        assert image.dtype == np.uint8 and image.shape[2] == 3
+        return FakeSession(seed, CHUNK if chunk is None else chunk)
+
+
+def load(
+    model: str,
+    *,
+    device: str,
+    dtype: str | None,
+    mode: str,
+    random_weights: bool,
+    threads: int | None,
+    progress: Callable[[int, int, str], None],
+) -> FakeWorld:
+    """Load nothing, or fail in the way the model's name asks for."""
+    if model == "broken":
+        raise CheckpointError("the checkpoint is torn", expected="10 bytes", got="3 bytes")
+    if model == "dies":
+        os._exit(9)
+    progress(1, 2, "weights")
+    progress(2, 2, "weights")
+    return FakeWorld()
