@@ -55,7 +55,7 @@ def prepare(home: Path, *, dev: bool, wheel: Path | None = None) -> None:
         if home.exists() and not (home / "pyvenv.cfg").exists():
             raise SystemExit(f"setup: {home} exists and is no virtual environment")
         say(1, f"virtual environment in {home.name} (Python {sys.version.split()[0]})")
-        venv.create(home, clear=home.exists(), with_pip=True)
+        create(home)
     stamp = home / "worldline-setup.json"
     wanted = {"key": state_key(wheel), "dev": dev}
     if is_current(stamp, wanted):
@@ -69,6 +69,15 @@ def prepare(home: Path, *, dev: bool, wheel: Path | None = None) -> None:
     )
     stamp.write_text(json.dumps(wanted))
     print(f"setup: ready after {time.monotonic() - start:.0f} s", flush=True)
+
+
+def create(home: Path) -> None:
+    """Make a new environment at `home`; what was left half-made there goes."""
+    try:
+        venv.create(home, clear=home.exists(), with_pip=True)
+    except subprocess.CalledProcessError:
+        hint = "on Debian and Ubuntu: apt install python3-venv"
+        raise SystemExit(f"setup: this Python cannot make environments with pip ({hint})") from None
 
 
 def interpreter(home: Path) -> Path:
