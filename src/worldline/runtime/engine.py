@@ -1,0 +1,364 @@
+"""The library API, in process: load a model, start worlds on it, step them chunk by chunk.
+
+Knows nothing about sockets, clocks or users. A `World` holds weights and what sessions share; each
+`Session` holds one `SessionState`, so sessions on one world interleave freely and none sees another.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from worldline.core.camera import Intrinsics
+from worldline.core.chunk import Chunk
+from worldline.core.config import WorldInfo
+from worldline.core.errors import ConfigError, ImageError, PromptError, SessionClosedError
+from worldline.models.preset import Preset, RuntimeParams, RuntimeValues, resolve_runtime
+from worldline.models.registry import require_live
+from worldline.ops.image import image_to_tensor, to_uint8
+from worldline.runtime import conditions, pipeline
+from worldline.runtime.conditions import Controls
+from worldline.runtime.device import setup as setup_device
+from worldline.runtime.kv_cache import KVRing, RingParams
+from worldline.runtime.loader import Components, load_components
+from worldline.runtime.memory import camera_cache_fits
+from worldline.runtime.noise import NoiseSource, SeededNoise
+from worldline.runtime.pipeline import Engine
+from worldline.runtime.state import Geometry, ImageCondition, PromptStates, SessionState
+from worldline.runtime.step_cache import StepCache
+from worldline.runtime.timing import StageClock
+from worldline.sampling.schedules import (
+    TRAIN_STEPS,
+    Schedule,
+    euler_schedule,
+    official_schedule,
+    warped_schedule,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartOptions:
+    """What a session may ask for; None leaves it to the preset. Sizes in pixels.
+
+    `intrinsics` are those of an 832x480 picture. `noise` replaces the seeded source (parity runs).
+    """
+
+    width: int | None = None
+    height: int | None = None
+    chunk: int | None = None
+    window: int | None = None
+    sink: int | None = None
+    shift: float | None = None
+    steps: int | Sequence[int] | None = None
+    intrinsics: Intrinsics | None = None
+    noise: NoiseSource | None = None
+
+    @property
+    def runtime(self) -> RuntimeValues:
+        """The run-time layer of this request."""
+        steps = self.steps
+        return RuntimeValues(
+            chunk=self.chunk,
+            window=self.window,
+            sink=self.sink,
+            shift=self.shift,
+            steps=steps if steps is None or isinstance(steps, int) else tuple(steps),
+        )
+
+
+class World:
+    """A loaded model; start any number of sessions on it."""
+
+    def __init__(
+        self,
+        components: Components,
+        *,
+        mode: str = "exact",
+        camera_cache: str = "auto",
+        synchronise: bool = False,
+    ) -> None:
+        """Take loaded networks. `camera_cache` is `auto` or `off`; see `docs/structures.md`."""
+        if camera_cache not in ("auto", "off"):
+            raise ConfigError("unknown camera cache", expected="auto or off", got=camera_cache)
+        self.components = components
+        self.mode = mode
+        self._cache_camera = camera_cache == "auto"
+        self._synchronise = synchronise
+        self._workspace = StepCache()
+        self._stationary: dict[tuple[int, int], torch.Tensor] = {}
+        self.info = _describe(components, mode)
+
+    @property
+    def preset(self) -> Preset:
+        """The numbers of the loaded model."""
+        return self.components.preset
+
+    def start(
+        self,
+        image: NDArray[np.uint8],
+        prompt: str,
+        seed: int = 42,
+        *,
+        width: int | None = None,
+        height: int | None = None,
+        chunk: int | None = None,
+        window: int | None = None,
+        sink: int | None = None,
+        shift: float | None = None,
+        steps: int | Sequence[int] | None = None,
+        intrinsics: Intrinsics | None = None,
+    ) -> Session:
+        """Open a world from a picture (uint8 `H W 3`, RGB) and a prompt.
+
+        Sizes are pixels (multiples of 16; by default the preset's size of the picture's
+        orientation), `chunk`, `window` and `sink` latent frames, `steps` a number of denoise steps
+        or their indices. Raises `ImageError`, `PromptError`, `ConfigError`.
+        """
+        options = StartOptions(
+            width=width,
+            height=height,
+            chunk=chunk,
+            window=window,
+            sink=sink,
+            shift=shift,
+            steps=steps,
+            intrinsics=intrinsics,
+        )
+        return self.open(image, prompt, seed, options=options)
+
+    @torch.no_grad()
+    def open(
+        self, image: NDArray[np.uint8], prompt: str, seed: int, *, options: StartOptions
+    ) -> Session:
+        """`start`, with its options in one value."""
+        require_live(self.preset)
+        settings = resolve_runtime(self.preset, self.components.checkpoint, options.runtime)
+        geometry = self._geometry(image, options)
+        state = SessionState(
+            session_id=uuid.uuid4().hex,
+            geometry=geometry,
+            settings=settings,
+            schedule=make_schedule(self.preset, settings),
+            intrinsics=options.intrinsics or self.preset.intrinsics,
+            noise=options.noise or SeededNoise(seed),
+            kv=self._ring(geometry, settings),
+            image=self._picture(image, geometry),
+            prompt=self._prompt(prompt),
+        )
+        return Session(self, state)
+
+    def engine(self, geometry: Geometry, settings: RuntimeParams) -> Engine:
+        """What the pipeline needs of this world for a session of that size."""
+        dit = self.components.dit
+        tokens = settings.chunk * geometry.tokens_per_frame
+        return Engine(
+            preset=self.preset,
+            dit=dit,
+            vae=self.components.vae,
+            workspace=self._workspace,
+            stationary=self._stationary,
+            camera_cache=self._cache_camera and camera_cache_fits(dit, tokens),
+        )
+
+    def clock(self) -> StageClock:
+        """A stage clock of this world's device."""
+        return StageClock(self.components.dit.device, synchronise=self._synchronise)
+
+    def text_states(self, prompt: str) -> torch.Tensor:
+        """Text states `[1, S, C]` of a prompt on the device. Raises `PromptError` if empty."""
+        if not prompt.strip():
+            raise PromptError("the prompt is empty", expected="some words")
+        text = self.components.text
+        if text is None:
+            raise ConfigError("this checkpoint has no text encoder", expected="T5 and tokenizer")
+        return text.encode([prompt]).to(self.components.dit.device)
+
+    def _prompt(self, prompt: str) -> PromptStates:
+        states = self.text_states(prompt)
+        return PromptStates(current=states, source=states, target=states)
+
+    def _ring(self, geometry: Geometry, settings: RuntimeParams) -> KVRing:
+        dit = self.components.dit
+        params = RingParams(
+            layers=dit.params.num_layers,
+            heads=dit.params.num_heads,
+            head_dim=dit.params.head_dim,
+            tokens_per_frame=geometry.tokens_per_frame,
+            window=settings.window,
+            sink=settings.sink,
+            max_attention_frames=settings.max_attention_frames,
+        )
+        return KVRing(params, dtype=dit.dtype, device=dit.device)
+
+    def _picture(self, image: NDArray[np.uint8], geometry: Geometry) -> ImageCondition:
+        picture = image_to_tensor(
+            image, geometry.width, geometry.height, antialias=True, crop=True
+        )
+        return ImageCondition(picture.to(self.components.dit.device))
+
+    def _geometry(self, image: NDArray[np.uint8], options: StartOptions) -> Geometry:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            got = f"{image.dtype} {list(image.shape)}"
+            raise ImageError("the picture has the wrong shape", expected="uint8 [H, W, 3]", got=got)
+        width, height = options.width, options.height
+        if width is None or height is None:
+            width, height = nearest_size(self.preset.sizes, image.shape[1], image.shape[0])
+        if width <= 0 or height <= 0 or width % 16 or height % 16:
+            got = f"{width}x{height}"
+            raise ConfigError("unusable size", expected="positive multiples of 16", got=got)
+        return Geometry(width, height)
+
+
+class Session:
+    """One live world. Not thread-safe: the worker's one thread steps all sessions."""
+
+    def __init__(self, world: World, state: SessionState) -> None:
+        self._world: World | None = world
+        self._state: SessionState | None = state
+        self.width, self.height = state.geometry
+        self.chunk, self.window = state.settings.chunk, state.settings.window
+        self.sink, self.steps = state.settings.sink, len(state.settings.steps)
+        self._engine: Engine | None = world.engine(state.geometry, state.settings)
+
+    @property
+    def next_chunk(self) -> int:
+        """Index of the chunk that the next `step` returns."""
+        return self._open().next_chunk
+
+    @property
+    def state(self) -> SessionState:
+        """All history of this session. Raises `SessionClosedError`."""
+        return self._open()
+
+    @torch.no_grad()
+    def step(
+        self, controls: Controls = None, *, prompt: str | None = None, blend_chunks: int = 0
+    ) -> Chunk:
+        """Generate the next chunk.
+
+        `controls` is one collection of action letters per latent frame, or framewise relative poses
+        `[T, 4, 4]`, or None to stand still. A `prompt` takes over from this chunk on, at once or
+        blended over `blend_chunks` chunks. Raises `ControlError`, `PromptError`,
+        `SessionClosedError`; after an error the same chunk can be asked for again.
+        """
+        state, world = self._open(), self._world
+        assert world is not None and self._engine is not None, "open sessions keep their world"
+        clock = world.clock()
+        before = state.prompt
+        if prompt is not None:
+            with clock.stage("conditions"):
+                states = world.text_states(prompt)
+                state.prompt = conditions.switch_prompt(before, states, blend_chunks)
+        index = state.next_chunk
+        try:
+            video = pipeline.next_chunk(self._engine, state, controls, clock)
+        except BaseException:
+            state.prompt = before
+            raise
+        with clock.stage("transfer"):
+            frames = to_uint8(video).cpu().numpy()
+        return Chunk(index, frames, clock.timings())
+
+    @torch.no_grad()
+    def prepare(self) -> None:
+        """Encode what the next chunk needs of the picture, ahead of time, between two chunks."""
+        state = self._open()
+        assert self._engine is not None, "open sessions keep their engine"
+        start = state.next_frame
+        pipeline.picture_condition(self._engine, state, range(start, start + self.chunk))
+
+    def close(self) -> None:
+        """Drop everything this session holds; calling it again does no harm."""
+        if self._state is not None:
+            self._state.caches.clear()
+        if self._engine is not None:
+            self._engine.workspace.clear()
+        self._state = self._world = self._engine = None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _open(self) -> SessionState:
+        if self._state is None:
+            raise SessionClosedError("this session is closed")
+        return self._state
+
+
+def load(
+    model: str = "pocket",
+    *,
+    device: str = "auto",
+    dtype: str | None = None,
+    mode: str = "exact",
+    random_weights: bool = False,
+    threads: int | None = None,
+    camera_cache: str = "auto",
+    synchronise: bool = False,
+    progress: Progress | None = None,
+) -> World:
+    """Load a preset, a local folder or a hub repository.
+
+    `device` is `auto`, `cpu`, `cuda` or `cuda:N`; `dtype` is `float32` or `bfloat16`, None for the
+    preset's own; `random_weights` builds a preset without any files. `synchronise` makes the stage
+    times of a CUDA device true at the cost of a sync per stage. Raises `ConfigError` and the
+    `CheckpointError` family.
+    """
+    target = setup_device(device, mode, threads)
+    components = load_components(
+        model, device=target, dtype=dtype, random_weights=random_weights, progress=progress
+    )
+    return World(components, mode=mode, camera_cache=camera_cache, synchronise=synchronise)
+
+
+def nearest_size(sizes: Sequence[tuple[int, int]], width: int, height: int) -> tuple[int, int]:
+    """The size whose aspect ratio is nearest to a picture's; earlier ones win a tie."""
+    ratio = math.log(width / height)
+    return min(sizes, key=lambda size: abs(math.log(size[0] / size[1]) - ratio))
+
+
+def make_schedule(preset: Preset, settings: RuntimeParams) -> Schedule:
+    """The step table of a session."""
+    if preset.sampler.kind == "euler":
+        return euler_schedule(settings.shift, len(settings.steps))
+    if preset.sampler.schedule == "warped":
+        return warped_schedule(settings.shift, [TRAIN_STEPS - i for i in settings.steps])
+    return official_schedule(settings.shift, settings.steps)
+
+
+def _describe(components: Components, mode: str) -> WorldInfo:
+    preset, dit = components.preset, components.dit
+    settings = resolve_runtime(preset, components.checkpoint)
+    return WorldInfo(
+        model=preset.name,
+        family=preset.family,
+        width=preset.width,
+        height=preset.height,
+        sizes=preset.sizes,
+        fps=preset.fps,
+        chunk=settings.chunk,
+        window=settings.window,
+        sink=settings.sink,
+        steps=len(settings.steps),
+        device=str(dit.device),
+        dtype=str(dit.dtype).removeprefix("torch."),
+        mode=mode,
+        licence=preset.licence,
+        notice=preset.notice,
+        weights=components.weights_id,
+        threads=torch.get_num_threads(),
+    )

@@ -1,0 +1,79 @@
+"""The two kinds of pass: a denoise pass overwrites the chunk's slots, the context pass commits them.
+
+Both take what the chunk shares (RoPE, camera, text) as values; nothing is computed here twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from worldline.models.lingbot.blocks import TextKV
+from worldline.models.lingbot.dit import Camera, LingBotDiT, TimeTables
+from worldline.ops.rope import RopeTable
+from worldline.runtime.kv_cache import KVRing
+
+LATENT_CHANNELS = 16
+
+
+class ChunkInputs(NamedTuple):
+    """What all passes of a chunk share; `grid` is `(T, h/2, w/2)` in tokens."""
+
+    grid: tuple[int, int, int]
+    rope: RopeTable
+    camera: Camera
+    cross: Sequence[TextKV]
+
+
+class ModelInput:
+    """The 36-channel input of a chunk: the condition half is written once, the noise half per pass."""
+
+    def __init__(self, condition: Tensor) -> None:
+        """`condition [1, 20, T, h, w]`: 4 mask and 16 image-latent channels."""
+        batch, channels, *grid = condition.shape
+        self._buffer = torch.empty(
+            (batch, LATENT_CHANNELS + channels, *grid),
+            dtype=condition.dtype,
+            device=condition.device,
+        )
+        self._buffer[:, LATENT_CHANNELS:] = condition
+
+    def with_latents(self, latents: Tensor) -> Tensor:
+        """The input for `latents [1, 16, T, h, w]`; valid until the next call."""
+        self._buffer[:, :LATENT_CHANNELS] = latents
+        return self._buffer
+
+
+def denoise_pass(
+    dit: LingBotDiT, x: Tensor, *, time: TimeTables, inputs: ChunkInputs, kv: KVRing
+) -> Tensor:
+    """Predict the flow `[1, 16, T, h, w]` of `x [1, 36, T, h, w]`; overwrites the chunk's slots."""
+    tokens = dit.run_blocks(
+        dit.patchify(x),
+        time=time,
+        rope=inputs.rope,
+        camera=inputs.camera,
+        cross=inputs.cross,
+        attend=kv,
+    )
+    return dit.project(tokens, time, inputs.grid)
+
+
+def context_pass(
+    dit: LingBotDiT, x: Tensor, *, time: TimeTables, inputs: ChunkInputs, kv: KVRing
+) -> None:
+    """Commit the chunk's keys and values from the clean latent in `x [1, 36, T, h, w]`.
+
+    The last block stops after its cache write and the head is skipped.
+    """
+    dit.write_cache(
+        dit.patchify(x),
+        time=time,
+        rope=inputs.rope,
+        camera=inputs.camera,
+        cross=inputs.cross,
+        writer=kv,
+    )

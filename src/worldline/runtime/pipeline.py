@@ -1,0 +1,164 @@
+"""`next_chunk`: conditions, denoise passes, context pass, decode. The heart of the engine.
+
+Reads a session's state and writes it back only at the end, so a chunk that fails leaves the camera,
+the decoder and the cursor as they were; the ring's slots of that chunk are simply written again.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from worldline.models.lingbot.dit import LingBotDiT, TimeTables
+from worldline.models.preset import Preset
+from worldline.ops.vae import StreamingVae
+from worldline.runtime import conditions, verify
+from worldline.runtime.conditions import Controls, Motion
+from worldline.runtime.passes import (
+    LATENT_CHANNELS,
+    ChunkInputs,
+    ModelInput,
+    context_pass,
+    denoise_pass,
+)
+from worldline.runtime.state import SessionState
+from worldline.runtime.step_cache import StepCache
+from worldline.runtime.timing import StageClock
+from worldline.sampling.dmd import euler_step, renoise, to_x0
+
+CONTEXT_STEP = -1  # the context pass has a step index of its own: timestep 0 is not step 0
+CONTEXT_TIMESTEP = 0
+
+
+class Engine(NamedTuple):
+    """What all sessions of a worker share: networks, and the workspace of the chunk in flight."""
+
+    preset: Preset
+    dit: LingBotDiT
+    vae: StreamingVae
+    workspace: StepCache
+    stationary: dict[tuple[int, int], Tensor]  # per latent grid
+    camera_cache: bool
+
+
+def next_chunk(
+    engine: Engine, state: SessionState, controls: Controls, clock: StageClock
+) -> Tensor:
+    """Generate the next chunk of a session: video `[1, 3, F, H, W]` in [-1, 1].
+
+    `F` is `1 + 4(T-1)` for the first chunk and `4T` for later ones.
+    """
+    start, count = state.next_frame, state.settings.chunk
+    frames = range(start, start + count)
+    with clock.stage("encode"):
+        condition = picture_condition(engine, state, frames)
+    with clock.stage("conditions"):
+        prompt = conditions.advance_prompt(state.prompt)
+        motion = conditions.fold_motion(state.camera, controls, engine.preset.rig, frames)
+        inputs = chunk_inputs(engine, state, motion, prompt.current)
+    latents = denoise_chunk(engine, state, condition, inputs, clock)
+    with clock.stage("decode"):
+        video, decoder = engine.vae.decode_stream(latents, state.decoder)
+    state.prompt, state.camera, state.decoder = prompt, motion.camera, decoder
+    state.next_chunk += 1
+    return video
+
+
+def picture_condition(engine: Engine, state: SessionState, frames: range) -> Tensor:
+    """Condition half of the input, `[1, 20, T, h, w]`; encodes more of the picture if need be."""
+    grid = state.geometry.latent
+    stationary = conditions.encode_picture(
+        engine.vae, state.image, frames.stop, engine.stationary.get(grid)
+    )
+    if stationary is not None:
+        engine.stationary[grid] = stationary
+    condition = conditions.image_condition(state.image, frames, stationary)
+    verify.verify_image_latents(condition)
+    return condition
+
+
+def chunk_inputs(
+    engine: Engine, state: SessionState, motion: Motion, text: Tensor
+) -> ChunkInputs:
+    """What all passes of the chunk share, each computed once per what it depends on."""
+    dit, caches = engine.dit, state.caches
+    rows, columns = state.geometry.tokens
+    start, count = state.next_frame, state.settings.chunk
+    verify.verify_text(text, dit.params.text_dim)
+    cross = caches.get("cross_kv", (), lambda: dit.cross_kv(dit.embed_text(text)), sources=(text,))
+    frames = range(start, start + count)
+    rope = caches.get(
+        "rope", (frames, rows, columns, dit.device), lambda: dit.rope(frames, rows, columns)
+    )
+    pressed = (state.next_chunk, motion.relative.tobytes(), motion.keys.tobytes())
+    rays = caches.get(
+        "rays",
+        pressed,
+        lambda: conditions.control_tensor(state, motion, dit.params.control_dim).to(dit.device),
+    )
+    verify.verify_control(rays, dit.params.control_channels, (count, *state.geometry.latent))
+    embedding = caches.get("camera", (), lambda: dit.embed_camera(rays), sources=(rays,))
+    camera = embedding
+    if engine.camera_cache:
+        # All blocks' scale and shift: gigabytes at 14B, so it belongs to the worker, not the state.
+        camera = engine.workspace.get(
+            "camera_modulation",
+            (state.session_id, state.next_chunk),
+            lambda: dit.camera_modulation(embedding),
+            sources=(embedding,),
+        )
+    return ChunkInputs((count, rows, columns), rope, camera, cross)
+
+
+def denoise_chunk(
+    engine: Engine,
+    state: SessionState,
+    condition: Tensor,
+    inputs: ChunkInputs,
+    clock: StageClock,
+) -> Tensor:
+    """Denoise passes, then the context pass: clean latents `[1, 16, T, h, w]`, float32."""
+    schedule, sampler = state.schedule, engine.preset.sampler.kind
+    shape = (1, LATENT_CHANNELS, *condition.shape[2:])
+    draw = partial(_noise, state, shape, condition.device)
+    model_input = ModelInput(condition)
+    run = {"inputs": inputs, "kv": state.kv}
+    state.kv.begin_chunk(state.next_frame, condition.shape[2])
+    x = clean = draw(0)
+    verify.verify_latents(x, LATENT_CHANNELS)
+    with clock.stage("denoise"):
+        for step, (t, sigma) in enumerate(
+            zip(schedule.timesteps, schedule.sigma_x0, strict=True)
+        ):
+            time = time_tables(engine.dit, state.caches, step, t)
+            flow = denoise_pass(engine.dit, model_input.with_latents(x), time=time, **run)
+            clean = to_x0(x, flow, sigma)
+            if step < len(schedule.sigma_renoise):
+                following = schedule.sigma_renoise[step]
+                if sampler == "euler":
+                    x = euler_step(x, flow, sigma, following)
+                else:
+                    x = renoise(clean, draw(step + 1), following)
+    with clock.stage("context"):
+        time = time_tables(engine.dit, state.caches, CONTEXT_STEP, CONTEXT_TIMESTEP)
+        context_pass(engine.dit, model_input.with_latents(clean), time=time, **run)
+    engine.workspace.clear()
+    return clean
+
+
+def time_tables(dit: LingBotDiT, caches: StepCache, step: int, t: float) -> TimeTables:
+    """Modulation of all blocks at step index `step`, timestep `t`; one live entry per step index."""
+
+    def compute() -> TimeTables:
+        timesteps = torch.tensor([t], device=dit.device)
+        verify.verify_timesteps(timesteps)
+        return dit.time_tables(dit.embed_time(timesteps))
+
+    return caches.get(f"time/{step}", (t, (1,), dit.dtype, dit.device), compute)
+
+
+def _noise(state: SessionState, shape: tuple[int, ...], device: torch.device, index: int) -> Tensor:
+    return state.noise(state.next_chunk, index, shape).to(device)

@@ -1,0 +1,96 @@
+"""All history of one session, in one object.
+
+Nothing else remembers anything: snapshot = copy this, branch = copy it twice, close = drop it.
+What lives only inside a chunk is not here but in the worker's workspace.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import Tensor
+
+from worldline.core.camera import START, CameraState, Intrinsics
+from worldline.models.preset import RuntimeParams
+from worldline.ops.vae import StreamState
+from worldline.runtime.kv_cache import KVRing
+from worldline.runtime.noise import NoiseSource
+from worldline.runtime.step_cache import StepCache
+from worldline.sampling.schedules import Schedule
+
+
+class Geometry(NamedTuple):
+    """Sizes of a session: pixels, latent cells and tokens."""
+
+    width: int
+    height: int
+
+    @property
+    def latent(self) -> tuple[int, int]:
+        """Latent grid `(h, w)`: eight pixels per cell."""
+        return self.height // 8, self.width // 8
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """Token grid `(h/2, w/2)`."""
+        return self.height // 16, self.width // 16
+
+    @property
+    def tokens_per_frame(self) -> int:
+        """Tokens of one latent frame."""
+        rows, columns = self.tokens
+        return rows * columns
+
+
+@dataclass
+class ImageCondition:
+    """The start picture as far as it has been encoded.
+
+    `latents [1, 16, n, h, w]` are the encode of [picture, mid-grey ...]; from the VAE's stationary
+    index on they repeat.
+    """
+
+    picture: Tensor  # 1 3 1 H W in [-1, 1]
+    latents: Tensor | None = None
+    encoder: StreamState | None = None
+
+    @property
+    def encoded(self) -> int:
+        """Latent frames encoded so far."""
+        return 0 if self.latents is None else self.latents.shape[2]
+
+
+@dataclass
+class PromptStates:
+    """Text states `[1, S, C]` in force, and where a blend is heading."""
+
+    current: Tensor
+    source: Tensor
+    target: Tensor
+    blend_chunks: int = 0
+    blended: int = 0
+
+
+@dataclass
+class SessionState:
+    """One world: its settings, then everything that changes from chunk to chunk."""
+
+    session_id: str
+    geometry: Geometry
+    settings: RuntimeParams
+    schedule: Schedule
+    intrinsics: Intrinsics
+    noise: NoiseSource
+    kv: KVRing
+    image: ImageCondition
+    prompt: PromptStates
+    camera: CameraState = START
+    decoder: StreamState | None = None
+    next_chunk: int = 0
+    caches: StepCache = field(default_factory=StepCache)
+
+    @property
+    def next_frame(self) -> int:
+        """Absolute index of the next latent frame."""
+        return self.next_chunk * self.settings.chunk
