@@ -1,0 +1,85 @@
+/** The server's plain HTTP answers: which model it serves, whether it is ready, its gallery. */
+
+import type { GalleryEntry } from "./picture";
+
+export interface ModelInfo {
+  readonly id: string;
+  readonly fps: number;
+  readonly width: number | null;
+  readonly height: number | null;
+  readonly sizes: readonly (readonly [number, number])[];
+  readonly notice: string | null;
+}
+
+export async function fetchModel(): Promise<ModelInfo | null> {
+  const body = await json("v1/models");
+  const list = field(body, "data");
+  const entry: unknown = Array.isArray(list) ? list[0] : null;
+  const id = field(entry, "id");
+  if (typeof id !== "string") return null;
+  const sizes = field(entry, "sizes");
+  const notice = field(entry, "notice");
+  return {
+    id,
+    fps: count(field(entry, "fps")) ?? 16,
+    width: count(field(entry, "width")),
+    height: count(field(entry, "height")),
+    sizes: Array.isArray(sizes) ? sizes.filter(isSize) : [],
+    notice: typeof notice === "string" ? notice : null,
+  };
+}
+
+export async function fetchGallery(): Promise<GalleryEntry[]> {
+  const body = await json("gallery/gallery.json");
+  return Array.isArray(body) ? body.filter(isEntry) : [];
+}
+
+/** True once the model has run its warm-up; false while it has not or nobody answers. */
+export async function isReady(): Promise<boolean> {
+  try {
+    return (await fetch(address("readyz"), { cache: "no-store" })).ok;
+  } catch {
+    return false;
+  }
+}
+
+/** The size to ask for: the model's own for a wide picture, its upright one for a tall one. */
+export function requestedSize(model: ModelInfo | null, portrait: boolean): string {
+  const match = model?.sizes.find(([width, height]) => height > width === portrait);
+  if (match) return `${match[0]}x${match[1]}`;
+  return portrait ? "480x832" : "832x480";
+}
+
+async function json(path: string): Promise<unknown> {
+  try {
+    const reply = await fetch(address(path));
+    return reply.ok ? ((await reply.json()) as unknown) : null;
+  } catch {
+    return null;
+  }
+}
+
+function address(path: string): string {
+  return new URL(path, document.baseURI).href;
+}
+
+function field(value: unknown, key: string): unknown {
+  return value !== null && typeof value === "object" ? (value as Record<string, unknown>)[key] : undefined;
+}
+
+function count(value: unknown): number | null {
+  return typeof value === "number" && value > 0 ? value : null;
+}
+
+function isSize(value: unknown): value is [number, number] {
+  return Array.isArray(value) && value.length === 2 && value.every((n) => count(n) !== null);
+}
+
+function isEntry(value: unknown): value is GalleryEntry {
+  return (
+    typeof field(value, "name") === "string" &&
+    typeof field(value, "file") === "string" &&
+    typeof field(value, "prompt") === "string" &&
+    typeof field(value, "seed") === "number"
+  );
+}

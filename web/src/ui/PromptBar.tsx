@@ -1,0 +1,49 @@
+import { useSignal } from "@preact/signals";
+import type { RefObject } from "preact";
+
+import type { World } from "../world";
+
+interface Props {
+  readonly world: World;
+  readonly input: RefObject<HTMLInputElement | null>;
+  readonly stage: RefObject<HTMLDivElement | null>;
+}
+
+/** A new prompt while walking; says when the first frame made from it was shown. */
+export function PromptBar({ world, input, stage }: Props) {
+  const text = useSignal("");
+  const state = world.promptState.value;
+  const submit = (event: Event): void => {
+    event.preventDefault();
+    const prompt = text.value.trim();
+    if (!prompt || !world.sendPrompt(prompt)) return;
+    text.value = "";
+    stage.current?.focus();
+  };
+  return (
+    <form class="prompt" onSubmit={submit}>
+      <input
+        ref={input}
+        value={text.value}
+        maxLength={2000}
+        placeholder="Change the world…"
+        aria-label="New prompt"
+        enterKeyHint="send"
+        onInput={(event) => (text.value = event.currentTarget.value)}
+        onKeyDown={(event) => {
+          if (event.key === "Escape") stage.current?.focus();
+        }}
+      />
+      <span class="hint" role="status">
+        {state === null && <kbd>T</kbd>}
+        {state?.phase === "sent" && "sent…"}
+        {state?.phase === "shown" && `shown after ${(state.ms / 1000).toFixed(1)} s`}
+      </span>
+      <button type="submit" aria-label="Send the prompt" disabled={text.value.trim() === ""}>
+        <svg viewBox="0 0 24 24" aria-hidden="true">
+          <path d="M12 19V5m-6 6 6-6 6 6" />
+        </svg>
+      </button>
+    </form>
+  );
+}
