@@ -1,0 +1,91 @@
+"""Which preset a checkpoint is, judged by its files: layout, architecture, model card, metadata.
+
+A folder whose architecture is a published one becomes that preset. Anything else is `custom`: the
+nearest preset's numbers, with the architecture and the chunk, window and sink that the files state.
+A preset that was named keeps its name, numbers and licence whatever the architecture.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from worldline.models.layouts import Layout, stated_frames
+from worldline.models.lingbot.params import ACTION_CHANNELS, DiTParams
+from worldline.models.preset import Preset
+from worldline.models.presets import (
+    BASE_ACT,
+    BASE_CAM,
+    DIT_1_3B,
+    FAST,
+    GUIDED,
+    NON_COMMERCIAL,
+    PRETRAIN_STEPS,
+    V2_1_3B,
+    V2_14B,
+    V2_NOTICE,
+)
+from worldline.models.registry import get_preset
+
+PRETRAINED = "transformer_causal"
+UNSTATED_LICENCE = "unstated"
+UNSTATED_NOTICE = (
+    "These files do not say under which licence they are. LingBot-World v1 weights are Apache-2.0, "
+    "v2 weights are CC BY-NC-SA 4.0 (no commercial use); name the preset to settle it: "
+    "--model PRESET=FOLDER."
+)
+
+
+def identify(layout: Layout, dit: DiTParams, named: Preset | None) -> Preset:
+    """The preset of a checkpoint, always with `dit` as its architecture.
+
+    Raises `ConfigError` when a worldline file names a preset we do not have.
+    """
+    preset = named if named is not None else _nearest(layout, dit)
+    preset = msgspec.structs.replace(preset, experts=len(layout.dit))
+    if dit == preset.dit:
+        return preset
+    if named is not None:
+        return msgspec.structs.replace(preset, dit=dit)
+    open_fields = dict.fromkeys(stated_frames(layout))
+    return msgspec.structs.replace(
+        preset, name="custom", title=f"custom ({layout.name})", dit=dit, **open_fields
+    )
+
+
+def _nearest(layout: Layout, dit: DiTParams) -> Preset:
+    """The preset that a layout stands for, under the licence that its files state."""
+    if layout.name == "worldline":
+        return get_preset(layout.metadata.get("preset", "pocket"))
+    if len(layout.dit) > 1:
+        return _licensed(BASE_ACT if dit.control_dim == ACTION_CHANNELS else BASE_CAM, layout)
+    if layout.dit[0].folder.name == PRETRAINED:
+        return _pretrained()
+    if layout.name == "original-v2":
+        return V2_14B
+    if dit.dim == DIT_1_3B.dim or (layout.name == "root-shards" and not layout.dit[0].config):
+        return V2_1_3B
+    if layout.name == "diffusers" and layout.licence is None:
+        return msgspec.structs.replace(FAST, licence=UNSTATED_LICENCE, notice=UNSTATED_NOTICE)
+    if layout.licence is not None and "nc" in layout.licence.split("-"):
+        return V2_14B
+    return FAST
+
+
+def _licensed(preset: Preset, layout: Layout) -> Preset:
+    """`preset`, non-commercial where the files' own card says so."""
+    if layout.licence is not None and "nc" in layout.licence.split("-"):
+        return msgspec.structs.replace(preset, licence=NON_COMMERCIAL, notice=V2_NOTICE)
+    return preset
+
+
+def _pretrained() -> Preset:
+    """The causal network before distillation: guided, 40 steps per chunk; loads, is not live."""
+    steps = tuple(1000 * i // PRETRAIN_STEPS for i in range(PRETRAIN_STEPS))
+    return msgspec.structs.replace(
+        V2_14B,
+        name="lingbot-world-v2-14b-pretrain",
+        title="LingBot-World v2 causal, before distillation",
+        sampler=msgspec.structs.replace(GUIDED, steps=steps, boundary=None),
+        hub_id=None,
+        hub_aliases=(),
+    )

@@ -1,0 +1,240 @@
+"""Load a model: find its files, build its networks, fill them, and say what was loaded.
+
+The one entry is `load_components`. Peak host memory is what the networks keep on the host plus one
+tensor; nothing is read until every key and shape has been compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from worldline.core.errors import ConfigError
+from worldline.models.layouts import Layout, find_layout, stated_frames
+from worldline.models.lingbot.dit import LingBotDiT
+from worldline.models.pocket.text import PocketText
+from worldline.models.preset import Preset, RuntimeValues
+from worldline.models.registry import get_preset
+from worldline.models.wan.text import UMT5Text, load_tokenizer
+from worldline.runtime.fill import DtypeOf, Progress, fill_from, fill_random
+from worldline.runtime.hub import locate
+from worldline.runtime.parts import Networks, Plan, Vae, build_networks, make_plan
+from worldline.runtime.stand_in import RandomText
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+WHOLE_FILE = 64 * 1024 * 1024  # bytes; larger files are identified by samples
+SAMPLES, SAMPLE_BYTES = 16, 4096
+
+log = logging.getLogger(__name__)
+
+
+class TextEncoder(Protocol):
+    """What the engine asks of a text encoder."""
+
+    @property
+    def text_len(self) -> int: ...
+    @property
+    def text_dim(self) -> int: ...
+    def encode(self, prompts: list[str]) -> Tensor:
+        """`[B, S=text_len, text_dim]`, zero after each prompt's true length."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Components:
+    """A loaded model. `low_noise_dit` is the second expert of a base model, else None.
+
+    `checkpoint` is what the files themselves state of chunk, window and sink; `weights_id` is equal
+    for equal weights and cheap to compute; `layout` is the layout found, or `random`.
+    """
+
+    preset: Preset
+    dit: LingBotDiT
+    vae: Vae
+    text: TextEncoder
+    weights_id: str
+    layout: str = "in memory"
+    checkpoint: RuntimeValues = field(default_factory=RuntimeValues)
+    low_noise_dit: LingBotDiT | None = None
+
+
+def load_components(
+    model: str,
+    *,
+    device: torch.device | str,
+    dtype: str | None = None,
+    random_weights: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Components:
+    """Load a preset, a local folder, or a hub repository onto `device`.
+
+    `dtype` is that of the transformer: `float32`, `bfloat16`, or None for the family's own (see
+    `default_dtype`). `random_weights` builds a preset's networks from `seed` without any file, with
+    `RandomText` in place of a text encoder that would need a tokenizer. `progress` gets
+    `(done_bytes, total_bytes, label)`. Raises `ConfigError` and the `CheckpointError` family.
+    """
+    device = torch.device(device)
+    wanted = _parse_dtype(dtype)
+    if random_weights:
+        preset = get_preset(model)
+        return _load_random(preset, device, wanted or default_dtype(preset, device), seed=seed)
+    location = locate(model)
+    experts = location.preset is not None and location.preset.experts > 1
+    layout = find_layout(location.roots, prefer="experts" if experts else "causal")
+    plan = make_plan(layout, location.preset)
+    if plan.preset.notice is not None:
+        log.warning("%s", plan.preset.notice)
+    _fill(plan, device, wanted or default_dtype(plan.preset, device), progress or _silent)
+    return _assemble(
+        plan.preset,
+        plan.networks,
+        checkpoint=RuntimeValues(**stated_frames(layout)),
+        text=_text_of(plan, layout),
+        weights_id=weights_id(layout),
+        layout=layout.name,
+    )
+
+
+def default_dtype(preset: Preset, device: torch.device) -> torch.dtype:
+    """bfloat16 for LingBot on CUDA, as on the official GPU path; float32 everywhere else."""
+    half = preset.family == "lingbot" and device.type == "cuda"
+    return torch.bfloat16 if half else torch.float32
+
+
+def weights_id(layout: Layout) -> str:
+    """Short hash of a checkpoint: names, sizes and contents of its files, wherever they are.
+
+    Files up to 64 MiB count whole; of larger ones their head (a safetensors header), tail (the
+    check sums of a `.pth`) and 16 samples between, so a checkpoint of 100 GB takes milliseconds.
+    """
+    parts = [files for files in (*layout.dit, layout.vae, layout.text) if files is not None]
+    paths = dict.fromkeys(path for part in parts for path in part.files)
+    tokenizer = sorted(p for p in layout.tokenizer.iterdir()) if layout.tokenizer else []
+    digest = hashlib.sha256()
+    for path in [*paths, *(p for p in tokenizer if p.is_file())]:
+        size = path.stat().st_size
+        digest.update(f"{path.name}\0{size}\0".encode())
+        for piece in _pieces(path, size):
+            digest.update(piece)
+    return digest.hexdigest()[:16]
+
+
+def _pieces(path: Path, size: int) -> Iterable[bytes]:
+    with path.open("rb") as file:
+        if size <= WHOLE_FILE:
+            yield file.read()
+            return
+        for sample in range(SAMPLES + 1):
+            file.seek((size - SAMPLE_BYTES) * sample // SAMPLES)
+            yield file.read(SAMPLE_BYTES)
+
+
+def _parse_dtype(dtype: str | None) -> torch.dtype | None:
+    if dtype is not None and dtype not in DTYPES:
+        raise ConfigError("unknown dtype", expected=" | ".join(DTYPES), got=dtype)
+    return None if dtype is None else DTYPES[dtype]
+
+
+def _silent(done: int, total: int, label: str) -> None:
+    """No one watches the progress."""
+
+
+def _dtype_rule(module: nn.Module, device: torch.device, dtype: torch.dtype) -> DtypeOf:
+    """Dtype of each tensor: the transformer decides itself, the autoencoder is float32.
+
+    UMT5 runs in the transformer's dtype on CUDA and stays as stored on the CPU, where float32
+    would double its 11 GB for nothing.
+    """
+    if isinstance(module, LingBotDiT):
+        return lambda name: module.storage_dtype(name, dtype)
+    if isinstance(module, Vae | PocketText):
+        return lambda name: torch.float32
+    return lambda name: dtype if device.type == "cuda" else None
+
+
+def _fill(plan: Plan, device: torch.device, dtype: torch.dtype, progress: Progress) -> None:
+    """Read every tensor of every network, telling how far it is."""
+    total = sum(source.nbytes for source in plan.sources)
+    before = 0
+    for (label, module), source in zip(plan.networks.labelled(), plan.sources, strict=True):
+        progress(before, total, label)
+        fill_from(
+            module,
+            source,
+            device=device,
+            dtype_of=_dtype_rule(module, device, dtype),
+            done=_counter(before, total, label, progress),
+        )
+        before += source.nbytes
+        progress(before, total, label)
+
+
+def _counter(before: int, total: int, label: str, progress: Progress) -> Callable[[int], None]:
+    """A callback that adds up bytes and reports the sum."""
+    done = before
+
+    def add(nbytes: int) -> None:
+        nonlocal done
+        done += nbytes
+        progress(min(done, total), total, label)
+
+    return add
+
+
+def _text_of(plan: Plan, layout: Layout) -> TextEncoder:
+    text = plan.networks.text
+    if isinstance(text, PocketText):
+        return text
+    assert layout.tokenizer is not None, "make_plan requires it for UMT5"
+    return UMT5Text(text, load_tokenizer(layout.tokenizer), plan.preset.dit.text_len)
+
+
+def _load_random(
+    preset: Preset, device: torch.device, dtype: torch.dtype, *, seed: int
+) -> Components:
+    networks = build_networks(preset)
+    wanted = [pair for pair in networks.labelled() if pair[0] != "text encoder"]
+    for label, module in wanted:
+        rule = _dtype_rule(module, device, dtype)
+        fill_random(module, device=device, dtype_of=rule, seed=seed, label=label)
+    text = RandomText(
+        preset.dit.text_len, preset.dit.text_dim, seed=seed, device=device, dtype=dtype
+    )
+    return _assemble(
+        preset,
+        networks,
+        checkpoint=RuntimeValues(),
+        text=text,
+        weights_id=f"random-{seed}",
+        layout="random",
+    )
+
+
+def _assemble(
+    preset: Preset,
+    networks: Networks,
+    *,
+    checkpoint: RuntimeValues,
+    text: TextEncoder,
+    weights_id: str,
+    layout: str,
+) -> Components:
+    dits = networks.dits
+    return Components(
+        preset=preset,
+        checkpoint=checkpoint,
+        dit=dits[0],
+        low_noise_dit=dits[1] if len(dits) > 1 else None,
+        vae=networks.vae,
+        text=text,
+        weights_id=weights_id,
+        layout=layout,
+    )

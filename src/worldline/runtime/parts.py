@@ -1,0 +1,200 @@
+"""From a checkpoint's layout to its networks: which class, which numbers, which tensors.
+
+Modules are built on the meta device; nothing is read but headers. What a family calls its parts is
+decided here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+import torch
+from torch import nn
+
+from worldline.core.errors import CheckpointError
+from worldline.models.architecture import dit_params, umt5_params, vae_params
+from worldline.models.identify import identify
+from worldline.models.layouts import Layout
+from worldline.models.lingbot.dit import LingBotDiT
+from worldline.models.lingbot.params import DiTParams
+from worldline.models.pocket.params import PocketTextParams, PocketVAEParams
+from worldline.models.pocket.text import PocketText
+from worldline.models.pocket.vae import PocketVAE
+from worldline.models.preset import Preset
+from worldline.models.presets import BASE_HUB_ID
+from worldline.models.registry import PRESETS
+from worldline.models.tensor_files import WeightFiles
+from worldline.models.wan.convert import umt5_key_from_hf, vae_key_from_diffusers
+from worldline.models.wan.params import UMT5Params, WanVAEParams
+from worldline.models.wan.text import UMT5Encoder
+from worldline.models.wan.vae import WanVAE
+from worldline.runtime.fill import Rename, Source, compare_keys
+
+Params = TypeVar("Params")
+Module = TypeVar("Module")
+Numbers = TypeVar("Numbers")
+Vae = WanVAE | PocketVAE
+TextNetwork = UMT5Encoder | PocketText
+
+
+class Networks(NamedTuple):
+    """The networks of one model: `dits` holds one, or a base model's two experts."""
+
+    dits: tuple[LingBotDiT, ...]
+    vae: Vae
+    text: TextNetwork
+
+    def labelled(self) -> list[tuple[str, nn.Module]]:
+        """Every network with the name to show while it loads."""
+        names = (
+            ["transformer"] if len(self.dits) == 1 else ["high-noise expert", "low-noise expert"]
+        )
+        dits = list(zip(names, self.dits, strict=True))
+        return [*dits, ("autoencoder", self.vae), ("text encoder", self.text)]
+
+
+class Plan(NamedTuple):
+    """Networks on the meta device, and for each its source, in the order of `labelled`."""
+
+    preset: Preset
+    networks: Networks
+    sources: tuple[Source, ...]
+
+
+def build_networks(preset: Preset) -> Networks:
+    """The preset's networks on the meta device: no memory, no values."""
+    return Networks(
+        dits=tuple(_on_meta(LingBotDiT, preset.dit) for _ in range(preset.experts)),
+        vae=_on_meta(_vae_class(preset.vae), preset.vae),
+        text=_on_meta(_text_class(preset.text), preset.text),
+    )
+
+
+def make_plan(layout: Layout, named: Preset | None) -> Plan:
+    """Read the architecture off the files, find or adapt the preset, and compare all keys.
+
+    Raises `CheckpointError` for parts that are not there, `KeysError` for tensors that do not fit.
+    """
+    config = _own_config(layout)
+    dits = [Source(files, rename=lambda name: name) for files in layout.dit]
+    preset = identify(layout, _dit_params(dits[0], layout, config, named), named)
+    _require_parts(layout, preset)
+    assert layout.vae is not None and layout.text is not None, "checked just before"
+    vae = Source(layout.vae, rename=_vae_names(layout.vae))
+    text = Source(layout.text, rename=umt5_key_from_hf if preset.family == "lingbot" else _same)
+    preset = msgspec.structs.replace(
+        preset,
+        vae=_vae_params(vae, preset, config),
+        text=_text_params(text, preset, config),
+    )
+    plan = Plan(preset, build_networks(preset), (*dits, vae, text))
+    for (label, module), source in zip(plan.networks.labelled(), plan.sources, strict=True):
+        compare_keys(module, source.shapes, label=f"the {label} (layout {layout.name})")
+    return plan
+
+
+def _on_meta(build: Callable[[Params], Module], params: Params) -> Module:
+    with torch.device("meta"):
+        return build(params)
+
+
+def _vae_class(params: WanVAEParams | PocketVAEParams) -> Callable[[Any], Vae]:
+    return WanVAE if isinstance(params, WanVAEParams) else PocketVAE
+
+
+def _text_class(params: UMT5Params | PocketTextParams) -> Callable[[Any], TextNetwork]:
+    return UMT5Encoder if isinstance(params, UMT5Params) else PocketText
+
+
+def _same(name: str) -> str:
+    return name
+
+
+def _vae_names(files: WeightFiles) -> Rename:
+    """Diffusers' names to the original ones; original and own names pass through unchanged."""
+    blocks = int(files.config.get("num_res_blocks") or 2)
+    if files.pickled or files.prefix:
+        return _same
+    return lambda name: vae_key_from_diffusers(name, num_res_blocks=blocks)
+
+
+def _own_config(layout: Layout) -> dict[str, dict[str, Any]]:
+    """The numbers of each part (`dit`, `vae`, `text`) that a worldline file's metadata states."""
+    text = layout.metadata.get("config", "{}")
+    try:
+        return msgspec.convert(json.loads(text), dict[str, dict[str, Any]])
+    except ValueError as error:  # JSON and msgspec errors
+        raise CheckpointError(
+            f"{layout.dit[0].files[0].name} has an unusable config in its metadata",
+            expected="a JSON object with dit, vae and text",
+            got=str(error),
+        ) from error
+
+
+def _dit_params(
+    source: Source, layout: Layout, config: dict[str, dict[str, Any]], named: Preset | None
+) -> DiTParams:
+    """Numbers of the transformer; heads from the config, else from the preset of that width."""
+    stated = {**layout.dit[0].config, **config.get("dit", {})}
+    preset = named or PRESETS.get(layout.metadata.get("preset", ""))
+    width = source.shapes.get("patch_embedding.weight", (0,))[0]
+    heads = preset.dit.num_heads if preset is not None and preset.dit.dim == width else None
+    return dit_params(source.shapes, stated, heads=heads)
+
+
+def _vae_params(
+    source: Source, preset: Preset, config: dict[str, dict[str, Any]]
+) -> WanVAEParams | PocketVAEParams:
+    if isinstance(preset.vae, PocketVAEParams):
+        return _stated(config.get("vae"), preset.vae)
+    stated = {**source.weights.config, **config.get("vae", {})}
+    return vae_params(source.shapes, stated, like=preset.vae)
+
+
+def _text_params(
+    source: Source, preset: Preset, config: dict[str, dict[str, Any]]
+) -> UMT5Params | PocketTextParams:
+    if isinstance(preset.text, PocketTextParams):
+        return _stated(config.get("text"), preset.text)
+    stated = {**source.weights.config, **config.get("text", {})}
+    return umt5_params(source.shapes, stated, like=preset.text)
+
+
+def _stated(values: dict[str, Any] | None, otherwise: Numbers) -> Numbers:
+    """The numbers a file states, of the same kind as the preset's."""
+    if values is None:
+        return otherwise
+    try:
+        return msgspec.convert(values, type(otherwise))
+    except msgspec.ValidationError as error:
+        raise CheckpointError(f"the weights file states unusable numbers: {error}") from error
+
+
+def _require_parts(layout: Layout, preset: Preset) -> None:
+    """Raise one `CheckpointError` that says which files to add around the transformer."""
+    original = layout.name in ("original-v1", "original-v2", "root-shards")
+    wanted = [
+        (layout.vae, "Wan2.1_VAE.pth" if original else "vae/", "the autoencoder"),
+        (
+            layout.text,
+            "models_t5_umt5-xxl-enc-bf16.pth" if original else "text_encoder/",
+            "the text encoder",
+        ),
+    ]
+    if preset.family == "lingbot":
+        folder = "google/umt5-xxl/" if original else "tokenizer/"
+        wanted.append((layout.tokenizer, folder, "the tokenizer"))
+    absent = [(name, what) for part, name, what in wanted if part is None]
+    if not absent:
+        return
+    where = layout.dit[0].folder if layout.name == "root-shards" else layout.dit[0].folder.parent
+    raise CheckpointError(
+        f"the checkpoint has no {', '.join(what.removeprefix('the ') for _, what in absent)}",
+        expected=f"{', '.join(name for name, _ in absent)} in {where} "
+        f"(any LingBot-World release has the same ones, for example {BASE_HUB_ID})",
+        got=f"layout {layout.name} with the transformer"
+        + ("" if len(absent) == len(wanted) else " and some parts"),
+    )
