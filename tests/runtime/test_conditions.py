@@ -33,9 +33,7 @@ class CountingVae:
     def __init__(self) -> None:
         self.pixel_frames = 0
 
-    def encode_stream(
-        self, video: Tensor, state: StreamState | None
-    ) -> tuple[Tensor, StreamState]:
+    def encode_stream(self, video: Tensor, state: StreamState | None) -> tuple[Tensor, StreamState]:
         done = 0 if state is None else getattr(state, "latents")  # noqa: B009
         frames = video.shape[2]
         assert frames % 4 == (1 if done == 0 else 0)

@@ -27,9 +27,7 @@ class StreamingVae(Protocol):
         """From this latent index on, the encode of [picture, mid-grey ...] no longer changes."""
         ...
 
-    def encode_stream(
-        self, video: Tensor, state: StreamState | None
-    ) -> tuple[Tensor, StreamState]:
+    def encode_stream(self, video: Tensor, state: StreamState | None) -> tuple[Tensor, StreamState]:
         """`[B, 3, F, H, W]` in [-1, 1] -> normalised latents `[B, 16, f, h, w]` and state."""
         ...
 

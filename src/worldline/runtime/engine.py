@@ -52,7 +52,8 @@ Progress = Callable[[int, int, str], None]
 class StartOptions:
     """What a session may ask for; None leaves it to the preset. Sizes in pixels.
 
-    `intrinsics` are those of an 832x480 picture. `noise` replaces the seeded source (parity runs).
+    `intrinsics` are those of an 832x480 picture. `stretch` fits the picture as the official code
+    does (no crop, no filter), `noise` replaces the seeded source; both serve parity runs.
     """
 
     width: int | None = None
@@ -63,6 +64,7 @@ class StartOptions:
     shift: float | None = None
     steps: int | Sequence[int] | None = None
     intrinsics: Intrinsics | None = None
+    stretch: bool = False
     noise: NoiseSource | None = None
 
     @property
@@ -154,7 +156,7 @@ class World:
             intrinsics=options.intrinsics or self.preset.intrinsics,
             noise=options.noise or SeededNoise(seed),
             kv=self._ring(geometry, settings),
-            image=self._picture(image, geometry),
+            image=self._picture(image, geometry, stretch=options.stretch),
             prompt=self._prompt(prompt),
         )
         return Session(self, state)
@@ -180,10 +182,7 @@ class World:
         """Text states `[1, S, C]` of a prompt on the device. Raises `PromptError` if empty."""
         if not prompt.strip():
             raise PromptError("the prompt is empty", expected="some words")
-        text = self.components.text
-        if text is None:
-            raise ConfigError("this checkpoint has no text encoder", expected="T5 and tokenizer")
-        return text.encode([prompt]).to(self.components.dit.device)
+        return self.components.text.encode([prompt]).to(self.components.dit.device)
 
     def _prompt(self, prompt: str) -> PromptStates:
         states = self.text_states(prompt)
@@ -202,9 +201,11 @@ class World:
         )
         return KVRing(params, dtype=dit.dtype, device=dit.device)
 
-    def _picture(self, image: NDArray[np.uint8], geometry: Geometry) -> ImageCondition:
+    def _picture(
+        self, image: NDArray[np.uint8], geometry: Geometry, *, stretch: bool
+    ) -> ImageCondition:
         picture = image_to_tensor(
-            image, geometry.width, geometry.height, antialias=True, crop=True
+            image, geometry.width, geometry.height, antialias=not stretch, crop=not stretch
         )
         return ImageCondition(picture.to(self.components.dit.device))
 

@@ -80,9 +80,7 @@ def picture_condition(engine: Engine, state: SessionState, frames: range) -> Ten
     return condition
 
 
-def chunk_inputs(
-    engine: Engine, state: SessionState, motion: Motion, text: Tensor
-) -> ChunkInputs:
+def chunk_inputs(engine: Engine, state: SessionState, motion: Motion, text: Tensor) -> ChunkInputs:
     """What all passes of the chunk share, each computed once per what it depends on."""
     dit, caches = engine.dit, state.caches
     rows, columns = state.geometry.tokens
@@ -130,9 +128,7 @@ def denoise_chunk(
     x = clean = draw(0)
     verify.verify_latents(x, LATENT_CHANNELS)
     with clock.stage("denoise"):
-        for step, (t, sigma) in enumerate(
-            zip(schedule.timesteps, schedule.sigma_x0, strict=True)
-        ):
+        for step, (t, sigma) in enumerate(zip(schedule.timesteps, schedule.sigma_x0, strict=True)):
             time = time_tables(engine.dit, state.caches, step, t)
             flow = denoise_pass(engine.dit, model_input.with_latents(x), time=time, **run)
             clean = to_x0(x, flow, sigma)

@@ -146,9 +146,7 @@ class LingBotDiT(nn.Module):
 
     def rope(self, frames: Sequence[int], rows: int, columns: int) -> RopeTable:
         """RoPE table of latent frames at absolute positions `frames`; grid in tokens."""
-        return rope_table(
-            frames, rows, columns, head_dim=self.params.head_dim, device=self.device
-        )
+        return rope_table(frames, rows, columns, head_dim=self.params.head_dim, device=self.device)
 
     def run_blocks(
         self,
