@@ -217,7 +217,8 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         raise CheckpointError("no tokenizer folder", expected="a local folder", got=folder)
     try:
         return _HubTokenizer(folder)
-    except (OSError, ValueError) as error:
+    # A damaged file surfaces as whatever the two libraries trip over, down to a bare Exception.
+    except Exception as error:
         raise CheckpointError(
             "tokenizer cannot be read", expected="tokenizer.json or spiece.model", got=error
         ) from error

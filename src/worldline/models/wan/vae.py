@@ -159,7 +159,8 @@ class WanVAE(nn.Module):
         self._check_latents(latents)
         slots = _slots(latents, state, "decode")
         std, mean = self.latent_std.to(latents.device), self.latent_mean.to(latents.device)
-        z = self.conv2((latents.float() * std + mean).to(self.conv2.weight.dtype))  # B z f h w
+        z = (_widen(latents) * std + mean).to(self.conv2.weight.dtype)  # B z f h w
+        z = self.conv2(z)
         frames: list[Tensor] = []
         # One latent frame at a time: later layers hold four times its frames at 64 times its area.
         for frame in z.split(1, dim=2):
@@ -173,7 +174,7 @@ class WanVAE(nn.Module):
     def _encode_group(self, x: Tensor, slots: History) -> tuple[Tensor, History]:
         tape = Tape(slots)
         moments = self.conv1(self.encoder(x, tape))  # B 2z 1 h w
-        mu = moments[:, : self.params.z_dim].float()  # B z 1 h w
+        mu = _widen(moments[:, : self.params.z_dim])  # B z 1 h w
         std, mean = self.latent_std.to(x.device), self.latent_mean.to(x.device)
         return (mu - mean) / std, tape.finish()
 
@@ -215,6 +216,11 @@ class WanVAE(nn.Module):
                 expected=f"[B, {self.params.z_dim}, f, h, w], none of them 0",
                 got=list(latents.shape),
             )
+
+
+def _widen(x: Tensor) -> Tensor:
+    """Float32 or wider: the latent statistics are applied in full precision."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _slots(x: Tensor, state: VaeState | None, direction: str) -> History:
