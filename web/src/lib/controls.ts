@@ -30,8 +30,8 @@ export class Controls {
 
   constructor(
     sink: ControlSink,
-    now: () => number = Date.now,
-    later: (task: () => void) => void = queueMicrotask,
+    now: () => number = () => Date.now(),
+    later: (task: () => void) => void = (task) => queueMicrotask(task),
   ) {
     this.#sink = sink;
     this.#now = now;

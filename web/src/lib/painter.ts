@@ -1,11 +1,17 @@
 /**
- * Draws small frames large: crisp but smooth. With a graphics card a shader scales with a Catmull-Rom
+ * Draws small frames large: crisp but smooth. With a graphics card a shader scales with a cubic
  * filter; without one a 2D canvas does nearly the same on the processor, at fewer pixels, because the
  * model may be running on that very processor.
  */
 
 const MAX_GL_SIDE = 2560;
 const MAX_2D_SIDE = 960;
+const GL_OPTIONS: WebGLContextAttributes = {
+  alpha: false,
+  antialias: false,
+  depth: false,
+  failIfMajorPerformanceCaveat: true, // not every browser heeds it, hence hasGraphicsCard
+};
 
 export interface Painter {
   readonly kind: "webgl" | "2d";
@@ -17,17 +23,23 @@ export interface Painter {
 }
 
 export function createPainter(canvas: HTMLCanvasElement): Painter {
-  // A software renderer would compete with the model for the processor: refuse it.
-  const gl = canvas.getContext("webgl2", {
-    alpha: false,
-    antialias: false,
-    depth: false,
-    failIfMajorPerformanceCaveat: true,
-  });
+  const gl = hasGraphicsCard() ? canvas.getContext("webgl2", GL_OPTIONS) : null;
   if (gl) return new GlPainter(canvas, gl);
   const context = canvas.getContext("2d", { alpha: false });
   if (!context) throw new Error("This browser cannot draw on a canvas.");
   return new FlatPainter(canvas, context);
+}
+
+const SOFTWARE_RENDERERS = /swiftshader|llvmpipe|software|basic render/i;
+
+/** False when WebGL would be computed on the processor; asked on a canvas of its own. */
+function hasGraphicsCard(): boolean {
+  const gl = document.createElement("canvas").getContext("webgl2", GL_OPTIONS);
+  if (!gl) return false;
+  const info = gl.getExtension("WEBGL_debug_renderer_info");
+  const name: unknown = info ? gl.getParameter(info.UNMASKED_RENDERER_WEBGL) : "";
+  gl.getExtension("WEBGL_lose_context")?.loseContext();
+  return !SOFTWARE_RENDERERS.test(String(name));
 }
 
 /** Size of the drawing buffer: the shown size in device pixels, capped, in the frame's own shape. */
@@ -87,21 +99,23 @@ void main() {
   gl_Position = vec4(corner * 2.0 - 1.0, 0.0, 1.0);
 }`;
 
-// Catmull-Rom over 4x4 texels with nine bilinear reads (the two middle weights share one read).
+// Mitchell-Netravali over 4x4 texels with nine bilinear reads (the two middle weights share one read).
 const FRAGMENT = `#version 300 es
 precision highp float;
 uniform sampler2D frame;
 in vec2 uv;
 out vec4 color;
+vec2 inner(vec2 x) { return (x * x * (7.0 * x - 12.0) + 16.0 / 3.0) / 6.0; }
+vec2 outer(vec2 x) { return (x * (x * (12.0 - 7.0 / 3.0 * x) - 20.0) + 32.0 / 3.0) / 6.0; }
 void main() {
   vec2 size = vec2(textureSize(frame, 0));
   vec2 at = uv * size;
   vec2 base = floor(at - 0.5) + 0.5;
   vec2 f = at - base;
-  vec2 w0 = f * (-0.5 + f * (1.0 - 0.5 * f));
-  vec2 w1 = 1.0 + f * f * (-2.5 + 1.5 * f);
-  vec2 w2 = f * (0.5 + f * (2.0 - 1.5 * f));
-  vec2 w3 = f * f * (-0.5 + 0.5 * f);
+  vec2 w0 = outer(1.0 + f);
+  vec2 w1 = inner(f);
+  vec2 w2 = inner(1.0 - f);
+  vec2 w3 = outer(2.0 - f);
   vec2 w12 = w1 + w2;
   vec2 p0 = (base - 1.0) / size;
   vec2 p12 = (base + w2 / w12) / size;

@@ -10,9 +10,10 @@ export function Overlay({ world, leave }: Props) {
   const ending = world.ending.value;
   const retry = world.retryIn.value;
   const ended = world.phase.value === "ended" && ending !== null;
+  const walked = ended && world.hud.value.size !== null; // its last frame stays visible behind
   return (
-    <div class={`overlay ${ended ? "ended" : ""}`}>
-      <img class="backdrop" src={world.request.picture.url} alt="" />
+    <div class={`overlay ${ended ? "ended" : ""} ${walked ? "walked" : ""}`}>
+      {!walked && <img class="backdrop" src={world.request.picture.url} alt="" />}
       {ended ? (
         <section class="card" role="alertdialog" aria-labelledby="ending">
           <h2 id="ending">{ending.title}</h2>

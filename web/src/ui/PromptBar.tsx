@@ -1,5 +1,6 @@
 import { useSignal } from "@preact/signals";
 import type { RefObject } from "preact";
+import { useEffect } from "preact/hooks";
 
 import type { World } from "../world";
 
@@ -9,10 +10,17 @@ interface Props {
   readonly stage: RefObject<HTMLDivElement | null>;
 }
 
+const SHOWN_FOR_MS = 5000;
+
 /** A new prompt while walking; says when the first frame made from it was shown. */
 export function PromptBar({ world, input, stage }: Props) {
   const text = useSignal("");
   const state = world.promptState.value;
+  useEffect(() => {
+    if (state?.phase !== "shown") return undefined;
+    const timer = setTimeout(() => (world.promptState.value = null), SHOWN_FOR_MS);
+    return () => clearTimeout(timer);
+  }, [world, state]);
   const submit = (event: Event): void => {
     event.preventDefault();
     const prompt = text.value.trim();

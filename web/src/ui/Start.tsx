@@ -174,8 +174,7 @@ export function Start({ model, gallery, server, enter }: Props) {
         </section>
         <form class="panel" onSubmit={submit}>
           <h1>
-            Step into
-            <br />a picture.
+            Step into <br />a picture.
           </h1>
           <p class="lead">
             Every frame ahead of you is generated live as you walk. Choose where to begin, then take the keys.
@@ -280,6 +279,9 @@ export function Start({ model, gallery, server, enter }: Props) {
         </span>
         <span>
           <kbd>H</kbd> hide the interface
+        </span>
+        <span>
+          <kbd>F</kbd> full screen
         </span>
       </footer>
     </div>
