@@ -150,6 +150,16 @@ def test_bfloat16_stays_near(encoder: UMT5Encoder, records: Records) -> None:
     assert (states.float() - records["out_official"])[seen].abs().mean() < 0.03
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_equals_the_reference(encoder: UMT5Encoder, records: Records) -> None:
+    model = UMT5Encoder(encoder.params)
+    model.load_state_dict(encoder.state_dict())
+    model.requires_grad_(False).cuda()
+    states = model(records["ids"].cuda(), records["mask"].cuda()).cpu()
+    close(states, records["out_official"])
+
+
 def test_full_size_network_has_the_published_size() -> None:
     with torch.device("meta"):
         state = UMT5Encoder(XXL).state_dict()

@@ -102,7 +102,9 @@ class UMT5Block(nn.Module):
 
     def forward(self, x: Tensor, buckets: Tensor, hidden: Tensor) -> Tensor:
         """Map `x [B, S, C]`; `buckets [S, S]`, `hidden [B, 1, 1, S]` is added to the scores."""
-        x = x + self.attn(self.norm1(x), self.pos_embedding(buckets) + hidden)
+        # Contiguous: fused kernels want the scores of a query side by side.
+        bias = (self.pos_embedding(buckets) + hidden).contiguous()  # B N S S
+        x = x + self.attn(self.norm1(x), bias)
         return x + self.ffn(self.norm2(x))
 
 

@@ -145,7 +145,8 @@ class FrameAttention(nn.Module):
         del tape
         frames = to_frames(x)  # B·F C H W
         qkv = self.to_qkv(self.norm(frames)).flatten(2).transpose(1, 2)  # B·F H·W 3C
-        q, k, v = (part.unsqueeze(1) for part in qkv.chunk(3, dim=-1))  # B·F 1 H·W C
+        # Contiguous: fused kernels want the channels of a cell side by side.
+        q, k, v = (part.unsqueeze(1) for part in qkv.contiguous().chunk(3, dim=-1))  # B·F 1 H·W C
         out = F.scaled_dot_product_attention(q, k, v).squeeze(1).transpose(1, 2)  # B·F C H·W
         out = self.proj(out.unflatten(2, frames.shape[2:]))  # B·F C H W
         return x + from_frames(out, x.shape[0])
