@@ -29,7 +29,9 @@ def write_atomically(path: Path, **fields: np.ndarray) -> None:
     os.replace(aside, path)
 
 
-def make_shard(index: int, split: str, *, walks: int = WALKS, latents: int = LATENTS) -> dict[str, np.ndarray]:
+def make_shard(
+    index: int, split: str, *, walks: int = WALKS, latents: int = LATENTS
+) -> dict[str, np.ndarray]:
     """Render shard `index` of a split; the same numbers give the same bits."""
     worlds = scenes()
     renderers = [Renderer(scene) for scene in worlds]

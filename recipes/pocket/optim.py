@@ -11,22 +11,38 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 _NS = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonalise(matrices: Tensor) -> Tensor:
-    """Newton-Schulz on a stack `[n, O, I]`, in bfloat16: singular values come near 1."""
-    x = matrices.bfloat16()
-    tall = x.shape[1] > x.shape[2]
-    x = x.transpose(1, 2) if tall else x
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+def orthogonalise(matrix: Tensor) -> Tensor:
+    """Newton-Schulz on `[O, I]`, in bfloat16: singular values come near 1."""
+    x = matrix.bfloat16()
+    tall = x.shape[0] > x.shape[1]
+    x = x.T.contiguous() if tall else x
+    x = x / (x.norm() + 1e-7)
     a, b, c = _NS
     for _ in range(5):
-        gram = x @ x.transpose(1, 2)
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.transpose(1, 2) if tall else x).float()
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.T if tall else x).float()
+
+
+def _shared(updates: list[Tensor]) -> list[Tensor]:
+    """Orthogonalised updates; the processes of a run split the work and exchange the results."""
+    if not dist.is_initialized():
+        return [orthogonalise(u) for u in updates]
+    rank, ranks = dist.get_rank(), dist.get_world_size()
+    mine = [
+        orthogonalise(u).flatten() if i % ranks == rank else torch.zeros(u.numel())
+        for i, u in enumerate(updates)
+    ]
+    flat = torch.cat(mine)
+    dist.all_reduce(flat)
+    parts = flat.split([u.numel() for u in updates])
+    return [part.view_as(u) for part, u in zip(parts, updates, strict=True)]
 
 
 class Muon(torch.optim.Optimizer):
@@ -37,37 +53,44 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One update; equal shapes are orthogonalised together."""
+        """One update of every parameter that has a gradient."""
         assert closure is None, "closures are not used here"
         for group in self.param_groups:
-            stacks: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = {}
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                if not state:
-                    state["momentum"] = torch.zeros_like(p)
-                m = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-                update = p.grad.lerp(m, group["momentum"]).flatten(1)
-                stacks.setdefault(update.shape, []).append((p, update))
-            for shape, pairs in stacks.items():
-                updates = orthogonalise(torch.stack([u for _, u in pairs]))
-                for (p, _), update in zip(pairs, updates, strict=True):
-                    p.mul_(1 - group["lr"] * group["decay"])
-                    p.add_(update.view_as(p), alpha=-group["lr"] * 0.2 * max(shape) ** 0.5)
+            params = [p for p in group["params"] if p.grad is not None]
+            updates = [self._momentum(p, group["momentum"]) for p in params]
+            for p, update in zip(params, _shared(updates), strict=True):
+                p.mul_(1 - group["lr"] * group["decay"])
+                size = 0.2 * max(update.shape) ** 0.5
+                p.add_(update.view_as(p), alpha=-group["lr"] * size)
+
+    def _momentum(self, p: Tensor, beta: float) -> Tensor:
+        """Nesterov momentum of the gradient, as a matrix."""
+        assert p.grad is not None
+        state = self.state[p]
+        if not state:
+            state["momentum"] = torch.zeros_like(p)
+        m = state["momentum"].lerp_(p.grad, 1 - beta)
+        return p.grad.lerp(m, beta).flatten(1)
 
 
 class Optimisers:
     """The pair, stepped together with a common factor on their learning rates."""
 
     def __init__(
-        self, model: nn.Module, is_matrix: Callable[[str, Tensor], bool], *, muon_lr: float, adam_lr: float
+        self,
+        model: nn.Module,
+        is_matrix: Callable[[str, Tensor], bool],
+        *,
+        muon_lr: float,
+        adam_lr: float,
     ) -> None:
         named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
         matrices = [p for n, p in named if is_matrix(n, p)]
         others = [p for n, p in named if not is_matrix(n, p)]
         self.muon = Muon(matrices, muon_lr)
-        self.adam = torch.optim.AdamW(others, adam_lr, betas=(0.9, 0.98), weight_decay=0.0, foreach=True)
+        self.adam = torch.optim.AdamW(
+            others, adam_lr, betas=(0.9, 0.98), weight_decay=0.0, foreach=True
+        )
         self._rates = (muon_lr, adam_lr)
         self.parameters = matrices + others
 

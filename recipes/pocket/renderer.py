@@ -104,7 +104,9 @@ def _sky(d, light, ridge, out):
     part = place - i
     height = ridge[i % RIDGE_POINTS] * (1 - part) + ridge[(i + 1) % RIDGE_POINTS] * part
     if elevation < height:
-        shade = 0.55 + 0.2 * (1.0 if ridge[(i + 1) % RIDGE_POINTS] > ridge[i % RIDGE_POINTS] else 0.0)
+        shade = 0.55 + 0.2 * (
+            1.0 if ridge[(i + 1) % RIDGE_POINTS] > ridge[i % RIDGE_POINTS] else 0.0
+        )
         for c in range(3):
             out[c] = light[0, c] + shade * (light[5, c] - light[0, c])
         return 2 + i
@@ -126,7 +128,9 @@ def _shadow(x, z, prims, light):
     norm = np.sqrt(light[6, 0] ** 2 + light[6, 2] ** 2) + 1e-6
     sx, sz = -light[6, 0] / norm, -light[6, 2] / norm
     along = min(1.6, max(0.0, lx * sx + lz * sz))
-    dist = np.sqrt((lx - along * sx) ** 2 + (lz - along * sz) ** 2) / (prims[(ix % 2) + 2 * (iz % 2), :, 3].max() * 1.25)
+    dist = np.sqrt((lx - along * sx) ** 2 + (lz - along * sz) ** 2) / (
+        prims[(ix % 2) + 2 * (iz % 2), :, 3].max() * 1.25
+    )
     fade = 1.0 - 0.5 * along / 1.6
     return 0.38 * fade * np.exp(-(dist**4))
 
@@ -238,7 +242,9 @@ def _render(c2w, k, prims, light, ridge, tiles, out):
         for x in range(width):
             me = ids[y, x]
             edge = (x > 0 and ids[y, x - 1] != me) or (x + 1 < width and ids[y, x + 1] != me)
-            edge = edge or (y > 0 and ids[y - 1, x] != me) or (y + 1 < height and ids[y + 1, x] != me)
+            edge = (
+                edge or (y > 0 and ids[y - 1, x] != me) or (y + 1 < height and ids[y + 1, x] != me)
+            )
             for c in range(3):
                 total[c] = first[y, x, c]
             if edge:

@@ -94,7 +94,12 @@ def _pine(trunk: Colour, leaves: Colour, *, radius: float, height: float) -> tup
 
 
 def _dusk_court() -> Scene:
-    red, dark, cream, gold = (0.72, 0.25, 0.18), (0.48, 0.17, 0.15), (0.86, 0.70, 0.52), (0.98, 0.76, 0.25)
+    red, dark, cream, gold = (
+        (0.72, 0.25, 0.18),
+        (0.48, 0.17, 0.15),
+        (0.86, 0.70, 0.52),
+        (0.98, 0.76, 0.25),
+    )
     return Scene(
         name="dusk court",
         horizon=(0.98, 0.72, 0.50),
@@ -115,20 +120,55 @@ def _dusk_court() -> Scene:
             _pedestal(cream, gold, side=0.55, top=1.1),
         ),
         starts=(
-            StartView("Red columns at dusk", 0.4, -1.0, -14.0,
-                      "a sandy court of tall red columns at dusk, a golden ball on a pedestal", 42),
+            StartView(
+                "Red columns at dusk",
+                0.4,
+                -1.0,
+                -14.0,
+                "a sandy court of tall red columns at dusk, a golden ball on a pedestal",
+                42,
+            ),
         ),
         words={
-            "place": ("a sandy court", "a sand court", "a desert court", "a warm sandy square", "a sandy plaza"),
-            "thing": ("tall red columns", "red columns", "rows of red columns", "red pillars", "a grid of tall red pillars"),
-            "time": ("at dusk", "at sunset", "in the evening", "in warm evening light", "under an orange sky"),
-            "extra": ("a golden ball on a pedestal", "a gold sphere on a stone block", "distant purple mountains", "light fog", ""),
+            "place": (
+                "a sandy court",
+                "a sand court",
+                "a desert court",
+                "a warm sandy square",
+                "a sandy plaza",
+            ),
+            "thing": (
+                "tall red columns",
+                "red columns",
+                "rows of red columns",
+                "red pillars",
+                "a grid of tall red pillars",
+            ),
+            "time": (
+                "at dusk",
+                "at sunset",
+                "in the evening",
+                "in warm evening light",
+                "under an orange sky",
+            ),
+            "extra": (
+                "a golden ball on a pedestal",
+                "a gold sphere on a stone block",
+                "distant purple mountains",
+                "light fog",
+                "",
+            ),
         },
     )
 
 
 def _noon_meadow() -> Scene:
-    white, grey, brown, green = (0.90, 0.90, 0.86), (0.72, 0.74, 0.74), (0.42, 0.28, 0.18), (0.16, 0.46, 0.26)
+    white, grey, brown, green = (
+        (0.90, 0.90, 0.86),
+        (0.72, 0.74, 0.74),
+        (0.42, 0.28, 0.18),
+        (0.16, 0.46, 0.26),
+    )
     return Scene(
         name="noon meadow",
         horizon=(0.80, 0.91, 0.97),
@@ -149,22 +189,57 @@ def _noon_meadow() -> Scene:
             _column(0.42, 3.4, white, grey),
         ),
         starts=(
-            StartView("White columns on a meadow", -0.4, 7.0, 6.0,
-                      "a green meadow with white marble columns and pine trees at noon", 7),
-            StartView("Pines in the sun", 8.4, 0.2, 110.0,
-                      "pine trees and white columns on green grass, a clear blue sky", 11),
+            StartView(
+                "White columns on a meadow",
+                -0.4,
+                7.0,
+                6.0,
+                "a green meadow with white marble columns and pine trees at noon",
+                7,
+            ),
+            StartView(
+                "Pines in the sun",
+                8.4,
+                0.2,
+                110.0,
+                "pine trees and white columns on green grass, a clear blue sky",
+                11,
+            ),
         ),
         words={
-            "place": ("a green meadow", "green grass", "a grassy field", "a sunny meadow", "a green lawn"),
-            "thing": ("white columns and pine trees", "white marble columns", "pines and white pillars", "pine trees", "white pillars among pines"),
-            "time": ("at noon", "in bright daylight", "under a clear blue sky", "on a sunny day", "in summer"),
+            "place": (
+                "a green meadow",
+                "green grass",
+                "a grassy field",
+                "a sunny meadow",
+                "a green lawn",
+            ),
+            "thing": (
+                "white columns and pine trees",
+                "white marble columns",
+                "pines and white pillars",
+                "pine trees",
+                "white pillars among pines",
+            ),
+            "time": (
+                "at noon",
+                "in bright daylight",
+                "under a clear blue sky",
+                "on a sunny day",
+                "in summer",
+            ),
             "extra": ("distant blue mountains", "a clear sky", "fresh air", "soft shadows", ""),
         },
     )
 
 
 def _violet_snow() -> Scene:
-    blue, ice, stone, lamp = (0.20, 0.30, 0.55), (0.62, 0.74, 0.90), (0.34, 0.36, 0.50), (1.0, 0.62, 0.30)
+    blue, ice, stone, lamp = (
+        (0.20, 0.30, 0.55),
+        (0.62, 0.74, 0.90),
+        (0.34, 0.36, 0.50),
+        (1.0, 0.62, 0.30),
+    )
     return Scene(
         name="violet snow",
         horizon=(0.80, 0.66, 0.86),
@@ -185,14 +260,44 @@ def _violet_snow() -> Scene:
             (Prim(BOX, 0, 0, 0.42, 0.0, 3.6, blue), Prim(BOX, 0, 0, 0.6, 3.6, 3.9, ice)),
         ),
         starts=(
-            StartView("Blue pillars in the snow", 0.2, 8.6, 168.0,
-                      "a snowy field with blue square pillars and orange lanterns in violet twilight", 3),
+            StartView(
+                "Blue pillars in the snow",
+                0.2,
+                8.6,
+                168.0,
+                "a snowy field with blue square pillars and orange lanterns in violet twilight",
+                3,
+            ),
         ),
         words={
-            "place": ("a snowy field", "a snow field", "fresh snow", "a frozen plain", "a winter field"),
-            "thing": ("blue square pillars", "blue pillars", "blue pillars and orange lanterns", "dark blue square columns", "orange lanterns and blue columns"),
-            "time": ("in violet twilight", "at twilight", "under a purple sky", "at night", "in the cold night"),
-            "extra": ("distant violet mountains", "an orange lantern on a block", "light fog", "icy stones", ""),
+            "place": (
+                "a snowy field",
+                "a snow field",
+                "fresh snow",
+                "a frozen plain",
+                "a winter field",
+            ),
+            "thing": (
+                "blue square pillars",
+                "blue pillars",
+                "blue pillars and orange lanterns",
+                "dark blue square columns",
+                "orange lanterns and blue columns",
+            ),
+            "time": (
+                "in violet twilight",
+                "at twilight",
+                "under a purple sky",
+                "at night",
+                "in the cold night",
+            ),
+            "extra": (
+                "distant violet mountains",
+                "an orange lantern on a block",
+                "light fog",
+                "icy stones",
+                "",
+            ),
         },
     )
 
@@ -236,7 +341,9 @@ class SceneArrays(NamedTuple):
     """A scene as float32 arrays for the renderer."""
 
     prims: np.ndarray  # [4, MAX_PRIMS, 9]: kind x z radius y_top y_bottom r g b (y down)
-    light: np.ndarray  # [8, 3]: horizon zenith sun ground_a ground_b mountain sun_dir (ambient fog mountain_rad)
+    light: (
+        np.ndarray
+    )  # [8, 3]: horizon zenith sun ground_a ground_b mountain sun_dir (ambient fog mountain_rad)
     ridge: np.ndarray  # [RIDGE_POINTS] silhouette heights in radians
     tiles: np.ndarray  # [4, 4] blend of ground_a and ground_b per 4 m tile of the period
 
@@ -252,7 +359,16 @@ def arrays(scene: Scene) -> SceneArrays:
     sun_dir = (np.sin(az) * np.cos(el), -np.sin(el), np.cos(az) * np.cos(el))
     numbers = (scene.ambient, scene.fog_m, np.radians(scene.mountain_deg))
     light = np.array(
-        [scene.horizon, scene.zenith, scene.sun, scene.ground_a, scene.ground_b, scene.mountain, sun_dir, numbers],
+        [
+            scene.horizon,
+            scene.zenith,
+            scene.sun,
+            scene.ground_a,
+            scene.ground_b,
+            scene.mountain,
+            sun_dir,
+            numbers,
+        ],
         np.float32,
     )
     rng = np.random.default_rng(len(scene.name) * 1000 + ord(scene.name[0]))

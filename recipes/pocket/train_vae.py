@@ -74,7 +74,9 @@ def fit_pca(vae: PocketVAE, frames: np.ndarray, rng: np.random.Generator) -> Non
     blocks = []
     for _ in range(600):
         walk = frames[rng.integers(len(frames))]
-        group = to_folded(fold_group(walk, int(rng.integers((walk.shape[0] - 1) // FOLD + 1)), still=False))
+        group = to_folded(
+            fold_group(walk, int(rng.integers((walk.shape[0] - 1) // FOLD + 1)), still=False)
+        )
         x = group.unfold(1, STRIDE, STRIDE).unfold(2, STRIDE, STRIDE)  # 12 h w 8 8
         blocks.append(x.permute(1, 2, 0, 3, 4).flatten(0, 1).flatten(1))
     x = torch.cat(blocks).double()
@@ -131,7 +133,10 @@ def train(
     vae = PocketVAE(params)
     fit_pca(vae, frames, np.random.default_rng(seed))
     vae.to(memory_format=torch.channels_last)
-    print(f"pca {psnr(vae, val):.2f} dB, scale {[round(s, 2) for s in vae.scale.tolist()]}", flush=True)
+    print(
+        f"pca {psnr(vae, val):.2f} dB, scale {[round(s, 2) for s in vae.scale.tolist()]}",
+        flush=True,
+    )
     optimisers = Optimisers(
         vae,
         lambda n, p: p.ndim == 4 and (".conv" in n or n in {"enc_down.weight", "dec_up4.weight", "dec_up2.weight"}),
@@ -149,7 +154,13 @@ def train(
     while step < steps:
         x = batch(frames, checkpoint.step_rng(seed, step), size)
         noise = checkpoint.step_noise(seed, step)
-        shape = (size, LATENTS, params.latent_channels, x.shape[-2] // STRIDE, x.shape[-1] // STRIDE)
+        shape = (
+            size,
+            LATENTS,
+            params.latent_channels,
+            x.shape[-2] // STRIDE,
+            x.shape[-1] // STRIDE,
+        )
         sigma = NOISE * torch.rand(size, 1, 1, 1, 1, generator=noise)
         with torch.autocast("cpu", torch.bfloat16):
             loss = run(vae, x, sigma * torch.randn(shape, generator=noise))
@@ -159,7 +170,9 @@ def train(
         update_ema(ema, vae, step)
         mean = 0.98 * mean + 0.02 * loss.item() if mean else loss.item()
         if step % 50 == 0:
-            print(f"step {step} loss {mean:.4f} {(time.time() - began) / 50:.3f} s/step", flush=True)
+            print(
+                f"step {step} loss {mean:.4f} {(time.time() - began) / 50:.3f} s/step", flush=True
+            )
             began = time.time()
         if step % every == 0 or step == steps:
             checkpoint.save(path, {
@@ -167,7 +180,10 @@ def train(
             })  # fmt: skip
             judge = PocketVAE(params)
             judge.load_state_dict(ema)
-            print(f"step {step} val {psnr(judge, val):.2f} dB, noise .15: {psnr(judge, val, latent_noise=0.15):.2f}", flush=True)
+            print(
+                f"step {step} val {psnr(judge, val):.2f} dB, noise .15: {psnr(judge, val, latent_noise=0.15):.2f}",
+                flush=True,
+            )
             began = time.time()
 
 

@@ -56,7 +56,9 @@ def _free_state(scene: Scene, rng: np.random.Generator) -> CameraState:
 
 def _segment(state: CameraState, rng: np.random.Generator) -> str:
     """The next command; a tilted camera is brought back more often than tilted further."""
-    key = str(rng.choice(list(COMMANDS), p=np.array(list(COMMANDS.values())) / sum(COMMANDS.values())))
+    key = str(
+        rng.choice(list(COMMANDS), p=np.array(list(COMMANDS.values())) / sum(COMMANDS.values()))
+    )
     away = "i" if state.pitch_deg > 0 else "k"
     if away in key and abs(state.pitch_deg) > rng.uniform(3, 15):
         return key.replace(away, "k" if away == "i" else "i")

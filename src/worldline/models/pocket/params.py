@@ -22,6 +22,16 @@ class PocketTextParams(msgspec.Struct, frozen=True, kw_only=True):
     text_dim: int
 
 
-POCKET_VAE = PocketVAEParams(
-    latent_channels=16, encoder=(64, 96), decoder=(160, 96, 64), blocks=2
+POCKET_VAE = PocketVAEParams(latent_channels=16, encoder=(64, 96), decoder=(160, 96, 64), blocks=2)
+
+# Every word of the recipe's captions (recipes/pocket/scenes.py) but the smallest ones; the order
+# is that of the rows in the weights file, so it changes only together with the weights.
+_WORDS = (
+    "air among ball block blue bright clear cold columns court dark day daylight desert distant "
+    "dusk evening field fog fresh frozen gold golden grass grassy green grid icy lantern "
+    "lanterns lawn light marble meadow mountains night noon orange pedestal pillars pine pines "
+    "plain plaza purple red rows sand sandy shadows sky snow snowy soft sphere square stone "
+    "stones summer sunny sunset tall trees twilight violet warm white winter "
 )
+
+POCKET_TEXT = PocketTextParams(words=tuple(_WORDS.split()), text_len=16, text_dim=64)

@@ -195,9 +195,7 @@ def _rms(x: Tensor, gain: Tensor) -> Tensor:
     return x * torch.rsqrt(x.square().mean(1, keepdim=True) + _EPS) * gain[:, None, None]
 
 
-def _with_past(
-    x: Tensor, part: Tensor, steps: int, past: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _with_past(x: Tensor, part: Tensor, steps: int, past: Tensor | None) -> tuple[Tensor, Tensor]:
     """Append to `x` `[B·T, C, h, w]` the features `part` of one latent earlier; zeros at a start."""
     own = part.unflatten(0, (-1, steps))  # B T C' h w
     first = torch.zeros_like(own[:, 0]) if past is None else past

@@ -1,0 +1,89 @@
+"""Encode rendered walks: `python -m recipes.pocket.encode --data DIR --vae FILE --out DIR`.
+
+Per walk: the latents of its 4-frame groups `[L, 16, h, w]` and, because a sequence may start from
+any picture, the latents of the last frame of each group held still. float16, one file per shard.
+The still latent of frame 0 stands for group 0 too. `grey.npz` holds the encode of mid-grey.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recipes.pocket import checkpoint
+from recipes.pocket.data import write_atomically
+from recipes.pocket.train_vae import fold_group, to_folded
+from worldline.models.pocket.params import POCKET_VAE
+from worldline.models.pocket.vae import FOLD, PocketVAE
+
+BATCH = 34
+
+
+def load_vae(path: Path) -> PocketVAE:
+    """The averaged weights of a training checkpoint."""
+    vae = PocketVAE(POCKET_VAE)
+    vae.load_state_dict(checkpoint.load(path)["ema"])
+    return vae.eval().to(memory_format=torch.channels_last)
+
+
+@torch.inference_mode()
+def encode_walk(vae: PocketVAE, walk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Latents of the groups and of the still pictures of one walk, each `[L, 16, h, w]`."""
+    latents = (len(walk) - 1) // FOLD + 1
+    groups = [fold_group(walk, i, still=False) for i in range(latents)]
+    groups += [fold_group(walk, i, still=True) for i in range(latents)]
+    x = to_folded(np.stack(groups))
+    with torch.autocast("cpu", torch.bfloat16):
+        z: Tensor = torch.cat([vae.encode_folded(part) for part in x.split(BATCH)])
+    both = z.float().numpy().astype(np.float16)
+    return both[:latents], both[latents:]
+
+
+@torch.inference_mode()
+def grey_latent(vae: PocketVAE, height: int, width: int) -> np.ndarray:
+    """What `encode` gives for the mid-grey after a start picture, `[16, h, w]`."""
+    video = torch.zeros(1, 3, 1 + FOLD, height, width)
+    return vae.encode(video)[0, :, 1].float().numpy()
+
+
+def encode_shard(vae: PocketVAE, source: Path, target: Path) -> None:
+    """Encode one shard of walks into `target`."""
+    with np.load(source) as shard:
+        pairs = [encode_walk(vae, walk) for walk in shard["frames"]]
+        rest = {k: shard[k] for k in ("rel", "scene", "from_view", "keys")}
+    latents, stills = (np.stack(part) for part in zip(*pairs, strict=True))
+    write_atomically(target, latents=latents, stills=stills, **rest)
+
+
+def main() -> None:
+    """Encode every shard of `--data` that `--out` lacks; with `--follow` wait for more."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--vae", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--follow", type=float, default=0.0, help="seconds to wait for new shards")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    vae = load_vae(args.vae)
+    write_atomically(args.out / "grey.npz", grey=grey_latent(vae, 96, 160))
+    idle = time.monotonic()
+    while True:
+        todo = [
+            p for p in sorted(args.data.glob("walks-*.npz")) if not (args.out / p.name).exists()
+        ]
+        for path in todo:
+            encode_shard(vae, path, args.out / path.name)
+            print(path.name, flush=True)
+            idle = time.monotonic()
+        if time.monotonic() - idle > args.follow:
+            return
+        time.sleep(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""Train the pocket world model: `python -m recipes.pocket.train_dit --data DIR --out DIR`.
+
+Flow matching with teacher forcing on the product's DiT class (facts: pocket, pocket_dit). Runs as
+`--ranks` processes of one thread each that share gradients over gloo: on a busy machine this beats
+one process of two threads. Resumes from `OUT/dit.pt`; the rate is constant until `--decay` steps
+before `--steps`, so a run can be stopped any time and finished later.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from recipes.pocket import checkpoint
+from recipes.pocket.optim import Optimisers, rate_factor, update_ema
+from recipes.pocket.sequences import Batch, Sequences
+from recipes.pocket.world_model import WINDOW, Noisy, WorldModel, add_noise, x0_error
+
+SHIFT = 5.0
+PICTURE_WEIGHT = 0.2  # loss of the start picture's own latent: it is given, so easy
+
+
+class Settings(NamedTuple):
+    """What a run needs beside data; `size` is sequences per process."""
+
+    steps: int
+    decay: int = 0
+    size: int = 4
+    length: int = WINDOW
+    seed: int = 1
+    muon_lr: float = 6e-3
+    adam_lr: float = 1.5e-3
+    ema: float = 0.998
+    every: int = 100
+    compiled: bool = False
+
+
+def is_matrix(name: str, parameter: Tensor) -> bool:
+    """Muon takes the block matrices, AdamW embeddings, head, norms and biases."""
+    return ".blocks." in name and parameter.ndim == 2
+
+
+def draw_noise(batch: Batch, generator: torch.Generator) -> tuple[Noisy, Tensor]:
+    """Noisy and context halves; also the noise, so that the target is `eps - x0`.
+
+    Context: half of the sequences clean, a quarter noisy and told so, a quarter slightly noisy and
+    told that it is clean, as the model's own imperfect frames will be.
+    """
+    size, _, frames = batch.x0.shape[:3]
+    u = torch.rand(size, frames, generator=generator)
+    t = SHIFT * u / (1 + (SHIFT - 1) * u)
+    eps = torch.randn(batch.x0.shape, generator=generator)
+    kind = torch.rand(size, 1, generator=generator)
+    level = torch.rand(size, 1, generator=generator)
+    told = torch.where(kind < 0.25, 0.3 * level, 0.0).expand(size, frames)
+    real = torch.where((kind >= 0.25) & (kind < 0.5), 0.15 * level, told)
+    clean = add_noise(batch.x0, real, torch.randn(batch.x0.shape, generator=generator))
+    return Noisy(clean, add_noise(batch.x0, t, eps), told, t), eps
+
+
+def loss_weights(batch: Batch) -> Tensor:
+    """Per sequence and frame, mean 1: little for a given picture and for a first frame without past."""
+    weights = torch.ones(batch.x0.shape[0], batch.x0.shape[2])
+    weights[:, 0] = torch.where(batch.image, PICTURE_WEIGHT, 0.3)
+    return weights / weights.mean()
+
+
+def loss_fn(model: WorldModel, inputs: Noisy, target: Tensor, weights: Tensor, extra: dict[str, Any]) -> Tensor:
+    """Weighted velocity error."""
+    flow = model(inputs, **extra)
+    error = (flow - target).square().mean(dim=(1, 3, 4))  # B T
+    return (error * weights).mean()
+
+
+class Trainer:
+    """Model, optimisers, EMA and step count: all that a checkpoint holds."""
+
+    def __init__(self, model: WorldModel, settings: Settings, path: Path) -> None:
+        self.model, self.settings, self.path = model, settings, path
+        self.optimisers = Optimisers(
+            model, is_matrix, muon_lr=settings.muon_lr, adam_lr=settings.adam_lr
+        )
+        self.ema = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        self.step = 0
+        if path.exists():
+            self.restore(checkpoint.load(path))
+        self._loss = torch.compile(loss_fn) if settings.compiled else loss_fn
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a checkpoint's state."""
+        self.model.load_state_dict(state["model"])
+        self.optimisers.load_state_dict(state["optimisers"])
+        self.ema, self.step = state["ema"], state["step"]
+
+    def save(self) -> None:
+        """Replace the checkpoint file."""
+        checkpoint.save(self.path, {
+            "model": self.model.state_dict(), "ema": self.ema,
+            "optimisers": self.optimisers.state_dict(), "step": self.step,
+            "settings": self.settings._asdict(),
+        })  # fmt: skip
+
+    def train_step(self, data: Sequences, rank: int) -> float:
+        """One optimiser step on this process's share of the batch; returns its loss."""
+        s = self.settings
+        batch = data.draw(checkpoint.step_rng(s.seed, self.step, rank), s.size, s.length)
+        inputs, eps = draw_noise(batch, checkpoint.step_noise(s.seed, self.step, rank))
+        loss = self.backward(batch, inputs, eps - batch.x0)
+        average_gradients(self.model)
+        factor = rate_factor(self.step, warm_up=40, total=s.steps, decay=s.decay)
+        self.optimisers.step(factor)
+        self.step += 1
+        update_ema(self.ema, self.model, self.step, s.ema)
+        return loss
+
+    def backward(self, batch: Batch, inputs: Noisy, target: Tensor) -> float:
+        """Gradients of one batch; returns the loss."""
+        h, w = batch.x0.shape[-2:]
+        extra = {
+            "y": batch.y,
+            "camera": batch.camera,
+            "rows": self.model.text.rows(batch.prompts),
+            "rope": self.model.dit.rope(range(batch.x0.shape[2]), h // 2, w // 2),
+        }
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = self._loss(self.model, inputs, target, loss_weights(batch), extra)
+        loss.backward()
+        return loss.item()
+
+
+def average_gradients(model: nn.Module) -> None:
+    """Mean over the processes in one flat all-reduce; nothing when there is only one."""
+    if not dist.is_initialized():
+        return
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in grads])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for grad, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+        grad.copy_(part.view_as(grad))
+
+
+@torch.no_grad()
+def validate(model: WorldModel, data: Sequences, *, size: int = 24) -> dict[float, float]:
+    """x0 error at the sampler's times on fixed held-out sequences with clean context."""
+    batch = data.draw(checkpoint.step_rng(7, 0), size, WINDOW)
+    h, w = batch.x0.shape[-2:]
+    rope = model.dit.rope(range(WINDOW), h // 2, w // 2)
+    result = {}
+    for time_value in (0.9375, 0.625):
+        t = torch.full((size, WINDOW), time_value)
+        eps = torch.randn(batch.x0.shape, generator=checkpoint.step_noise(7, 0))
+        noisy = add_noise(batch.x0, t, eps)
+        with torch.autocast("cpu", torch.bfloat16):
+            flow = model(
+                Noisy(batch.x0, noisy, torch.zeros_like(t), t),
+                y=batch.y, camera=batch.camera, rows=model.text.rows(batch.prompts), rope=rope,
+            )  # fmt: skip
+        result[time_value] = x0_error(flow, noisy, batch.x0, t)[:, 1:].mean().item()
+    return result
+
+
+def run(rank: int, ranks: int, args: argparse.Namespace, settings: Settings) -> None:
+    """One training process."""
+    torch.set_num_threads(1)
+    if ranks > 1:
+        dist.init_process_group("gloo", init_method=f"file://{args.out.resolve()}/meet", rank=rank, world_size=ranks)
+    torch.manual_seed(settings.seed)
+    trainer = Trainer(WorldModel(), settings, args.out / "dit.pt")
+    data = Sequences(args.data)
+    print(f"rank {rank}: {len(data.latents)} walks, from step {trainer.step}", flush=True)
+    began, mean = time.time(), 0.0
+    while trainer.step < settings.steps:
+        loss = trainer.train_step(data, rank)
+        mean = 0.98 * mean + 0.02 * loss if mean else loss
+        if rank == 0 and trainer.step % 20 == 0:
+            print(f"step {trainer.step} loss {mean:.4f} {(time.time() - began) / 20:.3f} s/step", flush=True)
+            began = time.time()
+        if rank == 0 and (trainer.step % settings.every == 0 or trainer.step == settings.steps):
+            trainer.save()
+    if ranks > 1:
+        dist.destroy_process_group()
+
+
+def main() -> None:
+    """Command line; starts the processes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--decay", type=int, default=0)
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "meet").unlink(missing_ok=True)
+    settings = Settings(steps=args.steps, decay=args.decay, seed=args.seed, compiled=True)
+    if args.ranks == 1:
+        run(0, 1, args, settings)
+    else:
+        torch.multiprocessing.spawn(run, (args.ranks, args, settings), nprocs=args.ranks)
+
+
+if __name__ == "__main__":
+    main()
