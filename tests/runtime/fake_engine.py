@@ -157,6 +157,7 @@ def load(
     mode: str,
     random_weights: bool,
     threads: int | None,
+    camera_cache: str,
     progress: Callable[[int, int, str], None],
 ) -> FakeWorld:
     """Load nothing, or fail in the way the model's name asks for."""

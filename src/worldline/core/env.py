@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, MutableMapping
+from typing import Literal
 
 import msgspec
 
@@ -20,7 +21,7 @@ KNOBS: dict[str, str] = {
     "device": "device of the model: auto, cpu, cuda, cuda:1, ...",
     "mode": "exact (same input, same bits) or fast",
     "threads": "CPU threads of the worker; unset: decided by the mode",
-    "log_level": "debug, info, warning or error",
+    "log_level": "debug, info, warning or error; unset: info for `serve`, warning for `play`",
     "browser": "false keeps `play` from opening a browser",
 }
 
@@ -29,9 +30,9 @@ class Env(msgspec.Struct, frozen=True, kw_only=True):
     """The variables, without prefix and in lower case; what each does stands in `KNOBS`."""
 
     device: str = "auto"
-    mode: str = "exact"
+    mode: Literal["exact", "fast"] = "exact"
     threads: int | None = None
-    log_level: str = "info"
+    log_level: Literal["debug", "info", "warning", "error"] | None = None
     browser: bool = True
 
 

@@ -29,7 +29,7 @@ class SlotRef(msgspec.Struct, frozen=True, kw_only=True):
 class OpenRequest(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
     """Start a session. `image` is RGB, `image_height x image_width x 3` bytes, row by row.
 
-    None leaves a number to the preset; sizes are pixels, `chunk`, `window` and `sink` latent frames.
+    None leaves a number to the preset; sizes are pixels, `chunk`, `window`, `sink` latent frames.
     """
 
     session_id: str
@@ -135,7 +135,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the worker loads, and how.
 
     `engine` is `module:callable`; called as `load(model, device=, dtype=, mode=, random_weights=,
-    threads=, progress=)` it returns an object shaped like `worldline.World`.
+    threads=, camera_cache=, progress=)` it returns an object shaped like `worldline.World`.
     """
 
     model: str
@@ -144,6 +144,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     mode: str = "exact"
     random_weights: bool = False
     threads: int | None = None
+    camera_cache: str = "auto"
     engine: str = "worldline.runtime.engine:load"
 
 

@@ -1,0 +1,129 @@
+"""`worldline doctor`: what Worldline finds on this machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+
+import msgspec
+
+from worldline import __version__
+from worldline.cli.options import Doctor
+from worldline.core.env import KNOBS, PREFIX, apply_openmp_policy, openmp_policy, read_env
+
+PARTS = ("numpy", "msgspec", "starlette", "uvicorn", "websockets", "simplejpeg", "pillow")
+# Distribution -> what is missing without it.
+EXTRAS = {
+    "av": 'no .mp4 films (pip install "worldline[video]"; its wheel bundles GPL x264)',
+    "transformers": 'no LingBot checkpoints (pip install "worldline[models]")',
+    "huggingface_hub": 'no download of checkpoints (pip install "worldline[models]")',
+}
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the report; `note` says what a surprising value means."""
+
+    topic: str
+    name: str
+    value: str
+    note: str = ""
+
+
+def doctor(options: Doctor) -> int:
+    """Run the command; returns the exit code. Raises: ConfigError for an unreadable variable."""
+    read_env()
+    openmp = dict(os.environ)  # before the policy is applied to this process
+    apply_openmp_policy()
+    findings = [*machine(), *torch_findings(), *packages(), *variables(openmp), *presets()]
+    if options.json:
+        print(msgspec.json.encode(findings).decode())
+        return 0
+    topic = ""
+    for finding in findings:
+        if finding.topic != topic:
+            topic = finding.topic
+            print(topic)
+        note = f"  ({finding.note})" if finding.note else ""
+        print(f"  {finding.name:<28}{finding.value}{note}")
+    return 0
+
+
+def machine() -> list[Finding]:
+    """Processor, cores, memory, Python."""
+    from worldline.bench.machine import current_commit, processor_name
+
+    rows = {
+        "worldline": f"{__version__}, commit {current_commit()}",
+        "python": f"{platform.python_version()} at {sys.executable}",
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": f"{processor_name()}, {os.cpu_count()} cores",
+    }
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        rows["memory"] = f"{size / 2**30:.1f} GiB"
+    if os.path.isdir("/dev/shm"):
+        rows["shared memory"] = f"{shutil.disk_usage('/dev/shm').free / 2**30:.1f} GiB free"
+    return [Finding(topic="machine", name=name, value=value) for name, value in rows.items()]
+
+
+def torch_findings() -> list[Finding]:
+    """Torch, its threads and its devices."""
+    import torch
+
+    rows = {
+        "torch": torch.__version__,
+        "threads by default": f"{torch.get_num_threads()}",
+        "cpu capability": torch.backends.cpu.get_cpu_capability(),
+    }
+    for i in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(i)
+        rows[f"cuda:{i}"] = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+    if not torch.cuda.is_available():
+        rows["cuda"] = "none found: models run on the CPU"
+    return [Finding(topic="torch", name=name, value=value) for name, value in rows.items()]
+
+
+def packages() -> list[Finding]:
+    """Versions of what is installed, and what is missing for want of an extra."""
+    found = [Finding(topic="packages", name=n, value=_version(n)) for n in PARTS]
+    for name, missing in EXTRAS.items():
+        version = _version(name)
+        note = missing if version == "missing" else ""
+        found.append(Finding(topic="packages", name=name, value=version, note=note))
+    return found
+
+
+def variables(environ: dict[str, str]) -> list[Finding]:
+    """Every variable we read, and OpenMP's with what the worker gets."""
+    values = msgspec.to_builtins(read_env(environ))
+    found: list[Finding] = []
+    for name, meaning in KNOBS.items():
+        variable = PREFIX + name.upper()
+        value = "unset" if values[name] is None else f"{values[name]}"
+        found.append(Finding(topic="environment", name=variable, value=value, note=meaning))
+    for name, wanted in openmp_policy(None).items():
+        value = environ.get(name, "unset")
+        note = f"the worker is started with {wanted}"
+        found.append(Finding(topic="environment", name=name, value=value, note=note))
+    return found
+
+
+def presets() -> list[Finding]:
+    """Presets by name, and whether the embedded weights are there."""
+    from worldline.models.registry import PRESETS
+
+    return [
+        Finding(topic="presets", name=name, value=preset.title, note=preset.licence)
+        for name, preset in PRESETS.items()
+    ]
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"

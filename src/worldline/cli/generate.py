@@ -1,0 +1,216 @@
+"""`worldline generate`: one film from a picture, a prompt and a camera path."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import TextColumn
+
+from worldline.cli.loading import load_world, parse_size, progress_bar, worker_settings
+from worldline.cli.options import Generate
+from worldline.core.actions import Keys, parse_action_string
+from worldline.core.camera import (
+    Intrinsics,
+    framewise_relative,
+    interpolate_poses,
+    load_trajectory,
+    poses_from_keys,
+)
+from worldline.core.errors import ConfigError, ImageError
+from worldline.media.image import decode_image
+from worldline.media.record import open_recorder
+
+if TYPE_CHECKING:
+    from worldline.runtime.conditions import PoseControls
+    from worldline.runtime.engine import Session
+
+IDLE_CHUNKS = 8  # how long a film is when neither a path nor a length is given
+
+
+class Film(msgspec.Struct, frozen=True, kw_only=True):
+    """What `generate` made; `seconds` is the time from start picture to last frame, without load.
+
+    `sha256` is over the raw RGB frames: equal films have equal sums whatever the container.
+    """
+
+    out: str
+    model: str
+    seed: int
+    width: int
+    height: int
+    chunks: int
+    frames: int
+    seconds: float
+    fps: float
+    video_fps: int
+    load_seconds: float
+    chunk_ms: list[float]
+    sha256: str
+
+
+class CameraPath(NamedTuple):
+    """A camera path per pixel frame: poses `[N, 4, 4]`, walk keys `[F, 4]`, intrinsics."""
+
+    c2w: NDArray[np.float64]
+    wasd: NDArray[np.float32] | None
+    intrinsics: Intrinsics | None
+
+
+class Motion(NamedTuple):
+    """A camera path per latent frame, as long as the film."""
+
+    chunks: int
+    relative: NDArray[np.float32] | None
+    keys: NDArray[np.float32] | None
+
+
+def generate(options: Generate) -> int:
+    """Run the command; returns the exit code."""
+    path = read_path(options)
+    image = read_image(options.image)
+    if options.chunks is not None and options.chunks < 1:
+        raise ConfigError("nothing to generate", expected="--chunks 1 or more", got=options.chunks)
+    film = make_film(options, image, path)
+    if options.json:
+        print(msgspec.json.encode(film).decode())
+    else:
+        print(f"{film.frames} frames in {film.seconds:.2f} s: {film.fps:.1f} fps -> {film.out}")
+    return 0
+
+
+def read_path(options: Generate) -> CameraPath | None:
+    """The camera path that the options name, or None to stand still. Raises: ControlError."""
+    if options.actions is not None:
+        if options.poses is not None or options.intrinsics is not None:
+            raise ConfigError("two camera paths", expected="either --actions or --poses")
+        keys: Keys = parse_action_string(options.actions)
+        return CameraPath(poses_from_keys(keys.wasd, keys.ijkl), keys.wasd, None)
+    if (options.poses is None) != (options.intrinsics is None):
+        raise ConfigError("--poses and --intrinsics go together", expected="both or neither")
+    if options.poses is None or options.intrinsics is None:
+        return None
+    trajectory = load_trajectory(options.poses, options.intrinsics)
+    return CameraPath(trajectory.c2w, None, trajectory.intrinsics)
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """The start picture, uint8 `H W 3`. Raises: ImageError."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError("the start picture cannot be read", got=error) from None
+    return decode_image(data)
+
+
+def fit_path(path: CameraPath | None, chunk: int, chunks: int | None) -> Motion:
+    """Bring a path to whole chunks of `chunk` latent frames, as the official code does.
+
+    Without `chunks` the film is as long as the path, cut to whole chunks, and spans all of it. With
+    `chunks` there is one pose per pixel frame: a longer path is cut, a shorter one stands still at
+    its end. Steps are divided by the longest one of the film. Raises: ControlError.
+    """
+    if path is None:
+        return Motion(chunks or IDLE_CHUNKS, None, None)
+    if chunks is None:
+        # F + 1 poses of F key frames are rounded up to 4n + 1; a recorded path is rounded down.
+        rounding = math.ceil if path.wasd is not None else math.floor
+        poses = path.c2w
+        chunks = max((rounding((len(poses) - 1) / 4) + 1) // chunk, 1)
+        if path.wasd is None:
+            poses = poses[: (len(poses) - 1) // 4 * 4 + 1]
+    else:
+        wanted = 4 * (chunks * chunk - 1) + 1
+        still = np.repeat(path.c2w[-1:], max(wanted - len(path.c2w), 0), axis=0)
+        poses = np.concatenate([path.c2w[:wanted], still])
+    count = chunks * chunk
+    keys = None
+    if path.wasd is not None:
+        at = 4 * np.arange(count)
+        released = np.zeros((max(int(at[-1]) + 1 - len(path.wasd), 0), 4), dtype=np.float32)
+        keys = np.concatenate([path.wasd, released])[at]  # T 4
+    return Motion(chunks, framewise_relative(interpolate_poses(poses, count)), keys)
+
+
+def make_film(options: Generate, image: NDArray[np.uint8], path: CameraPath | None) -> Film:
+    """Load the model and write the film."""
+    loading = time.perf_counter()
+    world = load_world(worker_settings(options.load))
+    start = time.perf_counter()
+    asked = options.session
+    width, height = parse_size(asked.size)
+    session = world.start(
+        image,
+        options.prompt,
+        options.seed,
+        width=width,
+        height=height,
+        chunk=asked.chunk,
+        window=asked.window,
+        sink=asked.sink,
+        shift=asked.shift,
+        steps=asked.steps,
+        intrinsics=None if path is None else path.intrinsics,
+    )
+    with session:
+        motion = fit_path(path, session.chunk, options.chunks)
+        written = write_film(options.out, session, motion, world.info.fps)
+        width, height = session.width, session.height
+    seconds = time.perf_counter() - start
+    return Film(
+        out=options.out,
+        model=world.info.model,
+        seed=options.seed,
+        width=width,
+        height=height,
+        chunks=motion.chunks,
+        frames=written.frames,
+        seconds=round(seconds, 3),
+        fps=round(written.frames / seconds, 2),
+        video_fps=world.info.fps,
+        load_seconds=round(start - loading, 3),
+        chunk_ms=written.chunk_ms,
+        sha256=written.sha256,
+    )
+
+
+class Written(NamedTuple):
+    """Frames written, milliseconds per chunk, and the sum over the raw frames."""
+
+    frames: int
+    chunk_ms: list[float]
+    sha256: str
+
+
+def write_film(out: str, session: Session, motion: Motion, fps: int) -> Written:
+    """Generate chunk by chunk into a film or folder. Raises: ConfigError for an unusable `out`."""
+    frames, chunk_ms, total = 0, [], hashlib.sha256()
+    recorder = open_recorder(out, fps, width=session.width, height=session.height)
+    bar = progress_bar(TextColumn("{task.fields[fps]:.1f} fps"))
+    with recorder, bar:
+        task = bar.add_task("generating chunks", total=motion.chunks, fps=0.0)
+        began = time.perf_counter()
+        for i in range(motion.chunks):
+            chunk = session.step(_controls(motion, i, session.chunk))
+            recorder.write(chunk.frames)
+            total.update(np.ascontiguousarray(chunk.frames).data)
+            frames += len(chunk.frames)
+            chunk_ms.append(round(chunk.timings.total_ms, 1))
+            bar.update(task, advance=1, fps=frames / (time.perf_counter() - began))
+    return Written(frames, chunk_ms, total.hexdigest())
+
+
+def _controls(motion: Motion, index: int, chunk: int) -> PoseControls | None:
+    from worldline.runtime.conditions import PoseControls
+
+    if motion.relative is None:
+        return None
+    part = slice(index * chunk, (index + 1) * chunk)
+    keys = None if motion.keys is None else motion.keys[part]
+    return PoseControls(motion.relative[part], keys)

@@ -1,0 +1,170 @@
+"""The command line as frozen values: one class per command, one field per option.
+
+The docstrings are the help texts. What an option means when it is not given is decided where it is
+used: None leaves a number to the environment, the preset or the checkpoint, in that order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg, subcommand
+
+# The help of these says itself what happens without them; "(default: None)" would not.
+Whole = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
+Real = Annotated[float | None, arg(metavar="X", help_behavior_hint="")]
+Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")]
+File = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
+Size = Annotated[str | None, arg(metavar="WxH", help_behavior_hint="")]
+Type = Annotated[Literal["float32", "bfloat16"] | None, arg(metavar="TYPE", help_behavior_hint="")]
+Mode = Annotated[Literal["exact", "fast"] | None, arg(metavar="MODE", help_behavior_hint="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """What to load, and how."""
+
+    model: Annotated[str, arg(metavar="NAME|DIR|HUB-ID")] = "pocket"
+    """A preset (see `worldline models`), a local folder, or a hub repository."""
+    device: Text = None
+    """auto, cpu, cuda or cuda:N; default: auto, or WORLDLINE_DEVICE."""
+    dtype: Type = None
+    """float32 or bfloat16; default: the preset's own."""
+    mode: Mode = None
+    """exact (same input, same bits) or fast; default: exact, or WORLDLINE_MODE."""
+    threads: Whole = None
+    """CPU threads; default: 1 in exact mode, measured in fast mode, or WORLDLINE_THREADS."""
+    camera_cache: Literal["auto", "off"] = "auto"
+    """off recomputes the camera modulation of every pass, when memory is short."""
+    random_weights: bool = False
+    """Build the preset with random weights, without any files: for measurements."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionOptions:
+    """Run-time numbers that win over the preset."""
+
+    size: Size = None
+    """Size in pixels, multiples of 16, for example 832x480; default: the preset's nearest."""
+    chunk: Whole = None
+    """Latent frames per chunk; one is 4 pixel frames."""
+    window: Whole = None
+    """Latent frames kept for attention; -1 keeps everything."""
+    sink: Whole = None
+    """First latent frames that are never dropped."""
+    shift: Real = None
+    """Shift of the noise schedule."""
+    steps: Whole = None
+    """Denoise steps per chunk."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serve:
+    """Serve a model: WebSocket, HTTP and the page."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; the default is reachable from this machine only."""
+    port: Whole = None
+    """TCP port; default: 30000, or the next free one."""
+    seats: Annotated[int, arg(metavar="N")] = 2
+    """Visitors at the same time."""
+    seat_wait: Annotated[float, arg(metavar="SECONDS")] = 15.0
+    """How long a visitor waits for a seat before being refused."""
+    init_timeout: Annotated[float, arg(metavar="SECONDS")] = 30.0
+    """How long a new connection may take to say what it wants."""
+    warmup_wait: Annotated[float, arg(metavar="SECONDS")] = 120.0
+    """How long a visitor who came before the warm-up ended is kept waiting."""
+    load: ModelOptions = ModelOptions()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Play(Serve):
+    """Serve a model and open it in the browser, or print its address."""
+
+    no_browser: bool = False
+    """Only print the address; also WORLDLINE_BROWSER=false."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate:
+    """Generate a film from a picture, a prompt and a camera path."""
+
+    image: Annotated[Path, arg(metavar="FILE")]
+    """Start picture."""
+    prompt: Annotated[str, arg(metavar="TEXT")]
+    """Description of the place."""
+    actions: Text = None
+    """Keys per pixel frame, for example "w-20,jw-10,none-5"; w a s d walk, i j k l look."""
+    poses: File = None
+    """Camera path: a .npy file of camera-to-world poses [N, 4, 4], one per pixel frame."""
+    intrinsics: File = None
+    """A .npy file [N, 4] of fx, fy, cx, cy for an 832x480 picture; goes with --poses."""
+    chunks: Whole = None
+    """Chunks to generate; default: as long as the actions or the path."""
+    seed: Annotated[int, arg(metavar="N")] = 42
+    """Seed of the noise."""
+    out: Annotated[str, arg(metavar="FILE|DIR")] = "film.mp4"
+    """An .mp4 film (needs the extra "video"), or a folder for numbered pictures."""
+    json: bool = False
+    """Print the result as JSON."""
+    load: ModelOptions = ModelOptions()
+    session: SessionOptions = SessionOptions()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchChunk:
+    """Time the chunks of one session once its window is full."""
+
+    chunks: Annotated[int, arg(metavar="N")] = 30
+    """Chunks to measure after the warm-up."""
+    json: bool = False
+    """Print the result as JSON."""
+    markdown: bool = False
+    """Print the result as a table for docs/benchmarks.md."""
+    load: ModelOptions = ModelOptions()
+    session: SessionOptions = SessionOptions()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchParity:
+    """Compare our numbers with recorded ones of the official code."""
+
+    folder: Annotated[Positional[Path], arg(metavar="DIR")]
+    """Folder of recorded .safetensors files."""
+    json: bool = False
+    """Print the result as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Measure speed, or compare with recorded numbers."""
+
+    what: Annotated[BenchChunk, subcommand("chunk")] | Annotated[BenchParity, subcommand("parity")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """Print what Worldline finds on this machine."""
+
+    json: bool = False
+    """Print the result as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """List the presets."""
+
+    json: bool = False
+    """Print the result as JSON."""
+
+
+Command = (
+    Annotated[Play, subcommand("play")]
+    | Annotated[Serve, subcommand("serve")]
+    | Annotated[Generate, subcommand("generate")]
+    | Annotated[Bench, subcommand("bench")]
+    | Annotated[Models, subcommand("models")]
+    | Annotated[Doctor, subcommand("doctor")]
+)

@@ -1,0 +1,150 @@
+"""`worldline serve` and `worldline play`: a worker process, and the server in this one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import webbrowser
+from types import FrameType
+from typing import NoReturn
+
+import msgspec
+
+from worldline.cli.loading import LoadingDisplay, worker_settings
+from worldline.cli.options import Play, Serve
+from worldline.core.config import ServerConfig
+from worldline.core.env import Env, read_env
+from worldline.core.errors import ConfigError
+from worldline.runtime.handle import WorkerHandle
+from worldline.runtime.protocol import LoadProgress, WorkerSettings
+from worldline.server.app import create_app
+from worldline.server.logs import configure_logging
+from worldline.server.serve import exposure_warning, make_server
+
+DEFAULT_PORT = 30000
+PORTS_TRIED = 20
+BACKLOG = 128
+TERMINATED = 128 + signal.SIGTERM
+
+
+def serve(options: Serve) -> int:
+    """Run the command; returns the exit code."""
+    env = read_env()
+    configure_logging((env.log_level or "info").upper())
+    return _serve(options, browser=False)
+
+
+def play(options: Play) -> int:
+    """Run the command; returns the exit code."""
+    env = read_env()
+    configure_logging((env.log_level or "warning").upper())
+    return _serve(options, browser=not options.no_browser and can_open_browser(env))
+
+
+def _serve(options: Serve, *, browser: bool) -> int:
+    config = server_config(options)
+    settings = worker_settings(options.load)
+    # As an exception, so that the worker is ended on the way out; uvicorn handles it while it runs.
+    signal.signal(signal.SIGTERM, _terminate)
+    with bind(config.host, options.port) as listener:
+        port = listener.getsockname()[1]
+        config = msgspec.structs.replace(config, port=port)
+        if options.port is None and port != DEFAULT_PORT:
+            say(f"Port {DEFAULT_PORT} is taken; using {port}.")
+        if (warning := exposure_warning(config)) is not None:
+            say(warning)
+        handle = start_worker(settings)
+        try:
+            if handle.info.notice is not None:
+                say(handle.info.notice)
+            listener.listen(BACKLOG)  # from here on the browser can connect, and waits
+            announce(handle.info.model, page_address(config), browser=browser)
+            server = make_server(config, create_app(config, handle))
+            server.run(sockets=[listener])
+            return 0 if server.started else 1
+        finally:
+            handle.shutdown()
+
+
+def server_config(options: Serve) -> ServerConfig:
+    """The options as server settings. Raises: ConfigError."""
+    if options.seats < 1:
+        raise ConfigError("nobody could enter", expected="--seats 1 or more", got=options.seats)
+    if options.port is not None and not 0 <= options.port <= 65535:
+        raise ConfigError("no such port", expected="0 to 65535", got=options.port)
+    return ServerConfig(
+        host=options.host,
+        port=DEFAULT_PORT if options.port is None else options.port,
+        seats=options.seats,
+        init_timeout_s=options.init_timeout,
+        seat_wait_s=options.seat_wait,
+        warmup_wait_s=options.warmup_wait,
+    )
+
+
+def start_worker(settings: WorkerSettings) -> WorkerHandle:
+    """Load the model in a worker process, with a display. Raises what loading raises."""
+    with LoadingDisplay(settings.model) as display:
+
+        def show(progress: LoadProgress) -> None:
+            display.report(progress.done, progress.total, progress.stage)
+
+        return WorkerHandle.spawn(settings, on_progress=show)
+
+
+def bind(host: str, port: int | None) -> socket.socket:
+    """A bound socket; without a port the default one, or the next free one after it.
+
+    Raises: ConfigError for an address that is not ours or a port that is taken.
+    """
+    wanted = range(DEFAULT_PORT, DEFAULT_PORT + PORTS_TRIED) if port is None else [port]
+    reason = "no port tried"
+    for candidate in wanted:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        if os.name == "posix":  # on Windows this option would let two servers share a port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, candidate))
+            return listener
+        except OSError as error:
+            listener.close()
+            reason = error.strerror or str(error)
+    tried = f"{wanted[0]}" if len(wanted) == 1 else f"{wanted[0]} to {wanted[-1]}"
+    raise ConfigError(
+        f"cannot listen on {host} port {tried}", expected="a free port", got=reason.lower()
+    )
+
+
+def page_address(config: ServerConfig) -> str:
+    """The address of the page; of a server that listens everywhere, its local one."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host, config.host)
+    return f"http://[{host}]:{config.port}/" if ":" in host else f"http://{host}:{config.port}/"
+
+
+def announce(model: str, address: str, *, browser: bool) -> None:
+    """Print the address on stdout and open it."""
+    print(f"{model} is at {address} (Ctrl-C stops it)", flush=True)
+    if browser:
+        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+
+
+def can_open_browser(env: Env) -> bool:
+    """Whether a browser window can appear here; a text browser in this terminal is no use."""
+    if not env.browser or "SSH_CONNECTION" in os.environ:
+        return False
+    if sys.platform in ("darwin", "win32"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def say(text: str) -> None:
+    """A line for people, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(TERMINATED)
