@@ -56,13 +56,14 @@ def _nearest(layout: Layout, dit: DiTParams) -> Preset:
     """The preset that a layout stands for, under the licence that its files state."""
     if layout.name == "worldline":
         return get_preset(layout.metadata.get("preset", "pocket"))
-    if len(layout.dit) > 1:
+    first, *others = layout.dit
+    if others:
         return _licensed(BASE_ACT if dit.control_dim == ACTION_CHANNELS else BASE_CAM, layout)
-    if layout.dit[0].folder.name == PRETRAINED:
+    if first.folder.name == PRETRAINED:
         return _pretrained()
     if layout.name == "original-v2":
         return V2_14B
-    if dit.dim == DIT_1_3B.dim or (layout.name == "root-shards" and not layout.dit[0].config):
+    if dit.dim == DIT_1_3B.dim or (layout.name == "root-shards" and not first.config):
         return V2_1_3B
     if layout.name == "diffusers" and layout.licence is None:
         return msgspec.structs.replace(FAST, licence=UNSTATED_LICENCE, notice=UNSTATED_NOTICE)

@@ -143,8 +143,12 @@ def resolve_runtime(
     if set(unstated) - {"max_attention_frames"}:
         raise ConfigError(f"{preset.name} and its checkpoint leave {', '.join(unstated)} open")
     steps = merged["steps"]
-    merged["steps"] = _spread(steps, preset) if isinstance(steps, int) else tuple(steps)
-    return _check(msgspec.convert(merged, RuntimeParams))
+    if isinstance(steps, int):
+        merged["steps"] = _spread(steps, preset)
+    try:
+        return _check(msgspec.convert(merged, RuntimeParams))
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"unusable setting: {error}") from error
 
 
 def _first(layers: list[RuntimeValues], field: str) -> object:

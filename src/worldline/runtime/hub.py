@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from worldline.core.errors import CheckpointError, ConfigError
+from worldline.core.errors import CheckpointError, ConfigError, LayoutError
 from worldline.models.preset import Preset
 from worldline.models.registry import PRESETS, preset_for_hub_id
 
@@ -34,12 +34,18 @@ class Location(NamedTuple):
 
 
 def locate(model: str) -> Location:
-    """Resolve a `--model` value. Raises `ConfigError` when it is nothing we know."""
+    """Resolve a `--model` value.
+
+    Raises `ConfigError` when it is nothing we know, `LayoutError` for a path that does not exist,
+    `CheckpointError` when the hub cannot be asked.
+    """
     if model in PRESETS:
         return _locate_preset(PRESETS[model])
     path = Path(model).expanduser()
-    if path.exists():
+    if model.strip() and path.exists():
         return Location((path,), None)
+    if model.startswith(("/", ".", "~")):
+        raise LayoutError(f"there is no file or folder {model}")
     name, _, where = model.partition("=")
     if where and name in PRESETS:
         return Location(locate(where).roots, PRESETS[name])

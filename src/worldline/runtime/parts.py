@@ -14,7 +14,7 @@ import msgspec
 import torch
 from torch import nn
 
-from worldline.core.errors import CheckpointError
+from worldline.core.errors import CheckpointError, KeysError
 from worldline.models.architecture import dit_params, umt5_params, vae_params
 from worldline.models.identify import identify
 from worldline.models.layouts import Layout
@@ -90,6 +90,7 @@ def make_plan(layout: Layout, named: Preset | None) -> Plan:
         vae=_vae_params(vae, preset, config),
         text=_text_params(text, preset, config),
     )
+    _check_widths(preset)
     plan = Plan(preset, build_networks(preset), (*dits, vae, text))
     for (label, module), source in zip(plan.networks.labelled(), plan.sources, strict=True):
         compare_keys(module, source.shapes, label=f"the {label} (layout {layout.name})")
@@ -173,10 +174,29 @@ def _stated(values: dict[str, Any] | None, otherwise: Numbers) -> Numbers:
         raise CheckpointError(f"the weights file states unusable numbers: {error}") from error
 
 
+def _check_widths(preset: Preset) -> None:
+    """Raise `KeysError` when parts of different models were laid together."""
+    text = preset.text.dim if isinstance(preset.text, UMT5Params) else preset.text.text_dim
+    latent = (
+        preset.vae.z_dim if isinstance(preset.vae, WanVAEParams) else preset.vae.latent_channels
+    )
+    pairs = (
+        ("text encoder", preset.dit.text_dim, text),
+        ("autoencoder", preset.dit.out_dim, latent),
+    )
+    for part, wanted, width in pairs:
+        if wanted != width:
+            raise KeysError(
+                f"the {part} belongs to another model",
+                expected=f"width {wanted}, which the transformer takes",
+                got=width,
+            )
+
+
 def _require_parts(layout: Layout, preset: Preset) -> None:
     """Raise one `CheckpointError` that says which files to add around the transformer."""
     original = layout.name in ("original-v1", "original-v2", "root-shards")
-    wanted = [
+    wanted: list[tuple[object, str, str]] = [
         (layout.vae, "Wan2.1_VAE.pth" if original else "vae/", "the autoencoder"),
         (
             layout.text,
