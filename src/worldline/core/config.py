@@ -32,7 +32,11 @@ class WorldInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of one server process. Times in seconds, sizes in bytes unless named otherwise."""
+    """Settings of one server process. Times in seconds, sizes in bytes unless named otherwise.
+
+    `init_attempts` unusable inits end a socket. `warmup_chunks` 0 lets the model decide.
+    `shutdown_s` is how long open sockets get to end when the server stops.
+    """
 
     host: str = "127.0.0.1"
     port: int = 30000
@@ -43,4 +47,6 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_message_bytes: int = 32 * 1024 * 1024
     max_image_pixels: int = 40_000_000
     max_prompt_chars: int = 4096
-    inbox_limit: int = 256
+    init_attempts: int = 5
+    warmup_chunks: int = 0
+    shutdown_s: float = 10.0

@@ -1,0 +1,106 @@
+"""Readiness: nobody is served before the real chunk path has run, at every cache fill level."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import uuid
+
+from worldline.core.config import WorldInfo
+from worldline.core.errors import CapacityError
+from worldline.runtime.protocol import OpenReply, OpenRequest, StepRequest
+from worldline.server.engine import AsyncEngine
+from worldline.server.logs import log
+from worldline.server.waiting import AsyncClock, within
+
+logger = logging.getLogger("worldline.server")
+
+GREY = b"\x80"
+MAX_CHUNKS = 12
+
+
+class State(enum.Enum):
+    """Warming goes to ready or to failed, and stays there."""
+
+    WARMING = "warming up"
+    READY = "ready"
+    FAILED = "failed"
+
+
+class Readiness:
+    """Whether the warm-up has run, and why not."""
+
+    def __init__(self) -> None:
+        self.state = State.WARMING
+        self.reason = State.WARMING.value
+        self._decided = asyncio.Event()
+
+    def decide(self, state: State, reason: str) -> None:
+        """End the warm-up as ready or failed."""
+        assert self.state is State.WARMING, f"readiness was decided before: {self.state}"
+        self.state, self.reason = state, reason
+        self._decided.set()
+
+    async def wait(self, clock: AsyncClock, limit_s: float) -> None:
+        """Return once ready. Raises: CapacityError after `limit_s`, or when the warm-up failed."""
+        try:
+            await within(clock, limit_s, self._wait())
+        except TimeoutError:
+            raise CapacityError(
+                "the server is still warming up", expected=f"ready within {limit_s:g} s"
+            ) from None
+        if self.state is not State.READY:
+            raise CapacityError("the server cannot serve", got=self.reason)
+
+    async def _wait(self) -> None:
+        await self._decided.wait()
+
+
+async def warm_up(
+    engine: AsyncEngine, readiness: Readiness, *, clock: AsyncClock, chunks: int
+) -> None:
+    """Walk a grey picture for `chunks` chunks, then decide readiness; 0 lets the model decide."""
+    start = clock.now()
+    try:
+        steps = await _walk(engine, chunks)
+    except Exception as error:  # whatever it is, nobody will ever be served: say so
+        logger.exception("warm-up failed")
+        readiness.decide(State.FAILED, f"warm-up failed: {error}")
+        return
+    seconds = round(clock.now() - start, 3)
+    log(logger, logging.INFO, "ready", model=engine.info.model, chunks=steps, seconds=seconds)
+    readiness.decide(State.READY, State.READY.value)
+
+
+def enough_chunks(info: WorldInfo) -> int:
+    """Chunks until the cache is full and one chunk has run full, within limits."""
+    filling = -(-info.window // info.chunk) if info.window > 0 else 1
+    return min(MAX_CHUNKS, max(2, filling + 1))
+
+
+async def _walk(engine: AsyncEngine, chunks: int) -> int:
+    info = engine.info
+    session_id = f"warmup-{uuid.uuid4().hex}"
+    count = chunks or enough_chunks(info)
+    grey = OpenRequest(
+        session_id=session_id,
+        image=GREY * (info.width * info.height * 3),
+        image_width=info.width,
+        image_height=info.height,
+        prompt="a grey wall",
+    )
+    try:
+        opened = await engine.open(grey)
+        for index in range(count):
+            result = await engine.step(_step(opened, index))
+            result.release()
+    finally:
+        await engine.close(session_id)
+    return count
+
+
+def _step(opened: OpenReply, index: int) -> StepRequest:
+    """Turns the camera, so that the path of moving rays is warm too."""
+    actions = (("w", "l"),) * opened.chunk
+    return StepRequest(session_id=opened.session_id, chunk_index=index, actions=actions)

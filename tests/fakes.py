@@ -1,0 +1,284 @@
+"""Stand-ins for what is slow or far away: the engine, time, and the other end of a socket.
+
+`FakeHandle` keeps every rule of `EngineHandle` that the server relies on (chunk order, two frame
+slots a session, frames that are invalid after release) and counts what was given and taken back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import heapq
+import itertools
+import threading
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldline.core.chunk import StageTimings
+from worldline.core.config import WorldInfo
+from worldline.core.errors import SessionMissingError, WorkerDiedError
+from worldline.runtime.handle import StepResult
+from worldline.runtime.protocol import OpenReply, OpenRequest, StepReply, StepRequest
+from worldline.server.outbox import SocketClosed
+
+
+def fake_info(width: int = 64, height: int = 48, *, chunk: int = 3, window: int = 9) -> WorldInfo:
+    """A small world with a landscape, a larger landscape and a portrait size."""
+    sizes = ((width, height), (2 * width, 2 * height), (height, width))
+    return WorldInfo(
+        model="fake",
+        family="fake",
+        width=width,
+        height=height,
+        sizes=sizes,
+        fps=16,
+        chunk=chunk,
+        window=window,
+        sink=2,
+        steps=4,
+        device="cpu",
+        dtype="float32",
+        mode="exact",
+        licence="none",
+    )
+
+
+class CountedResult(StepResult):
+    """A result that knows how often it was released and spoils its pixels then."""
+
+    def __init__(self, reply: StepReply, frames: NDArray[np.uint8]) -> None:
+        self.released = 0
+        self._pixels = frames
+        super().__init__(reply, frames, lambda: None)
+
+    def release(self) -> None:
+        """Count, and overwrite the frames as the next chunk would."""
+        self.released += 1
+        self._pixels[...] = 0
+        super().release()
+
+
+class FakeSession:
+    """What the fake engine keeps of one session; `digest` depends on all its input so far."""
+
+    def __init__(self, request: OpenRequest, reply: OpenReply) -> None:
+        self.request = request
+        self.reply = reply
+        self.next_chunk = 0
+        self.digest = hashlib.sha256(repr((request.prompt, request.seed)).encode())
+        self.digest.update(request.image)
+
+    def frames(self, request: StepRequest) -> NDArray[np.uint8]:
+        """Noise `F H W 3` that only this history gives."""
+        self.digest.update(repr((request.actions, request.prompt)).encode())
+        seed = int.from_bytes(self.digest.digest()[:8], "big")
+        shape = (
+            self.reply.frames_in_chunk(request.chunk_index),
+            self.reply.height,
+            self.reply.width,
+            3,
+        )
+        return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)  # F H W 3
+
+
+class FakeHandle:
+    """An `EngineHandle` in memory. Steps wait for permission while `hold()` is in force."""
+
+    def __init__(self, info: WorldInfo | None = None) -> None:
+        self._info = info or fake_info()
+        self.sessions: dict[str, FakeSession] = {}
+        self.opened: list[OpenRequest] = []
+        self.closed: list[str] = []
+        self.results: list[CountedResult] = []
+        self.requests: list[StepRequest] = []  # every step that was answered
+        self.running = 0
+        self.fail_open: Exception | None = None
+        self.fail_step: tuple[int, Exception] | None = None  # chunk index, error
+        self.dead = False
+        self._lock = threading.Lock()
+        self._permits: threading.Semaphore | None = None
+        self.close_gate = threading.Event()
+        self.close_gate.set()
+        self.entered = threading.Semaphore(0)  # one permit for every step that began
+
+    @property
+    def info(self) -> WorldInfo:
+        """The made-up model."""
+        return self._info
+
+    def hold(self) -> None:
+        """From now on every step needs a permit from `allow`."""
+        self._permits = threading.Semaphore(0)
+
+    @property
+    def holding(self) -> bool:
+        """Whether steps need permits."""
+        return self._permits is not None
+
+    def allow(self, steps: int = 1) -> None:
+        """Let so many steps run."""
+        assert self._permits is not None, "hold() first"
+        self._permits.release(steps)
+
+    def open(self, request: OpenRequest) -> OpenReply:
+        """Start a session, or raise `fail_open` once."""
+        with self._lock:
+            self._check_alive()
+            self.opened.append(request)
+            if self.fail_open is not None:
+                error, self.fail_open = self.fail_open, None
+                raise error
+            reply = self._reply(request)
+            self.sessions[request.session_id] = FakeSession(request, reply)
+            return reply
+
+    def step(self, request: StepRequest) -> StepResult:
+        """The next chunk, once allowed; raises `fail_step` at its chunk."""
+        with self._lock:
+            self._check_alive()
+            session = self.sessions.get(request.session_id)
+            if session is None or request.chunk_index != session.next_chunk:
+                raise SessionMissingError("not the next chunk", got=request.chunk_index)
+            assert len(request.actions) == session.reply.chunk, request.actions
+            self.running += 1
+        self.entered.release()
+        if self._permits is not None:
+            self._permits.acquire()
+        with self._lock:
+            self.running -= 1
+            self._check_alive()
+            if self.fail_step is not None and self.fail_step[0] == request.chunk_index:
+                raise self.fail_step[1]
+            return self._result(session, request)
+
+    def close(self, session_id: str) -> None:
+        """Forget a session, once `close_gate` is open."""
+        self.close_gate.wait()
+        with self._lock:
+            self.sessions.pop(session_id, None)
+            self.closed.append(session_id)
+
+    def alive(self) -> bool:
+        """Until `die`."""
+        return not self.dead
+
+    def die(self) -> None:
+        """End the worker: waiting steps and all later calls raise WorkerDiedError."""
+        self.dead = True
+        if self._permits is not None:
+            self._permits.release(100)
+
+    def shutdown(self) -> None:
+        """Same as dying, on purpose."""
+        self.die()
+
+    def nothing_is_left(self) -> None:
+        """Assert that every session was closed and every result released exactly once."""
+        assert self.sessions == {}
+        assert self.running == 0
+        assert [result.released for result in self.results] == [1] * len(self.results)
+
+    def _check_alive(self) -> None:
+        if self.dead:
+            raise WorkerDiedError("the worker process has ended", got="exit code 9")
+
+    def _reply(self, request: OpenRequest) -> OpenReply:
+        info = self._info
+        return OpenReply(
+            session_id=request.session_id,
+            width=request.width or info.width,
+            height=request.height or info.height,
+            fps=info.fps,
+            chunk=request.chunk or info.chunk,
+            window=request.window or info.window,
+            sink=info.sink if request.sink is None else request.sink,
+            steps=info.steps,
+        )
+
+    def _result(self, session: FakeSession, request: StepRequest) -> StepResult:
+        session.next_chunk += 1
+        self.requests.append(request)
+        frames = session.frames(request)
+        timings = StageTimings(conditions_ms=1.2, denoise_ms=20.6, decode_ms=9.5, total_ms=31.3)
+        reply = StepReply(
+            session_id=request.session_id,
+            chunk_index=request.chunk_index,
+            shape=frames.shape,  # pyright: ignore[reportArgumentType]
+            timings=timings,
+        )
+        result = CountedResult(reply, frames)
+        self.results.append(result)
+        return result
+
+
+class FakeClock:
+    """Time that moves only when told to. Sleepers wake in order as `advance` passes them."""
+
+    def __init__(self) -> None:
+        self._now = 1000.0
+        self._order = itertools.count()
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._slept = asyncio.Condition()
+
+    def now(self) -> float:
+        """Seconds."""
+        return self._now
+
+    @property
+    def sleeping(self) -> int:
+        """How many tasks sleep on this clock."""
+        return sum(not future.done() for _, _, future in self._sleepers)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for `advance`."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self._now + seconds, next(self._order), future))
+        async with self._slept:
+            self._slept.notify_all()
+        await future
+
+    async def until_sleeping(self, tasks: int = 1) -> None:
+        """Wait until at least so many tasks sleep here."""
+        async with self._slept:
+            await self._slept.wait_for(lambda: self.sleeping >= tasks)
+
+    async def advance(self, seconds: float) -> None:
+        """Let `seconds` pass, waking each sleeper at its time and letting it run."""
+        end = self._now + seconds
+        while self._sleepers and self._sleepers[0][0] <= end + 1e-9:
+            self._now, _, future = heapq.heappop(self._sleepers)
+            if not future.done():
+                future.set_result(None)
+                await settle()
+        self._now = end
+
+
+async def settle(rounds: int = 50) -> None:
+    """Let every task that can run without threads or sockets run."""
+    for _ in range(rounds):
+        await asyncio.sleep(0)
+
+
+class FakeTransport:
+    """Keeps what was written; a send waits while `blocked`, and fails once `gone`."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.closed: tuple[int, str] | None = None
+        self.gone = False
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def send(self, data: bytes | memoryview) -> None:
+        """Keep one message."""
+        await self.open.wait()
+        if self.gone:
+            raise SocketClosed
+        self.sent.append(bytes(data))
+
+    async def close(self, code: int, reason: str) -> None:
+        """Keep the close frame."""
+        if self.gone:
+            raise SocketClosed
+        self.closed = (code, reason)
