@@ -200,9 +200,10 @@ export class World {
     if (message.type === "stats") {
       this.#stats = message.stats;
     } else if (message.type === "error") {
-      if (this.phase.value === "live") this.notice.value = message.content;
+      const { content, detail } = message.error;
+      if (this.phase.value === "live") this.notice.value = detail ?? content;
       // An unusable init leaves the socket open and waiting for another one: this page has none.
-      else if (message.content.startsWith("invalid generate request")) void this.#connection?.close();
+      else if (content.startsWith("invalid generate request")) void this.#connection?.close();
     } else {
       const { header, payload } = message;
       const bitmaps = decodeBatch(header, payload);

@@ -14,14 +14,16 @@ describe("explain", () => {
   });
 
   it("names the cause the server gave", () => {
-    const busy = { code: 1008, reason: "", error: "another realtime session is already active", hadFrames: false };
+    const said = (content: string, detail: string | null = null) => ({ content, detail, code: null });
+    const busy = { ...LIVE, code: 1008, error: said("another realtime session is already active"), hadFrames: false };
     expect(explain(busy)).toMatchObject({ title: "All seats are taken", retryable: true });
-    const refused = { code: 1000, reason: "", error: "invalid generate request: the image has 0 bytes", hadFrames: false };
-    expect(explain(refused)).toMatchObject({ detail: "the image has 0 bytes", retryable: false });
-    const broken = { code: 1011, reason: "", error: "error during generate loop: out of memory", hadFrames: true };
+    const refused = { ...busy, code: 1000, error: said("invalid generate request", "the picture is empty") };
+    expect(explain(refused)).toMatchObject({ detail: "the picture is empty", retryable: false });
+    const broken = { ...LIVE, code: 1011, error: said("error during generate loop: out of memory") };
     expect(explain(broken)).toMatchObject({ detail: "out of memory", retryable: true });
-    expect(explain({ code: 1000, reason: "generation complete", error: null, hadFrames: true }).title).toBe("The walk is complete");
-    expect(explain({ code: 1009, reason: "", error: null, hadFrames: false }).title).toMatch(/too large/);
+    expect(explain({ ...busy, code: 1013, error: said("the server is not ready") }).title).toMatch(/not ready/);
+    expect(explain({ ...LIVE, code: 1000, reason: "generation complete" }).title).toBe("The walk is complete");
+    expect(explain({ ...LIVE, code: 1009, hadFrames: false }).title).toMatch(/too large/);
   });
 
   it("never ends without words", () => {
@@ -46,7 +48,7 @@ describe("addresses and sizes", () => {
 
   it("asks for the model's size of the picture's orientation", () => {
     const model: ModelInfo = {
-      id: "m", fps: 16, width: 160, height: 96, sizes: [[160, 96], [96, 160]], notice: null,
+      id: "m", family: "pocket", fps: 16, sizes: [[160, 96], [96, 160]], notice: null,
     };
     expect(requestedSize(model, false)).toBe("160x96");
     expect(requestedSize(model, true)).toBe("96x160");

@@ -76,12 +76,27 @@ describe("MessageReader", () => {
     const size = { total_size: looksLikeAnError.length };
     expect(reader.read(encode({ ...HEADER, ...size, type: "frame_batch_header" }))).toBeNull();
     expect(reader.read(looksLikeAnError)).toMatchObject({ type: "frames" });
-    expect(reader.read(looksLikeAnError)).toEqual({ type: "error", content: "no", code: null });
+    expect(reader.read(looksLikeAnError)).toEqual({
+      type: "error",
+      error: { content: "no", code: null, detail: null },
+    });
   });
 
   it("reads frames without an event id", () => {
     const bytes = encode({ ...HEADER, type: "frame_batch", event_id: null, total_size: 0, payload: new Uint8Array() });
     expect(new MessageReader().read(bytes)).toMatchObject({ header: { eventId: null } });
+  });
+
+  it("reads what an error expected and got", () => {
+    const more = { code: "invalid_image", message: "the picture is empty", expected: "an image", got: "0 bytes" };
+    expect(new MessageReader().read(encode({ type: "error", content: "invalid generate request", ...more }))).toEqual({
+      type: "error",
+      error: {
+        content: "invalid generate request",
+        code: "invalid_image",
+        detail: "the picture is empty; expected an image; got 0 bytes",
+      },
+    });
   });
 
   it("reads chunk_stats", () => {

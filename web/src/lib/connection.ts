@@ -2,7 +2,7 @@
 
 import type { Ended } from "./endings";
 import { encode, type Packable } from "./msgpack";
-import { MessageReader, type ServerMessage } from "./wire";
+import { MessageReader, type ServerError, type ServerMessage } from "./wire";
 
 const PATH = "v1/realtime_video/generate";
 const CLOSE_WAIT_MS = 15_000;
@@ -27,7 +27,7 @@ export class Connection {
   readonly #reader = new MessageReader();
   readonly #handlers: Handlers;
   readonly closed: Promise<void>;
-  #error: string | null = null;
+  #error: ServerError | null = null;
   #hadFrames = false;
 
   constructor(url: string, init: Packable, handlers: Handlers) {
@@ -70,11 +70,12 @@ export class Connection {
       if (!(data instanceof ArrayBuffer)) throw new TypeError("text message on a binary protocol");
       const message = this.#reader.read(new Uint8Array(data));
       if (!message) return;
-      if (message.type === "error") this.#error = message.content;
+      if (message.type === "error") this.#error = message.error;
       if (message.type === "frames") this.#hadFrames = true;
       this.#handlers.message(message);
     } catch (error) {
-      this.#error = `unreadable message: ${error instanceof Error ? error.message : String(error)}`;
+      const detail = error instanceof Error ? error.message : String(error);
+      this.#error = { content: "unreadable message", code: null, detail };
       this.#socket.close(RECEIVE_FAILURE, "unreadable message");
     }
   }

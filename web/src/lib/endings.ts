@@ -1,10 +1,12 @@
 /** Why a connection ended, in words a visitor can act on. */
 
+import type { ServerError } from "./wire";
+
 export interface Ended {
   readonly code: number;
   readonly reason: string;
   /** The last `error` message of the server, if there was one. */
-  readonly error: string | null;
+  readonly error: ServerError | null;
   readonly hadFrames: boolean;
 }
 
@@ -17,20 +19,24 @@ export interface Ending {
   readonly retryable: boolean;
 }
 
-const LOST = new Set([1001, 1005, 1006, 1012, 1013, 1014]);
+const LOST = new Set([1001, 1005, 1006, 1012, 1014]);
 
 export function explain(ended: Ended): Ending {
-  const error = ended.error ?? "";
-  if (/already active|busy|no seat/i.test(error) || ended.code === 1013) {
+  const error = ended.error?.content ?? "";
+  const detail = ended.error?.detail ?? tail(error);
+  if (error === "the server is not ready" || ended.code === 1013) {
+    return end("The server is not ready", detail || "The model is still being loaded.", { retryable: true });
+  }
+  if (/already active/.test(error)) {
     return end("All seats are taken", "Another visitor is walking here. Try again in a moment.", {
       retryable: true,
     });
   }
   if (/^invalid generate request/i.test(error)) {
-    return end("The server refused this start", tail(error) || "Check the picture, the prompt and the seed.");
+    return end("The server refused this start", detail || "Check the picture, the prompt and the seed.");
   }
   if (/^error during generate loop/i.test(error)) {
-    return end("The world broke off", tail(error) || "The model reported an error.", { retryable: true });
+    return end("The world broke off", detail || "The model reported an error.", { retryable: true });
   }
   if (ended.code === 1000) {
     const done = ended.reason === "generation complete";
@@ -42,18 +48,18 @@ export function explain(ended: Ended): Ending {
     return end("That picture is too large", "Choose a smaller picture; the server limits the message size.");
   }
   if (ended.code === 1008) {
-    return end("The server refused the connection", error || ended.reason || "No reason was given.");
+    return end("The server refused the connection", detail || error || ended.reason || "No reason was given.");
   }
   if (LOST.has(ended.code)) {
-    const detail = ended.hadFrames
+    const lost = ended.hadFrames
       ? "The server keeps no world without a connection, so it begins again from its start picture."
       : "The server cannot be reached. Is it still running?";
-    return end(ended.hadFrames ? "Connection lost" : "No connection", detail, {
+    return end(ended.hadFrames ? "Connection lost" : "No connection", lost, {
       retryable: true,
       automatic: ended.hadFrames,
     });
   }
-  return end("The world ended", error || ended.reason || `The connection closed with code ${ended.code}.`, {
+  return end("The world ended", detail || error || ended.reason || `The connection closed with code ${ended.code}.`, {
     retryable: true,
   });
 }
@@ -66,7 +72,7 @@ function end(
   return { title, detail, retryable, automatic };
 }
 
-/** The part of `invalid generate request: why` after the colon. */
+/** The part of `error during generate loop: why` after the colon. */
 function tail(text: string): string {
   const at = text.indexOf(":");
   return at < 0 ? "" : text.slice(at + 1).trim();

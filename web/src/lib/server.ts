@@ -2,11 +2,12 @@
 
 import type { GalleryEntry } from "./picture";
 
+const DEFAULT_FPS = 16;
+
 export interface ModelInfo {
   readonly id: string;
+  readonly family: string;
   readonly fps: number;
-  readonly width: number | null;
-  readonly height: number | null;
   readonly sizes: readonly (readonly [number, number])[];
   readonly notice: string | null;
 }
@@ -17,13 +18,14 @@ export async function fetchModel(): Promise<ModelInfo | null> {
   const entry: unknown = Array.isArray(list) ? list[0] : null;
   const id = field(entry, "id");
   if (typeof id !== "string") return null;
-  const sizes = field(entry, "sizes");
-  const notice = field(entry, "notice");
+  const info = field(entry, "info");
+  const family = field(info, "family");
+  const sizes = field(info, "sizes");
+  const notice = field(info, "notice");
   return {
     id,
-    fps: count(field(entry, "fps")) ?? 16,
-    width: count(field(entry, "width")),
-    height: count(field(entry, "height")),
+    family: typeof family === "string" ? family : id,
+    fps: count(field(info, "fps")) ?? DEFAULT_FPS,
     sizes: Array.isArray(sizes) ? sizes.filter(isSize) : [],
     notice: typeof notice === "string" ? notice : null,
   };

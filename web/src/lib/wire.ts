@@ -44,7 +44,14 @@ export interface ChunkStats {
 export type ServerMessage =
   | { readonly type: "frames"; readonly header: FrameHeader; readonly payload: Uint8Array }
   | { readonly type: "stats"; readonly stats: ChunkStats }
-  | { readonly type: "error"; readonly content: string; readonly code: string | null };
+  | { readonly type: "error"; readonly error: ServerError };
+
+/** `content` is the protocol's own short text; `detail` says what was expected and what came. */
+export interface ServerError {
+  readonly content: string;
+  readonly code: string | null;
+  readonly detail: string | null;
+}
 
 /** The bytes on the wire are not what the protocol allows. */
 export class WireError extends Error {
@@ -102,11 +109,7 @@ export class MessageReader {
       case "chunk_stats":
         return { type: "stats", stats: parseStats(map) };
       case "error":
-        return {
-          type: "error",
-          content: typeof map["content"] === "string" ? map["content"] : "unknown error",
-          code: typeof map["code"] === "string" ? map["code"] : null,
-        };
+        return { type: "error", error: parseError(map) };
       default:
         throw new WireError(`unknown message type ${JSON.stringify(map["type"])}`);
     }
@@ -157,6 +160,14 @@ function parseStats(map: Record<string, unknown>): ChunkStats {
     forwardMs: asCount(map, "scheduler_forward_ms"),
     paceWaitMs: asCount(map, "pace_wait_ms"),
   };
+}
+
+function parseError(map: Record<string, unknown>): ServerError {
+  const text = (key: string): string | null => (typeof map[key] === "string" ? map[key] : null);
+  const [expected, got] = [text("expected"), text("got")];
+  const parts = [text("message"), expected && `expected ${expected}`, got && `got ${got}`];
+  const detail = parts.filter((part) => part).join("; ");
+  return { content: text("content") ?? "unknown error", code: text("code"), detail: detail || null };
 }
 
 function checkedSize(header: FrameHeader, payload: Uint8Array): Uint8Array {

@@ -102,7 +102,7 @@ export function Start({ model, gallery, server, enter }: Props) {
     void bring(firstImage(event.dataTransfer));
   };
 
-  const toy = model?.id === "pocket";
+  const toy = model?.family === "pocket";
   return (
     <div
       class="start"
@@ -258,6 +258,7 @@ export function Start({ model, gallery, server, enter }: Props) {
             {toy
               ? "The pocket model is small enough for a laptop processor and learned from simple painted scenes. A photograph becomes a toy world at best."
               : "A photograph works best when it looks ahead, at eye height."}
+            {model?.notice && ` ${model.notice}`}
           </p>
         </form>
       </main>
