@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from worldline.core.chunk import Chunk
-    from worldline.runtime.engine import Session, World, load
+    from worldline.runtime.engine import World, load
+    from worldline.runtime.session import Session
 
 __version__ = "0.1.0"
 __all__ = ["Chunk", "Session", "World", "__version__", "load"]
 
 _HOMES = {
     "Chunk": "worldline.core.chunk",
-    "Session": "worldline.runtime.engine",
+    "Session": "worldline.runtime.session",
     "World": "worldline.runtime.engine",
     "load": "worldline.runtime.engine",
 }

@@ -26,7 +26,7 @@ class CountingState:
 
 
 class CountingVae:
-    """Latent i is filled with min(i, 5): stationary from index 5; counts the frames it was given."""
+    """Latent i is filled with min(i, 5): stationary from 5; counts the frames it was given."""
 
     stationary_latent = 5
 

@@ -1,4 +1,4 @@
-"""Sessions on the small model: counts, isolation, determinism, caches, errors, and leaving nothing."""
+"""Sessions on the small model: counts, isolation, same bits, caches, errors, leaving nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from worldline.core.errors import (
 )
 from worldline.models.registry import get_preset
 from worldline.runtime.conditions import Controls
-from worldline.runtime.engine import Session, World, make_schedule, nearest_size
+from worldline.runtime.engine import World, make_schedule, nearest_size
+from worldline.runtime.session import Session
 
 WALK: list[Controls] = [
     [(), ("w",), ("w", "l")],
@@ -80,8 +81,7 @@ def test_everything_is_computed_once_per_what_it_depends_on() -> None:
         "camera": chunks,
         **{f"time/{step}": 1 for step in (-1, 0, 1, 2, 3)},
     }
-    engine = session._engine
-    assert engine is not None
+    engine = session.engine
     assert engine.workspace.computed["camera_modulation"] == chunks
     assert len(engine.workspace) == 0
 

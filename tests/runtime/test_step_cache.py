@@ -43,15 +43,14 @@ def test_another_source_of_equal_content_recomputes() -> None:
 
 def test_replaced_and_cleared_values_are_freed() -> None:
     cache = StepCache()
-    first, second = torch.zeros(4), torch.zeros(4)
-    seen = [weakref.ref(first), weakref.ref(second)]
-    cache.get("x", 1, lambda: first)
-    cache.get("x", 2, lambda: second)
-    del first
+    seen = [
+        weakref.ref(cache.get("x", 1, lambda: torch.zeros(4))),
+        weakref.ref(cache.get("x", 2, lambda: torch.zeros(4))),
+    ]
     gc.collect()
     assert seen[0]() is None
+    assert seen[1]() is not None
     cache.clear()
-    del second
     gc.collect()
     assert seen[1]() is None
     assert len(cache) == 0

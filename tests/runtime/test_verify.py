@@ -10,17 +10,22 @@ import torch
 from worldline.core.errors import PromptError, SessionMissingError, ShapeError, WorldlineError
 from worldline.runtime import verify
 
+
+def control(*shape: int) -> None:
+    verify.verify_control(torch.zeros(shape), 384, (1, 4, 4))
+
+
 CASES: list[tuple[str, type[WorldlineError], Callable[[], object]]] = [
     ("latents 4-D", ShapeError, lambda: verify.verify_latents(torch.zeros(16, 3, 4, 4), 16)),
     ("latents channels", ShapeError, lambda: verify.verify_latents(torch.zeros(1, 8, 3, 4, 4), 16)),
     ("odd grid", ShapeError, lambda: verify.verify_latents(torch.zeros(1, 16, 3, 5, 4), 16)),
     ("image 4-D", ShapeError, lambda: verify.verify_image_latents(torch.zeros(20, 3, 4, 4))),
-    ("image channels", ShapeError, lambda: verify.verify_image_latents(torch.zeros(1, 16, 3, 4, 4))),
+    ("image width", ShapeError, lambda: verify.verify_image_latents(torch.zeros(1, 16, 3, 4, 4))),
     ("timesteps 2-D", ShapeError, lambda: verify.verify_timesteps(torch.zeros(1, 1))),
     ("timesteps empty", ShapeError, lambda: verify.verify_timesteps(torch.zeros(0))),
-    ("camera 4-D", ShapeError, lambda: verify.verify_control(torch.zeros(384, 1, 4, 4), 384, (1, 4, 4))),
-    ("camera width", ShapeError, lambda: verify.verify_control(torch.zeros(1, 448, 1, 4, 4), 384, (1, 4, 4))),
-    ("camera grid", ShapeError, lambda: verify.verify_control(torch.zeros(1, 384, 1, 4, 6), 384, (1, 4, 4))),
+    ("camera 4-D", ShapeError, lambda: control(384, 1, 4, 4)),
+    ("camera width", ShapeError, lambda: control(1, 448, 1, 4, 4)),
+    ("camera grid", ShapeError, lambda: control(1, 384, 1, 4, 6)),
     ("text 2-D", ShapeError, lambda: verify.verify_text(torch.zeros(4, 24), 24)),
     ("text width", ShapeError, lambda: verify.verify_text(torch.zeros(1, 4, 23), 24)),
     ("text empty", PromptError, lambda: verify.verify_text(torch.zeros(1, 0, 24), 24)),

@@ -1,7 +1,7 @@
 """The library API, in process: load a model, start worlds on it, step them chunk by chunk.
 
 Knows nothing about sockets, clocks or users. A `World` holds weights and what sessions share; each
-`Session` holds one `SessionState`, so sessions on one world interleave freely and none sees another.
+`Session` holds one `SessionState`, so sessions on one world interleave and none sees another.
 """
 
 from __future__ import annotations
@@ -17,23 +17,20 @@ import torch
 from numpy.typing import NDArray
 
 from worldline.core.camera import Intrinsics
-from worldline.core.chunk import Chunk
 from worldline.core.config import WorldInfo
-from worldline.core.errors import ConfigError, ImageError, PromptError, SessionClosedError
+from worldline.core.errors import ConfigError, ImageError
 from worldline.models.preset import Preset, RuntimeParams, RuntimeValues, resolve_runtime
 from worldline.models.registry import require_live
-from worldline.ops.image import image_to_tensor, to_uint8
-from worldline.runtime import conditions, pipeline
-from worldline.runtime.conditions import Controls
+from worldline.ops.image import image_to_tensor
 from worldline.runtime.device import setup as setup_device
 from worldline.runtime.kv_cache import KVRing, RingParams
 from worldline.runtime.loader import Components, load_components
 from worldline.runtime.memory import camera_cache_fits
 from worldline.runtime.noise import NoiseSource, SeededNoise
 from worldline.runtime.pipeline import Engine
+from worldline.runtime.session import Session
 from worldline.runtime.state import Geometry, ImageCondition, PromptStates, SessionState
 from worldline.runtime.step_cache import StepCache
-from worldline.runtime.timing import StageClock
 from worldline.sampling.schedules import (
     TRAIN_STEPS,
     Schedule,
@@ -148,6 +145,8 @@ class World:
         require_live(self.preset)
         settings = resolve_runtime(self.preset, self.components.checkpoint, options.runtime)
         geometry = self._geometry(image, options)
+        engine = self.engine(geometry, settings)
+        states = engine.text_states(prompt)
         state = SessionState(
             session_id=uuid.uuid4().hex,
             geometry=geometry,
@@ -157,9 +156,9 @@ class World:
             noise=options.noise or SeededNoise(seed),
             kv=self._ring(geometry, settings),
             image=self._picture(image, geometry, stretch=options.stretch),
-            prompt=self._prompt(prompt),
+            prompt=PromptStates(current=states, source=states, target=states),
         )
-        return Session(self, state)
+        return Session(engine, state)
 
     def engine(self, geometry: Geometry, settings: RuntimeParams) -> Engine:
         """What the pipeline needs of this world for a session of that size."""
@@ -169,24 +168,12 @@ class World:
             preset=self.preset,
             dit=dit,
             vae=self.components.vae,
+            text=self.components.text,
             workspace=self._workspace,
             stationary=self._stationary,
             camera_cache=self._cache_camera and camera_cache_fits(dit, tokens),
+            synchronise=self._synchronise,
         )
-
-    def clock(self) -> StageClock:
-        """A stage clock of this world's device."""
-        return StageClock(self.components.dit.device, synchronise=self._synchronise)
-
-    def text_states(self, prompt: str) -> torch.Tensor:
-        """Text states `[1, S, C]` of a prompt on the device. Raises `PromptError` if empty."""
-        if not prompt.strip():
-            raise PromptError("the prompt is empty", expected="some words")
-        return self.components.text.encode([prompt]).to(self.components.dit.device)
-
-    def _prompt(self, prompt: str) -> PromptStates:
-        states = self.text_states(prompt)
-        return PromptStates(current=states, source=states, target=states)
 
     def _ring(self, geometry: Geometry, settings: RuntimeParams) -> KVRing:
         dit = self.components.dit
@@ -220,84 +207,6 @@ class World:
             got = f"{width}x{height}"
             raise ConfigError("unusable size", expected="positive multiples of 16", got=got)
         return Geometry(width, height)
-
-
-class Session:
-    """One live world. Not thread-safe: the worker's one thread steps all sessions."""
-
-    def __init__(self, world: World, state: SessionState) -> None:
-        self._world: World | None = world
-        self._state: SessionState | None = state
-        self.width, self.height = state.geometry
-        self.chunk, self.window = state.settings.chunk, state.settings.window
-        self.sink, self.steps = state.settings.sink, len(state.settings.steps)
-        self._engine: Engine | None = world.engine(state.geometry, state.settings)
-
-    @property
-    def next_chunk(self) -> int:
-        """Index of the chunk that the next `step` returns."""
-        return self._open().next_chunk
-
-    @property
-    def state(self) -> SessionState:
-        """All history of this session. Raises `SessionClosedError`."""
-        return self._open()
-
-    @torch.no_grad()
-    def step(
-        self, controls: Controls = None, *, prompt: str | None = None, blend_chunks: int = 0
-    ) -> Chunk:
-        """Generate the next chunk.
-
-        `controls` is one collection of action letters per latent frame, or framewise relative poses
-        `[T, 4, 4]`, or None to stand still. A `prompt` takes over from this chunk on, at once or
-        blended over `blend_chunks` chunks. Raises `ControlError`, `PromptError`,
-        `SessionClosedError`; after an error the same chunk can be asked for again.
-        """
-        state, world = self._open(), self._world
-        assert world is not None and self._engine is not None, "open sessions keep their world"
-        clock = world.clock()
-        before = state.prompt
-        if prompt is not None:
-            with clock.stage("conditions"):
-                states = world.text_states(prompt)
-                state.prompt = conditions.switch_prompt(before, states, blend_chunks)
-        index = state.next_chunk
-        try:
-            video = pipeline.next_chunk(self._engine, state, controls, clock)
-        except BaseException:
-            state.prompt = before
-            raise
-        with clock.stage("transfer"):
-            frames = to_uint8(video).cpu().numpy()
-        return Chunk(index, frames, clock.timings())
-
-    @torch.no_grad()
-    def prepare(self) -> None:
-        """Encode what the next chunk needs of the picture, ahead of time, between two chunks."""
-        state = self._open()
-        assert self._engine is not None, "open sessions keep their engine"
-        start = state.next_frame
-        pipeline.picture_condition(self._engine, state, range(start, start + self.chunk))
-
-    def close(self) -> None:
-        """Drop everything this session holds; calling it again does no harm."""
-        if self._state is not None:
-            self._state.caches.clear()
-        if self._engine is not None:
-            self._engine.workspace.clear()
-        self._state = self._world = self._engine = None
-
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def _open(self) -> SessionState:
-        if self._state is None:
-            raise SessionClosedError("this session is closed")
-        return self._state
 
 
 def load(

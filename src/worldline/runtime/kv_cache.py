@@ -1,7 +1,7 @@
 """The ring of self-attention keys and values: exactly `window` latent frames, never moved.
 
-Latent frame `f` lives in slot `f` while `f < sink`, else in `sink + (f - sink) mod (window - sink)`.
-Every pass of a chunk writes the same slots through a device index tensor and then attends to every
+Latent frame `f` lives in slot `f` while `f < sink`, else in
+`sink + (f - sink) mod (window - sink)`. Every pass of a chunk writes the same slots through a device index tensor and then attends to every
 filled slot: write before read, no roll, no other copy. Filled slots are always a prefix, so there
 is one shape per fill level and, once full, one for ever. The set of visible frames equals that of
 the official eviction; the order of keys differs, so results agree to rounding, not bit for bit.
@@ -116,7 +116,10 @@ class KVRing:
         return attention(q.to(self._dtype), keys, values)
 
     def in_time_order(self, layer: int, end: int) -> tuple[Tensor, Tensor]:
-        """Copies of keys and values of the frames present at `end`, oldest first, `[1, K, N, D]`."""
+        """Copies of keys and values of the frames present at `end`, oldest first: `[1, K, N, D]`.
+
+        Not used by the passes, which read the ring as it lies.
+        """
         index = self._token_index(self.present_frames(end))
         return self.keys[layer][:, index], self.values[layer][:, index]
 

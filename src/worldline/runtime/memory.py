@@ -13,7 +13,7 @@ CAMERA_SHARE = 0.5
 
 
 def camera_modulation_bytes(dit: LingBotDiT, tokens: int) -> int:
-    """Bytes of scale and shift of all blocks for a chunk of `tokens`: 3.8 GB at 14B, 4,680 tokens."""
+    """Bytes of scale and shift of all blocks for `tokens`: 3.8 GB at 14B and 4,680 tokens."""
     size = torch.finfo(dit.dtype).bits // 8
     return 2 * dit.params.num_layers * tokens * dit.params.dim * size
 

@@ -1,4 +1,4 @@
-"""The two kinds of pass: a denoise pass overwrites the chunk's slots, the context pass commits them.
+"""The two kinds of pass: denoise passes overwrite the chunk's slots, the context pass commits.
 
 Both take what the chunk shares (RoPE, camera, text) as values; nothing is computed here twice.
 """
@@ -29,7 +29,7 @@ class ChunkInputs(NamedTuple):
 
 
 class ModelInput:
-    """The 36-channel input of a chunk: the condition half is written once, the noise half per pass."""
+    """The 36-channel input of a chunk: the condition half is written once, the latents per pass."""
 
     def __init__(self, condition: Tensor) -> None:
         """`condition [1, 20, T, h, w]`: 4 mask and 16 image-latent channels."""

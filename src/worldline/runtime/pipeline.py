@@ -12,11 +12,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from worldline.core.errors import PromptError
 from worldline.models.lingbot.dit import LingBotDiT, TimeTables
 from worldline.models.preset import Preset
 from worldline.ops.vae import StreamingVae
 from worldline.runtime import conditions, verify
 from worldline.runtime.conditions import Controls, Motion
+from worldline.runtime.loader import TextEncoder
 from worldline.runtime.passes import (
     LATENT_CHANNELS,
     ChunkInputs,
@@ -33,23 +35,42 @@ CONTEXT_STEP = -1  # the context pass has a step index of its own: timestep 0 is
 CONTEXT_TIMESTEP = 0
 
 
+class Generated(NamedTuple):
+    """A chunk as it leaves the networks: clean latents `[1, 16, T, h, w]`, video in [-1, 1]."""
+
+    latents: Tensor
+    video: Tensor  # 1 3 F H W
+
+
 class Engine(NamedTuple):
     """What all sessions of a worker share: networks, and the workspace of the chunk in flight."""
 
     preset: Preset
     dit: LingBotDiT
     vae: StreamingVae
+    text: TextEncoder
     workspace: StepCache
     stationary: dict[tuple[int, int], Tensor]  # per latent grid
     camera_cache: bool
+    synchronise: bool = False
+
+    def clock(self) -> StageClock:
+        """A stage clock of this device."""
+        return StageClock(self.dit.device, synchronise=self.synchronise)
+
+    def text_states(self, prompt: str) -> Tensor:
+        """Text states `[1, S, C]` of a prompt on the device. Raises `PromptError` if empty."""
+        if not prompt.strip():
+            raise PromptError("the prompt is empty", expected="some words", got=repr(prompt))
+        return self.text.encode([prompt]).to(self.dit.device)
 
 
 def next_chunk(
     engine: Engine, state: SessionState, controls: Controls, clock: StageClock
-) -> Tensor:
-    """Generate the next chunk of a session: video `[1, 3, F, H, W]` in [-1, 1].
+) -> Generated:
+    """Generate the next chunk of a session.
 
-    `F` is `1 + 4(T-1)` for the first chunk and `4T` for later ones.
+    Its video has `1 + 4(T-1)` frames for the first chunk and `4T` for later ones.
     """
     start, count = state.next_frame, state.settings.chunk
     frames = range(start, start + count)
@@ -64,7 +85,7 @@ def next_chunk(
         video, decoder = engine.vae.decode_stream(latents, state.decoder)
     state.prompt, state.camera, state.decoder = prompt, motion.camera, decoder
     state.next_chunk += 1
-    return video
+    return Generated(latents, video)
 
 
 def picture_condition(engine: Engine, state: SessionState, frames: range) -> Tensor:
@@ -146,7 +167,7 @@ def denoise_chunk(
 
 
 def time_tables(dit: LingBotDiT, caches: StepCache, step: int, t: float) -> TimeTables:
-    """Modulation of all blocks at step index `step`, timestep `t`; one live entry per step index."""
+    """Modulation of all blocks at timestep `t`; one live entry per step index `step`."""
 
     def compute() -> TimeTables:
         timesteps = torch.tensor([t], device=dit.device)

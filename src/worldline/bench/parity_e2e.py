@@ -1,0 +1,147 @@
+"""Parity group `e2e_fast_*`: a recorded whole run through our engine, picture to video.
+
+Picture fitting, conditioning encode, camera path, every denoise step, ring and streaming decode are
+the product's own; only the text states and the noise come from the recording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor
+
+from worldline.bench.parity_case import (
+    VIDEO_TOLERANCE,
+    CaseResult,
+    Difference,
+    GoldenFile,
+    compare,
+    judge,
+    report_unread,
+)
+from worldline.bench.parity_dit import padded_text
+from worldline.bench.parity_networks import load_dit, load_vae
+from worldline.core.actions import parse_action_string
+from worldline.core.camera import (
+    Intrinsics,
+    framewise_relative,
+    interpolate_poses,
+    poses_from_keys,
+)
+from worldline.models.presets import STEPS_V1, STEPS_V2, WAN_MEAN, WAN_STD
+from worldline.models.registry import get_preset
+from worldline.ops.image import fit_size
+from worldline.runtime import pipeline
+from worldline.runtime.conditions import PoseControls
+from worldline.runtime.engine import StartOptions, World
+from worldline.runtime.loader import Components
+from worldline.runtime.session import Session
+
+# Weights and defaults that the recordings leave to their file names.
+_VAE_WEIGHTS = "vae_weights.safetensors"
+_STEPS = {"v1": STEPS_V1, "v2": STEPS_V2}
+
+
+class RecordedNoise:
+    """`noise0` is the whole initial latent, then one draw per (chunk, re-noised step)."""
+
+    def __init__(self, golden: GoldenFile, chunk: int, steps: int) -> None:
+        self._golden, self._chunk, self._draws = golden, chunk, steps - 1
+
+    def __call__(self, chunk: int, index: int, shape: tuple[int, ...]) -> Tensor:
+        """Noise of pass `index` of a chunk, `[1, 16, T, h, w]`."""
+        if index == 0:
+            noise = self._golden["noise0"][:, chunk * self._chunk : (chunk + 1) * self._chunk]
+        else:
+            noise = self._golden[f"noise{1 + chunk * self._draws + index - 1}"]
+        return noise.reshape(shape)
+
+
+class RecordedText:
+    """The recorded text states, whatever the prompt."""
+
+    def __init__(self, states: Tensor) -> None:
+        self._states = states
+        self.text_len, self.text_dim = states.shape[1:]
+
+    def encode(self, prompts: list[str]) -> Tensor:
+        """`[B, S, C]`."""
+        return self._states.expand(len(prompts), -1, -1)
+
+
+def cases(path: Path, directory: Path) -> Iterator[CaseResult]:
+    """One row for condition and latents, one for the video."""
+    golden = GoldenFile(path)
+    session = _open(golden, directory)
+    videos: list[Tensor] = []
+    yield judge(path.name, "condition and latents", lambda: _latents(golden, session, videos))
+    yield judge(path.name, "video", lambda: _video(golden, videos))
+    if "context_neg" in golden:
+        golden["context_neg"]  # recorded, but these models run without guidance
+    yield from report_unread(golden)
+
+
+def _open(golden: GoldenFile, directory: Path) -> Session:
+    meta: dict[str, Any] = golden.config("meta")
+    stem = golden.path.stem
+    dit = load_dit(directory / meta.get("weights", f"{stem}_dit_weights.safetensors"))
+    vae = load_vae(directory / meta.get("vae_weights", _VAE_WEIGHTS), WAN_MEAN, WAN_STD)
+    picture = golden["image_uint8_hwc"].numpy()
+    width, height = fit_size(picture.shape[1], picture.shape[0], meta["max_area"], 1)
+    preset = msgspec.structs.replace(
+        get_preset("lingbot-world-fast"), dit=dit.params, vae=vae.params, sizes=((width, height),)
+    )
+    steps = tuple(meta.get("timesteps_index") or _STEPS["v2" if "_v2" in stem else "v1"])
+    options = StartOptions(
+        width=width,
+        height=height,
+        chunk=meta["chunk_size"],
+        window=meta["local_attn_size"],
+        sink=meta["sink_size"],
+        shift=meta["shift"],
+        steps=steps,
+        intrinsics=_intrinsics(golden),
+        stretch=True,
+        noise=RecordedNoise(golden, meta["chunk_size"], len(steps)),
+    )
+    text = RecordedText(padded_text(golden["context"], dit))
+    components = Components(preset=preset, dit=dit, vae=vae, text=text, weights_id=stem)
+    return World(components).open(picture, "recorded", 0, options=options)
+
+
+def _intrinsics(golden: GoldenFile) -> Intrinsics:
+    return Intrinsics(*golden["intrinsics"][0].tolist())
+
+
+def _motion(golden: GoldenFile) -> PoseControls:
+    """The whole camera path at latent rate, as the official code cuts and normalises it."""
+    meta = golden.config("meta")
+    latent_frames = golden["noise0"].shape[1]
+    if "poses" in golden:
+        poses = golden["poses"].numpy()[: meta["frame_num"]]
+    else:
+        poses = poses_from_keys(*parse_action_string(meta["action"]))
+    return PoseControls(framewise_relative(interpolate_poses(poses, latent_frames)))
+
+
+def _latents(golden: GoldenFile, session: Session, videos: list[Tensor]) -> Iterator[Difference]:
+    """Step through the whole recording; the pixels are kept for the next row."""
+    motion, want = _motion(golden), golden["latents"]
+    chunk, condition = session.chunk, golden["cond_latent"]
+    engine, state = session.engine, session.state
+    for start in range(0, want.shape[1], chunk):
+        frames = range(start, start + chunk)
+        ours = pipeline.picture_condition(engine, state, frames)[0, 4:]
+        yield compare(f"condition {start}", ours, condition[:, start : start + chunk])
+        part = PoseControls(motion.relative[start : start + chunk])
+        generated = pipeline.next_chunk(engine, state, part, engine.clock())
+        yield compare(f"latents {start}", generated.latents[0], want[:, start : start + chunk])
+        videos.append(generated.video)
+
+
+def _video(golden: GoldenFile, videos: list[Tensor]) -> Iterator[Difference]:
+    yield compare("video", torch.cat(videos, dim=2)[0], golden["video"], VIDEO_TOLERANCE)
