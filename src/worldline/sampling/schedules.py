@@ -100,7 +100,9 @@ def euler_schedule(shift: float, steps_count: int) -> Schedule:
     """Evenly spaced flow-matching steps, shifted: sigma of u = 1 - i/n; the last one ends at 0."""
     _check_shift(shift)
     _check_count(steps_count)
-    return _from_uniform(shift, 1 - np.arange(steps_count) / steps_count)
+    u = 1 - np.arange(steps_count) / steps_count
+    sigmas = tuple((shift * u / (1 + (shift - 1) * u)).tolist())
+    return Schedule(tuple(TRAIN_STEPS * sigma for sigma in sigmas), sigmas, sigmas[1:])
 
 
 def shifted_twice_schedule(shift: float, steps_count: int) -> Schedule:
@@ -110,13 +112,12 @@ def shifted_twice_schedule(shift: float, steps_count: int) -> Schedule:
     """
     _check_shift(shift)
     _check_count(steps_count)
-    lowest = shift / (TRAIN_STEPS + shift - 1)
-    return _from_uniform(shift, np.linspace(1.0, lowest, steps_count))
-
-
-def _from_uniform(shift: float, u: NDArray[np.float64]) -> Schedule:
-    sigmas = tuple(float(sigma) for sigma in shift * u / (1 + (shift - 1) * u))
-    return Schedule(tuple(TRAIN_STEPS * sigma for sigma in sigmas), sigmas, sigmas[1:])
+    scale, least = np.float32(shift), np.float32(1 / TRAIN_STEPS)
+    lowest = float(scale * least / (1 + np.float32(shift - 1) * least))
+    u = np.linspace(TRAIN_STEPS, lowest * TRAIN_STEPS, steps_count) / TRAIN_STEPS
+    sigmas = (shift * u / (1 + (shift - 1) * u)).astype(np.float32)
+    levels = tuple(sigmas.tolist())
+    return Schedule(tuple((sigmas * np.float32(TRAIN_STEPS)).tolist()), levels, levels[1:])
 
 
 def _check_shift(shift: float) -> None:

@@ -1,0 +1,140 @@
+"""`worldline bench parity DIR`: our code against recorded runs of the official one.
+
+A directory holds files as described in `tests/parity/data/README.md`. A file's name says which
+group checks it; each group is a module `worldline.bench.parity_<group>` with `cases(path,
+directory)`. Sizes, seeds, windows and chunks come from the files, never from here. A file that no
+group knows or that cannot be read is an error, and a group of a later version is listed as "not
+yet", so that nothing is ever passed by being skipped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
+
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from worldline.bench.parity_case import CaseResult, GoldenFile, failed, guard, not_yet
+from worldline.core.errors import ConfigError, WorldlineError
+
+# Group by file name, first match wins. "weights" are read by the groups that need them.
+_GROUPS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), group)
+    for pattern, group in (
+        (r"(dit|vae|umt5|e2e).*\.keys\.json", "names"),
+        (r"(dit|vae|umt5)_key_map_.*\.json", "names"),
+        (r"scheduler.*_dmd_table\.json", "scheduler"),
+        (r"(dit|vae|umt5|e2e)_.*weights.*\.safetensors", "weights"),
+        (r"actions.*\.safetensors", "actions"),
+        (r"camera.*\.safetensors", "camera"),
+        (r"scheduler.*\.safetensors", "scheduler"),
+        (r"vae.*\.safetensors", "vae"),
+        (r"umt5.*\.safetensors", "umt5"),
+        (r"dit_(base|causal)_.*\.safetensors", "dit"),
+        (r"e2e_fast.*\.safetensors", "e2e"),
+        (r"e2e_(base|pretrain).*\.safetensors", "later"),
+    )
+)
+_DOCUMENTS = re.compile(r"\..*|README.*|LICENSE.*|NOTICE.*")
+_COLOURS = {"pass": "green", "fail": "bold red", "error": "bold red", "not yet": "yellow"}
+
+
+class _GroupModule(Protocol):
+    def cases(self, path: Path, directory: Path) -> Iterator[CaseResult]: ...
+
+
+class _Report(msgspec.Struct, frozen=True, kw_only=True):
+    directory: str
+    ok: bool
+    counts: dict[str, int]
+    cases: list[CaseResult]
+
+
+def run(directory: Path | str) -> list[CaseResult]:
+    """Check every file of `directory`, in the order of their names.
+
+    A broken file or case becomes an error row. Raises `ConfigError` when there is no directory.
+    """
+    folder = Path(directory)
+    if not folder.is_dir():
+        raise ConfigError("no such directory of recorded runs", expected="a folder", got=folder)
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    files = [path for path in files if not _DOCUMENTS.fullmatch(path.name)]
+    results = [result for path in files for result in _check_file(path, folder)]
+    return results or [failed("-", "-", ConfigError("the directory holds no recorded runs"))]
+
+
+def missed(results: Sequence[CaseResult]) -> bool:
+    """True when a case failed or could not be run."""
+    return any(result.status in ("fail", "error") for result in results)
+
+
+def main(directory: Path | str, json: bool) -> int:
+    """Print the table, or JSON for machines; the exit code is 1 on a miss."""
+    results = run(directory)
+    if json:
+        counts = dict(Counter(result.status for result in results))
+        ok = not missed(results)
+        report = _Report(directory=str(directory), ok=ok, counts=counts, cases=results)
+        print(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
+    else:
+        print_table(results, Console())
+    return int(missed(results))
+
+
+def print_table(results: Sequence[CaseResult], console: Console) -> None:
+    """One line per case, then the counts."""
+    table = Table("file", "case", "max abs error", "tolerance", "result", box=None, pad_edge=False)
+    for column in table.columns:
+        column.overflow = "fold"
+    for row in results:
+        error = "-" if row.max_abs is None else f"{row.max_abs:.2e}"
+        tolerance = "-" if row.tolerance is None else f"{row.tolerance:.0e}"
+        colour = _COLOURS[row.status]
+        detail = f" {escape(row.detail)}" if row.detail else ""
+        table.add_row(
+            escape(row.file),
+            escape(row.case),
+            error,
+            tolerance,
+            f"[{colour}]{row.status}[/]{detail}",
+        )
+    console.print(table)
+    counts = Counter(result.status for result in results)
+    console.print(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+
+
+def _check_file(path: Path, directory: Path) -> list[CaseResult]:
+    for pattern, group in _GROUPS:
+        if pattern.fullmatch(path.name):
+            return _rows(group, path, directory)
+    return [failed(path.name, "-", ConfigError("no group knows this file"))]
+
+
+def _rows(group: str, path: Path, directory: Path) -> list[CaseResult]:
+    if group == "weights":
+        return _opened(path)
+    if group == "later":
+        broken = _opened(path)
+        return broken or [not_yet(path.name, path.stem, "runs of the base and pretrain pipelines")]
+    return guard(path.name, lambda: _group(group).cases(path, directory))
+
+
+def _group(name: str) -> _GroupModule:
+    return cast("_GroupModule", import_module(f"worldline.bench.parity_{name}"))
+
+
+def _opened(path: Path) -> list[CaseResult]:
+    """Nothing for a readable file, else its error row."""
+    try:
+        GoldenFile(path)
+    except WorldlineError as error:
+        return [failed(path.name, "-", error)]
+    return []
