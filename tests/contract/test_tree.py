@@ -27,7 +27,7 @@ HOSTS = tuple(
 )
 # PyTorch's public index of CPU wheels is part of the set-up; nothing else names an index.
 MAY_NAME_A_HOST = {"tools/setup.py"}
-INDEX_SETTING = re.compile(r"(index-url|registry)\s*[=:]")
+INDEX_SETTING = re.compile(r"""(index-url|registry)["']?\s*[=:]\s*["']?https?:""")
 TEXT = {".py", ".ts", ".tsx", ".md", ".toml", ".txt", ".json", ".html", ".css", ".mjs", ".cfg", ""}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -62,7 +62,7 @@ def test_the_choice_of_package_index_is_left_to_the_machine() -> None:
             continue
         text = path.read_text(encoding="utf-8", errors="replace")
         found += [f"{relative(path)}: {host}" for host in HOSTS if host in text]
-        if path.name != "test_tree.py" and INDEX_SETTING.search(text):
+        if INDEX_SETTING.search(text):
             found.append(f"{relative(path)}: {INDEX_SETTING.pattern}")
     assert not found
 
@@ -95,9 +95,19 @@ def test_functions_are_short_and_take_few_positional_arguments(path: Path) -> No
         count = sum(argument.arg not in {"self", "cls"} for argument in positional)
         if count > MAX_POSITIONAL:
             wrong.append(f"{name}: {count} positional arguments")
-        if function.args.kwarg is not None:
-            wrong.append(f"{name}: **{function.args.kwarg.arg}")
+        if hands_through(function):
+            wrong.append(f"{name}: hands keywords through")
     assert not wrong
+
+
+def hands_through(function: Function) -> bool:
+    """Whether a function takes unnamed keywords only to pass them on."""
+    taken = function.args.kwarg
+    if taken is None:
+        return False
+    calls = (node for node in ast.walk(function) if isinstance(node, ast.Call))
+    unpacked = (word.value for call in calls for word in call.keywords if word.arg is None)
+    return any(isinstance(value, ast.Name) and value.id == taken.arg for value in unpacked)
 
 
 @pytest.mark.parametrize("path", tree.modules(), ids=tree.module_name)
