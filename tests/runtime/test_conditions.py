@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from worldline.core.camera import START, Rig
-from worldline.core.errors import ControlError
+from worldline.core.errors import ControlError, ShapeError
 from worldline.ops.vae import StreamState
 from worldline.runtime import conditions
 from worldline.runtime.conditions import PoseControls
@@ -123,5 +123,7 @@ def test_prompt_blend_is_linear_and_ends_on_the_target() -> None:
         prompt = conditions.advance_prompt(prompt)
         levels.append(float(prompt.current.mean()))
     assert levels == [0.25, 0.5, 0.75, 1.0, 1.0]
-    assert prompt.current is new
+    assert torch.equal(prompt.current, new)
+    with pytest.raises(ShapeError):
+        conditions.switch_prompt(prompt, torch.ones(1, 3, 3), 2)
     assert conditions.switch_prompt(prompt, old, 0).current is old

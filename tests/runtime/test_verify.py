@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from worldline.core.errors import PromptError, SessionMissingError, ShapeError, WorldlineError
+from worldline.core.errors import PromptError, ShapeError, WorldlineError
 from worldline.runtime import verify
 
 
@@ -30,8 +30,6 @@ CASES: list[tuple[str, type[WorldlineError], Callable[[], object]]] = [
     ("text width", ShapeError, lambda: verify.verify_text(torch.zeros(1, 4, 23), 24)),
     ("text empty", PromptError, lambda: verify.verify_text(torch.zeros(1, 0, 24), 24)),
     ("no text", PromptError, lambda: verify.stack_text([])),
-    ("chunk order", SessionMissingError, lambda: verify.verify_chunk_index(3, 2)),
-    ("no session", SessionMissingError, lambda: verify.verify_chunk_index(1, 0, exists=False)),
 ]  # fmt: skip
 
 
@@ -56,6 +54,4 @@ def test_good_input_passes() -> None:
     verify.verify_timesteps(torch.zeros(1))
     verify.verify_control(torch.zeros(1, 448, 3, 4, 6), 448, (3, 4, 6))
     verify.verify_text(torch.zeros(1, 10, 24), 24)
-    verify.verify_chunk_index(0, 0, exists=False)
-    verify.verify_chunk_index(5, 5)
     assert verify.stack_text([torch.zeros(4, 24)] * 2).shape == (2, 4, 24)

@@ -19,6 +19,7 @@ from worldline.core.errors import ControlError
 from worldline.models.lingbot.params import ACTION_CHANNELS
 from worldline.ops.plucker import action_condition, camera_condition
 from worldline.ops.vae import StreamingVae
+from worldline.runtime import verify
 from worldline.runtime.state import ImageCondition, PromptStates, SessionState
 
 MASK_CHANNELS = 4
@@ -148,11 +149,17 @@ def image_condition(image: ImageCondition, frames: range, stationary: Tensor | N
 
 
 def switch_prompt(prompt: PromptStates, states: Tensor, blend_chunks: int) -> PromptStates:
-    """Head for new text states `[1, S, C]`, at once or over `blend_chunks` chunks."""
+    """Head for new text states `[1, S, C]`, at once or over `blend_chunks` chunks.
+
+    Raises `ShapeError` when they cannot be blended with the ones in force.
+    """
+    if blend_chunks <= 0:
+        return PromptStates(current=states, source=states, target=states)
+    source, target = verify.stack_text([prompt.current[0], states[0]]).split(1)
     return PromptStates(
-        current=prompt.current if blend_chunks > 0 else states,
-        source=prompt.current,
-        target=states,
+        current=prompt.current,
+        source=source,
+        target=target,
         blend_chunks=blend_chunks,
         blended=0,
     )

@@ -1,10 +1,11 @@
 """The ring of self-attention keys and values: exactly `window` latent frames, never moved.
 
 Latent frame `f` lives in slot `f` while `f < sink`, else in
-`sink + (f - sink) mod (window - sink)`. Every pass of a chunk writes the same slots through a device index tensor and then attends to every
-filled slot: write before read, no roll, no other copy. Filled slots are always a prefix, so there
-is one shape per fill level and, once full, one for ever. The set of visible frames equals that of
-the official eviction; the order of keys differs, so results agree to rounding, not bit for bit.
+`sink + (f - sink) mod (window - sink)`. Every pass of a chunk writes the same slots through a
+device index tensor and then attends to every filled slot: write before read, no roll, no other
+copy. Filled slots are always a prefix, so there is one shape per fill level and, once full, one for
+ever. The set of visible frames equals that of the official eviction; the order of keys differs, so
+results agree to rounding, not bit for bit.
 
 With `window` -1 nothing is evicted and the buffers grow by doubling (films).
 """

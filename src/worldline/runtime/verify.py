@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from worldline.core.errors import PromptError, SessionMissingError, ShapeError
+from worldline.core.errors import PromptError, ShapeError
 
 
 def verify_latents(latents: Tensor, channels: int) -> None:
@@ -61,15 +61,6 @@ def stack_text(states: Sequence[Tensor]) -> Tensor:
             expected, got = tuple(states[0].shape), tuple(other.shape)
             raise ShapeError("text states differ in shape", expected=expected, got=got)
     return torch.stack(list(states))
-
-
-def verify_chunk_index(index: int, expected: int, *, exists: bool = True) -> None:
-    """Chunk 0 creates a session, any other must be the next one. Raises `SessionMissingError`."""
-    if not exists:
-        if index != 0:
-            raise SessionMissingError("no such session", expected="chunk 0 first", got=index)
-    elif index != expected:
-        raise SessionMissingError("not the session's next chunk", expected=expected, got=index)
 
 
 def _verify_rank(tensor: Tensor, rank: int, name: str) -> None:

@@ -13,6 +13,7 @@ import logging
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -211,7 +212,15 @@ def rank_loop(rank: Rank, inbox: queue.SimpleQueue[Call], send: Send) -> None:
 
 
 def main(settings: WorkerSettings, pipe: Connection) -> None:
-    """Entry of the process."""
+    """Entry of the process; never returns."""
+    work(settings, pipe)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # taking torch down in good order needs seconds and frees nothing more
+
+
+def work(settings: WorkerSettings, pipe: Connection) -> None:
+    """Load the model and answer calls until the parent says otherwise or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides (see spawn.start_worker)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     inbox: queue.SimpleQueue[Call] = queue.SimpleQueue()
