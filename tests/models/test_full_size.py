@@ -14,7 +14,7 @@ from torch import nn
 from worldline.models.registry import get_preset
 from worldline.runtime.parts import build_networks
 
-SHAPES = Path(__file__).resolve().parent.parent / "parity" / "data" / "state_dict_shapes.json"
+SHAPES = Path(__file__).resolve().parent / "state_dict_shapes.json"
 
 CASES = [
     ("lingbot-world-base-cam", "transformer", "dit_14b_base_cam_each_expert"),
