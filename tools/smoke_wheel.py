@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import signal
 import socket
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from websockets.sync.client import ClientConnection, connect
 ROOT = Path(__file__).resolve().parent.parent
 READY_SECONDS = 240.0
 CHUNKS = 6
+STOPPED = (0, -signal.SIGTERM, 128 + signal.SIGTERM)
 
 
 def main() -> int:
@@ -54,7 +56,7 @@ def main() -> int:
             server.terminate()
             status = server.wait(timeout=60)
     print(f"smoke: server stopped with status {status}", flush=True)
-    return 0
+    return 0 if status in STOPPED else 1
 
 
 def check_origin() -> None:
