@@ -191,7 +191,10 @@ class Written(NamedTuple):
 def write_film(out: str, session: Session, motion: Motion, fps: int) -> Written:
     """Generate chunk by chunk into a film or folder. Raises: ConfigError for an unusable `out`."""
     frames, chunk_ms, total = 0, [], hashlib.sha256()
-    recorder = open_recorder(out, fps, width=session.width, height=session.height)
+    try:
+        recorder = open_recorder(out, fps, width=session.width, height=session.height)
+    except OSError as error:
+        raise ConfigError("the film cannot be written", expected="--out", got=error) from None
     bar = progress_bar(TextColumn("{task.fields[fps]:.1f} fps"))
     with recorder, bar:
         task = bar.add_task("generating chunks", total=motion.chunks, fps=0.0)

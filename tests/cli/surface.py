@@ -1,0 +1,53 @@
+"""The command line as lines of text, read from the option classes: what users may rely on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import get_type_hints
+
+from worldline.cli.options import (
+    BenchChunk,
+    BenchParity,
+    Doctor,
+    Generate,
+    Models,
+    Play,
+    Serve,
+)
+
+COMMANDS: dict[str, type] = {
+    "play": Play,
+    "serve": Serve,
+    "generate": Generate,
+    "bench chunk": BenchChunk,
+    "bench parity": BenchParity,
+    "models": Models,
+    "doctor": Doctor,
+}
+
+
+def options_of(cls: type) -> Iterator[tuple[str, str]]:
+    """Name and default of every option of a class, groups flattened."""
+    hints = get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(hints[field.name]):
+            yield from options_of(hints[field.name])
+        else:
+            required = field.default is dataclasses.MISSING
+            yield field.name, "required" if required else repr(field.default)
+
+
+def flag(name: str) -> str:
+    """The flag of an option; the one positional argument keeps its place."""
+    return "DIR" if name == "folder" else "--" + name.replace("_", "-")
+
+
+def surface() -> str:
+    """One line per option."""
+    lines = [
+        f"{command} {flag(name)} {default}"
+        for command, cls in COMMANDS.items()
+        for name, default in options_of(cls)
+    ]
+    return "\n".join(lines) + "\n"
