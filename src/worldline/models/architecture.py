@@ -43,16 +43,16 @@ def dit_params(shapes: Shapes, config: Config, *, heads: int | None = None) -> D
             "time_embedding.0.weight",
         ),
     )
-    dim, in_dim = shapes["patch_embedding.weight"][:2]
+    dim = _size(shapes, "patch_embedding.weight", 0)
     return DiTParams(
         dim=dim,
-        ffn_dim=shapes["blocks.0.ffn.0.weight"][0],
+        ffn_dim=_size(shapes, "blocks.0.ffn.0.weight", 0),
         num_heads=_heads(dim, config, heads),
         num_layers=_depth(shapes),
-        in_dim=in_dim,
-        out_dim=shapes["head.head.weight"][0] // 4,
-        freq_dim=shapes["time_embedding.0.weight"][1],
-        text_dim=shapes["text_embedding.0.weight"][1],
+        in_dim=_size(shapes, "patch_embedding.weight", 1),
+        out_dim=_size(shapes, "head.head.weight", 0) // 4,
+        freq_dim=_size(shapes, "time_embedding.0.weight", 1),
+        text_dim=_size(shapes, "text_embedding.0.weight", 1),
         text_len=int(config.get("text_len") or TEXT_LEN),
         eps=float(config.get("eps") or EPS),
         control_dim=control_channels(shapes[CONTROL]),
@@ -61,13 +61,14 @@ def dit_params(shapes: Shapes, config: Config, *, heads: int | None = None) -> D
 
 def control_channels(shape: Shape) -> int:
     """6 (camera rays) or 7 (ray directions and keys) from the shape of the control embedding."""
-    channels, rest = divmod(shape[-1], CONTROL_CELL)
+    width = shape[-1] if shape else 0
+    channels, rest = divmod(width, CONTROL_CELL)
     if rest or channels not in (CAMERA_CHANNELS, ACTION_CHANNELS):
         raise KeysError(
             f"the width of {CONTROL} fits no known control",
             expected=f"{CAMERA_CHANNELS * CONTROL_CELL} (camera) or "
             f"{ACTION_CHANNELS * CONTROL_CELL} (camera and keys)",
-            got=shape[-1],
+            got=width,
         )
     return channels
 
@@ -76,8 +77,8 @@ def vae_params(shapes: Shapes, config: Config, *, like: WanVAEParams) -> WanVAEP
     """Numbers of a Wan VAE; `like` gives what neither shapes nor config state."""
     _require(shapes, "a Wan VAE", ("encoder.conv1.weight", "conv2.weight"))
     return WanVAEParams(
-        dim=shapes["encoder.conv1.weight"][0],
-        z_dim=shapes["conv2.weight"][0],
+        dim=_size(shapes, "encoder.conv1.weight", 0),
+        z_dim=_size(shapes, "conv2.weight", 0),
         dim_mult=tuple(config.get("dim_mult") or like.dim_mult),
         num_res_blocks=int(config.get("num_res_blocks") or like.num_res_blocks),
         # The published config spells it so.
@@ -95,15 +96,14 @@ def umt5_params(shapes: Shapes, config: Config, *, like: UMT5Params) -> UMT5Para
         "a UMT5 encoder",
         ("token_embedding.weight", "blocks.0.attn.q.weight", "blocks.0.ffn.fc1.weight", bias),
     )
-    vocab, dim = shapes["token_embedding.weight"]
     return UMT5Params(
-        vocab=vocab,
-        dim=dim,
-        dim_attn=shapes["blocks.0.attn.q.weight"][0],
-        dim_ffn=shapes["blocks.0.ffn.fc1.weight"][0],
-        num_heads=shapes[bias][1],
+        vocab=_size(shapes, "token_embedding.weight", 0),
+        dim=_size(shapes, "token_embedding.weight", 1),
+        dim_attn=_size(shapes, "blocks.0.attn.q.weight", 0),
+        dim_ffn=_size(shapes, "blocks.0.ffn.fc1.weight", 0),
+        num_heads=_size(shapes, bias, 1),
         num_layers=_depth(shapes),
-        num_buckets=shapes[bias][0],
+        num_buckets=_size(shapes, bias, 0),
         max_distance=int(config.get("relative_attention_max_distance") or like.max_distance),
         eps=float(config.get("layer_norm_epsilon") or like.eps),
     )
@@ -117,7 +117,16 @@ def _require(shapes: Shapes, what: str, names: tuple[str, ...]) -> None:
 
 def _depth(shapes: Shapes) -> int:
     """Number of blocks: one more than the largest index."""
-    return 1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("blocks."))
+    numbers = (name.split(".")[1] for name in shapes if name.startswith("blocks."))
+    return 1 + max(int(number) for number in numbers if number.isdecimal())
+
+
+def _size(shapes: Shapes, name: str, axis: int) -> int:
+    """One size of a tensor that may have any rank."""
+    shape = shapes[name]
+    if axis >= len(shape):
+        raise KeysError(f"{name} has too few axes", expected=f"at least {axis + 1}", got=shape)
+    return shape[axis]
 
 
 def _heads(dim: int, config: Config, heads: int | None) -> int:

@@ -10,7 +10,7 @@ import msgspec
 
 from worldline.core.camera import Rig
 from worldline.models.lingbot.params import ACTION_CHANNELS, CAMERA_CHANNELS, DiTParams
-from worldline.models.pocket.params import POCKET_VAE, PocketTextParams
+from worldline.models.pocket.params import POCKET_TEXT, POCKET_VAE
 from worldline.models.preset import Preset, Sampler
 from worldline.models.wan.params import UMT5Params, WanVAEParams
 
@@ -188,8 +188,7 @@ POCKET = Preset(
         control_dim=CAMERA_CHANNELS,
     ),
     vae=POCKET_VAE,
-    # The word list is part of the weights file.
-    text=PocketTextParams(words=(), text_len=16, text_dim=64),
+    text=POCKET_TEXT,
     width=160,
     height=96,
     sizes=((160, 96),),

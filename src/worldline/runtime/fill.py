@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 
 from worldline.core.errors import CheckpointError, KeysError, UnsafeFileError
 from worldline.models.tensor_files import Shape, WeightFiles, listed, shapes_of, tensor_table
+
+TORCH_FILES = (b"PK", b"\x80")  # how a zip and a bare pickle begin
 
 Progress = Callable[[int, int, str], None]
 Rename = Callable[[str], str | None]  # file name -> module name; None for a tensor not wanted
@@ -73,6 +76,10 @@ def open_pickle(path: Path) -> dict[str, Tensor]:
     Only the tensor-only subset of pickle is accepted, so no code of the file ever runs.
     """
     try:
+        with path.open("rb") as file:
+            start = file.read(4)
+        if not start.startswith(TORCH_FILES):
+            raise CheckpointError(f"{path.name} is no torch file", got=f"a file starting {start!r}")
         value = _unpickle(path)
     except pickle.UnpicklingError as error:
         raise UnsafeFileError(
@@ -94,13 +101,15 @@ def open_pickle(path: Path) -> dict[str, Tensor]:
 
 
 def _unpickle(path: Path) -> object:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError as error:
-        if "mmap" not in str(error):
-            raise
-        # Files from before torch's zip format cannot be mapped.
-        return torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # remarks on the pickle's version, to its publisher
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError as error:
+            if "mmap" not in str(error):
+                raise
+            # Files from before torch's zip format cannot be mapped.
+            return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def compare_keys(module: nn.Module, shapes: Mapping[str, Shape], *, label: str) -> None:
