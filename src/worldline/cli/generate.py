@@ -73,11 +73,12 @@ class Motion(NamedTuple):
 
 def generate(options: Generate) -> int:
     """Run the command; returns the exit code."""
+    size = parse_size(options.session.size)
     path = read_path(options)
     image = read_image(options.image)
     if options.chunks is not None and options.chunks < 1:
         raise ConfigError("nothing to generate", expected="--chunks 1 or more", got=options.chunks)
-    film = make_film(options, image, path)
+    film = make_film(options, image, path, size=size)
     if options.json:
         print(msgspec.json.encode(film).decode())
     else:
@@ -138,19 +139,24 @@ def fit_path(path: CameraPath | None, chunk: int, chunks: int | None) -> Motion:
     return Motion(chunks, framewise_relative(interpolate_poses(poses, count)), keys)
 
 
-def make_film(options: Generate, image: NDArray[np.uint8], path: CameraPath | None) -> Film:
+def make_film(
+    options: Generate,
+    image: NDArray[np.uint8],
+    path: CameraPath | None,
+    *,
+    size: tuple[int, int] | tuple[None, None],
+) -> Film:
     """Load the model and write the film."""
     loading = time.perf_counter()
     world = load_world(worker_settings(options.load))
     start = time.perf_counter()
     asked = options.session
-    width, height = parse_size(asked.size)
     session = world.start(
         image,
         options.prompt,
         options.seed,
-        width=width,
-        height=height,
+        width=size[0],
+        height=size[1],
         chunk=asked.chunk,
         window=asked.window,
         sink=asked.sink,

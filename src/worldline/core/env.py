@@ -38,13 +38,20 @@ class Env(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_env(environ: Mapping[str, str] = os.environ) -> Env:
     """The knobs as they are set now. Raises: ConfigError for a value of the wrong type."""
-    found = {
-        name: environ[PREFIX + name.upper()] for name in KNOBS if PREFIX + name.upper() in environ
-    }
+    env = Env()
+    for name in KNOBS:
+        variable = PREFIX + name.upper()
+        if variable in environ:
+            env = _with(env, name, variable, environ[variable])
+    return env
+
+
+def _with(env: Env, name: str, variable: str, text: str) -> Env:
     try:
-        return msgspec.convert(found, Env, strict=False)
+        return msgspec.convert({**msgspec.structs.asdict(env), name: text}, Env, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"an environment variable {PREFIX}* cannot be read: {error}") from None
+        reason = str(error).partition(" - at ")[0]
+        raise ConfigError(f"the variable {variable} cannot be read: {reason}", got=text) from None
 
 
 def openmp_policy(threads: int | None) -> dict[str, str]:
