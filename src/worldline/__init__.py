@@ -1,6 +1,7 @@
 """Worldline: interactive video world models, served live.
 
-The library API is loaded on first use, so that `import worldline` and the server never import torch:
+The library API is loaded on first use: neither `import worldline` nor the server imports torch.
+
 
     world = worldline.load("pocket")
     session = world.start(image, "a sandy court of red columns", seed=42)
