@@ -1,0 +1,94 @@
+"""Pack training checkpoints into the package's weights file, and read such files for judging.
+
+`python -m recipes.pocket.export --vae vae.pt --dit dit.pt --commit HASH` writes bf16 safetensors
+with keys `dit.*`, `vae.*`, `text.*` and metadata: preset, the parts' numbers as JSON, the recipe's
+commit, steps and data seed. The averaged (EMA) weights are shipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from recipes.pocket import checkpoint
+from recipes.pocket.world_model import POCKET_DIT, WorldModel
+from worldline.models.lingbot.params import DiTParams
+from worldline.models.pocket import params as pocket_params
+from worldline.models.pocket.params import PocketTextParams, PocketVAEParams
+from worldline.models.pocket.vae import PocketVAE
+
+LIMIT = 15_000_000  # bytes of one file in the package
+PACKAGED = Path(pocket_params.__file__).with_name("pocket.safetensors")
+
+
+def collect(vae: dict[str, Tensor], model: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of the file from the EMA state dicts of `PocketVAE` and `WorldModel`."""
+    tensors = {f"vae.{name}": t for name, t in vae.items()}
+    tensors |= model  # its keys already begin with dit. and text.
+    return {name: t.to(torch.bfloat16).contiguous().clone() for name, t in tensors.items()}
+
+
+def config_json(dit: DiTParams, vae: PocketVAEParams, text: PocketTextParams) -> str:
+    """The numbers of all parts, as the loader reads them from the metadata."""
+    parts = {"dit": dit, "vae": vae, "text": text}
+    return json.dumps({name: msgspec.to_builtins(part) for name, part in parts.items()})
+
+
+def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Save the file; an oversized one is refused before it replaces anything."""
+    size = sum(t.numel() * t.element_size() for t in tensors.values())
+    assert size < LIMIT, f"{size} bytes do not fit the package's {LIMIT}"
+    save_file(tensors, path, metadata=metadata)
+
+
+def load_pocket(weights: Path | None, training: Sequence[Path] | None) -> tuple[PocketVAE, WorldModel]:
+    """Networks from a weights file (default: the package's) or from (vae.pt, dit.pt)."""
+    if training:
+        vae_state, state = (checkpoint.load(path)["ema"] for path in training)
+        config = {"dit": POCKET_DIT, "vae": pocket_params.POCKET_VAE, "text": pocket_params.POCKET_TEXT}
+    else:
+        with safe_open(weights or PACKAGED, "pt") as file:
+            raw = json.loads(file.metadata()["config"])
+            every = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        types = {"dit": DiTParams, "vae": PocketVAEParams, "text": PocketTextParams}
+        config = {name: msgspec.convert(raw[name], kind) for name, kind in types.items()}
+        vae_state = {n[4:]: t for n, t in every.items() if n.startswith("vae.")}
+        state = {n: t for n, t in every.items() if not n.startswith("vae.")}
+    vae, model = PocketVAE(config["vae"]), WorldModel(config["dit"], config["text"])
+    vae.load_state_dict(vae_state)
+    model.load_state_dict(state)
+    return vae.eval().to(memory_format=torch.channels_last), model.eval()
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--vae", type=Path, required=True)
+    parser.add_argument("--dit", type=Path, required=True)
+    parser.add_argument("--commit", required=True, help="commit of the recipe that was run")
+    parser.add_argument("--out", type=Path, default=PACKAGED)
+    args = parser.parse_args()
+    vae, dit = checkpoint.load(args.vae), checkpoint.load(args.dit)
+    metadata = {
+        "preset": "pocket",
+        "config": config_json(POCKET_DIT, pocket_params.POCKET_VAE, pocket_params.POCKET_TEXT),
+        "recipe_commit": args.commit,
+        "vae_steps": str(vae["step"]),
+        "dit_steps": str(dit["step"]),
+        "data_seed": "train",
+        "licence": "Apache-2.0",
+    }
+    write(args.out, collect(vae["ema"], dit["ema"]), metadata)
+    print(args.out, args.out.stat().st_size)
+
+
+if __name__ == "__main__":
+    main()
