@@ -1,7 +1,7 @@
-"""The start pictures of the page: every start view of the pocket worlds, rendered as it is trained.
+"""The start pictures of the page: every start view of the pocket worlds, as the training shows it.
 
-`python -m recipes.pocket.gallery` writes `gallery.json` and two files per view into the package: the
-PNG that is sent to the model, at exactly its size, and a larger JPEG that is only looked at.
+`python -m recipes.pocket.gallery` writes `gallery.json` and two files per view into the package:
+the PNG that is sent to the model, at exactly its size, and a larger JPEG that is only looked at.
 """
 
 from __future__ import annotations

@@ -249,6 +249,7 @@ export class World {
     this.#canvas.style.setProperty("--ratio", String(bitmap.width / bitmap.height));
     this.#painter.draw(bitmap);
     this.#canvas.dataset["drawn"] = String(this.#drawn);
+    this.#canvas.dataset["event"] = String(eventId ?? 0);
     this.#size = size;
     this.#lastFrameAt = now;
     this.#frames.shown(now);

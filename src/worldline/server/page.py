@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -52,11 +52,17 @@ def page_routes(static: Path = STATIC, gallery: Path = GALLERY) -> list[BaseRout
     routes: list[BaseRoute] = []
     if gallery.is_dir():
         routes.append(Mount("/gallery", _Files(directory=gallery)))
+    else:
+        routes.append(Route("/gallery/gallery.json", _no_gallery))
     if (static / "index.html").is_file():
         routes.append(Mount("/", _Files(directory=static, html=True)))
     else:
         routes.append(Route("/", _no_page))
     return routes
+
+
+async def _no_gallery(request: Request) -> Response:
+    return JSONResponse([])
 
 
 async def _no_page(request: Request) -> Response:

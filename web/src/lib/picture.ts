@@ -5,6 +5,7 @@ const JPEG_QUALITY = 0.95;
 
 export interface Picture {
   readonly name: string;
+  /** What is looked at; it may be a larger rendering of what is sent. */
   readonly url: string;
   readonly own: boolean;
   readonly portrait: boolean;
@@ -16,13 +17,16 @@ export interface GalleryEntry {
   readonly file: string;
   readonly prompt: string;
   readonly seed: number;
+  readonly preview?: string;
 }
 
 /** Every file of the gallery is sent as it lies on the server, so a walk can be repeated exactly. */
 export function galleryPicture(entry: GalleryEntry): Picture {
-  const url = new URL(`gallery/${encodeURIComponent(entry.file)}`, document.baseURI).href;
+  const address = (file: string): string =>
+    new URL(`gallery/${encodeURIComponent(file)}`, document.baseURI).href;
+  const url = address(entry.preview ?? entry.file);
   const bytes = async (): Promise<Uint8Array> => {
-    const reply = await fetch(url);
+    const reply = await fetch(address(entry.file));
     if (!reply.ok) throw new Error(`the start picture could not be fetched (${reply.status})`);
     return new Uint8Array(await reply.arrayBuffer());
   };

@@ -82,6 +82,7 @@ function isEntry(value: unknown): value is GalleryEntry {
     typeof field(value, "name") === "string" &&
     typeof field(value, "file") === "string" &&
     typeof field(value, "prompt") === "string" &&
-    typeof field(value, "seed") === "number"
+    typeof field(value, "seed") === "number" &&
+    ["string", "undefined"].includes(typeof field(value, "preview"))
   );
 }

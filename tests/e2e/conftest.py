@@ -1,0 +1,90 @@
+"""One server and one browser for the browser tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Error, Page, sync_playwright
+
+from tests.e2e.serving import serving
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> Path:
+    """The browser named by WORLDLINE_CHROMIUM, else the first one installed; skips without one."""
+    named = os.environ.get("WORLDLINE_CHROMIUM")
+    if named is not None:
+        return Path(named)
+    for name in NAMES:
+        if (found := shutil.which(name)) is not None:
+            return Path(found)
+    pytest.skip(f"no browser: install one of {', '.join(NAMES)} or set WORLDLINE_CHROMIUM")
+
+
+@pytest.fixture(scope="session")
+def browser(chromium_path: Path) -> Generator[Browser]:
+    """A headless Chromium."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def serve_arguments() -> list[str]:
+    """What `worldline serve` is started with."""
+    return ["--model", "pocket", "--seats", "1", "--seat-wait", "1"]
+
+
+@pytest.fixture(scope="session")
+def address(chromium_path: Path, serve_arguments: list[str]) -> Generator[str]:
+    """The address of a ready server; not started when there is no browser to use it."""
+    with serving(serve_arguments) as address:
+        yield address
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    """Console errors, warnings and uncaught exceptions of the test's pages; checked by the test."""
+    return []
+
+
+@pytest.fixture
+def page(browser: Browser, address: str, complaints: list[str]) -> Generator[Page]:
+    """The start screen, with the gallery loaded and the server ready."""
+    context = browser.new_context(viewport={"width": 1280, "height": 768})
+    page = context.new_page()
+    listen(page, complaints)
+    page.goto(address)
+    page.wait_for_selector(".server.ready")
+    yield page
+    try:
+        context.close()
+    except Error as error:  # the browser died: the test has failed already and says why
+        complaints.append(str(error))
+
+
+def listen(page: Page, complaints: list[str]) -> None:
+    """Collect what the page complains about."""
+
+    def console(kind: str, text: str) -> None:
+        if kind in ("error", "warning"):
+            complaints.append(f"{kind}: {text}")
+
+    page.on("console", lambda message: console(message.type, message.text))
+    page.on("pageerror", lambda error: complaints.append(f"exception: {error}"))
