@@ -182,7 +182,9 @@ def _fill(plan: Plan, device: torch.device, dtype: torch.dtype, progress: Progre
 def _settle(module: nn.Module) -> None:
     """Lay the pocket autoencoder's weights out as its convolutions run fastest on a CPU."""
     if isinstance(module, PocketVAE):
-        module.to(memory_format=torch.channels_last)
+        for parameter in module.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 def _counter(before: int, total: int, label: str, progress: Progress) -> Callable[[int], None]:
