@@ -54,6 +54,16 @@ def golden() -> Callable[[str], Path]:
     return find
 
 
+@pytest.fixture(autouse=True)
+def same_environment() -> Generator[None]:
+    """Put back what a test, or a command run in this process, did to the environment."""
+    before = dict(os.environ)
+    yield
+    if os.environ != before:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_network() -> Generator[None]:
     """Refuse connections that would leave the machine."""

@@ -2,7 +2,6 @@
 
 The library API is loaded on first use: neither `import worldline` nor the server imports torch.
 
-
     world = worldline.load("pocket")
     session = world.start(image, "a sandy court of red columns", seed=42)
     chunk = session.step([["w", "l"]])
