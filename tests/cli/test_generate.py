@@ -47,7 +47,7 @@ def test_action_strings_have_the_official_length(actions: str, frames: int) -> N
 def test_a_recorded_path_is_cut_to_whole_chunks_and_still_spanned() -> None:
     path = line_path(40)  # 37 usable frames, 10 latent ones, 3 chunks of 3
     motion = fit_path(path, 3, None)
-    assert motion.chunks == 3
+    assert motion.chunks == 3 and motion.relative is not None
     expected = framewise_relative(interpolate_poses(path.c2w[:37], 9))
     assert np.array_equal(motion.relative, expected)
 

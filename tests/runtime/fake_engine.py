@@ -54,9 +54,12 @@ def open_request(session_id: str, *, seed: int = 1, chunk: int | None = None) ->
     )
 
 
-def shared_names() -> set[str]:
-    """Names of shared memory that exist now; Linux only."""
-    return {path.name for path in SHARED.iterdir()} if SHARED.is_dir() else set()
+def shared_names(pid: int | None = None) -> set[str]:
+    """Names of frame slots that this process, or process `pid`, has not removed; Linux only."""
+    if not SHARED.is_dir():
+        return set()
+    start = f"worldline-{os.getpid() if pid is None else pid}-"
+    return {path.name for path in SHARED.iterdir() if path.name.startswith(start)}
 
 
 class FakeSession:

@@ -23,7 +23,7 @@ def main():
     handle = WorkerHandle.spawn(fake_engine.settings())
     handle.open(fake_engine.open_request("a"))
     result = step(handle, 0)
-    print(handle.pid, flush=True)
+    print(os.getpid(), handle.pid, flush=True)
     {how}
 
 def step(handle, index, prompt=None):
@@ -48,11 +48,11 @@ if __name__ == "__main__":
 def test_a_parent_that_ends_leaves_no_worker_and_no_memory(
     how: str, tmp_path: Path, repo_root: Path
 ) -> None:
-    before = shared_names()
     done = run_parent(how, tmp_path, repo_root)
     assert "leaked" not in done.stderr and "Traceback" not in done.stderr
-    assert shared_names() <= before
-    assert_gone(int(done.stdout))
+    parent, worker = map(int, done.stdout.split())
+    assert not shared_names(parent)
+    assert_gone(worker)
 
 
 def run_parent(how: str, tmp_path: Path, repo_root: Path) -> subprocess.CompletedProcess[str]:
@@ -74,10 +74,10 @@ def test_a_parent_killed_while_the_worker_computes(tmp_path: Path, repo_root: Pa
         "fake_engine.wait_for_file(fake_engine.started(path)); "
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
-    before = shared_names()
     done = run_parent(how, tmp_path, repo_root)
-    assert shared_names() <= before
-    assert_gone(int(done.stdout))
+    parent, worker = map(int, done.stdout.split())
+    assert not shared_names(parent)
+    assert_gone(worker)
 
 
 def assert_gone(pid: int) -> None:

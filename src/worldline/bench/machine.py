@@ -38,7 +38,7 @@ def describe_machine() -> Machine:
         processor=processor_name(),
         cores=os.cpu_count() or 1,
         accelerator=torch.cuda.get_device_name() if cuda else None,
-        torch=torch.__version__,
+        torch=str(torch.__version__),
         threads=torch.get_num_threads(),
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",

@@ -75,7 +75,7 @@ def torch_findings() -> list[Finding]:
     import torch
 
     rows = {
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "threads by default": f"{torch.get_num_threads()}",
         "cpu capability": torch.backends.cpu.get_cpu_capability(),
     }

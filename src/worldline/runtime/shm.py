@@ -11,6 +11,8 @@ in the short time before, the parent's exit path or Python's resource tracker re
 
 from __future__ import annotations
 
+import os
+import secrets
 import sys
 import threading
 from multiprocessing import resource_tracker
@@ -23,6 +25,11 @@ from worldline.core.errors import CapacityError, SessionClosedError
 from worldline.runtime.protocol import SlotRef
 
 SLOTS_PER_SESSION = 2  # one being written, one being sent
+
+
+def prefix() -> str:
+    """How the names of this process's slots begin; macOS allows 31 characters in all."""
+    return f"worldline-{os.getpid()}-"
 
 
 class _Segment(SharedMemory):
@@ -49,7 +56,7 @@ class _Slot:
         if self.segment is not None and self.segment.size >= size:
             return
         self.drop()
-        self.segment = _Segment(create=True, size=size)
+        self.segment = _Segment(f"{prefix()}{secrets.token_hex(4)}", create=True, size=size)
         self.linked = True
 
     def unlink(self) -> None:

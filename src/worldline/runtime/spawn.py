@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
@@ -22,15 +23,16 @@ def start_worker(settings: WorkerSettings) -> tuple[SpawnProcess, Connection]:
     """Start the process; returns it with the parent's end of the pipe.
 
     The child's OpenMP variables must exist before torch is loaded there, hence in our own
-    environment while it starts. SIGINT is blocked in the child: Ctrl-C reaches the whole terminal
-    group, and it is the parent that decides when the worker ends.
+    environment while it starts. SIGINT and SIGTERM are blocked in the child: Ctrl-C and service
+    managers signal the whole group, but the parent decides when the worker ends (by SIGKILL, or by
+    being gone: the pipe ends).
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=True)
     process = context.Process(
         target=main, args=(settings, theirs), name="worldline-worker", daemon=True
     )
-    with _environment(openmp_policy(settings.threads)), _interrupts_blocked():
+    with _environment(openmp_policy(settings.threads)), _signals_blocked():
         process.start()
     theirs.close()  # so that the pipe ends when the worker does
     return process, ours
@@ -62,11 +64,13 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _interrupts_blocked() -> Iterator[None]:
+def _signals_blocked() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # Starting Python's resource tracker, which `start` does if need be, would unblock them again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:

@@ -221,7 +221,7 @@ def main(settings: WorkerSettings, pipe: Connection) -> None:
 
 def work(settings: WorkerSettings, pipe: Connection) -> None:
     """Load the model and answer calls until the parent says otherwise or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides (see spawn.start_worker)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it cannot be blocked: spawn.start_worker
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     inbox: queue.SimpleQueue[Call] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(pipe, inbox), name="calls", daemon=True).start()

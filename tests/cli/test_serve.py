@@ -1,0 +1,111 @@
+"""`serve` and `play`: ports, addresses, and a real server that ends without a trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.runtime.fake_engine import shared_names
+from worldline.cli import serve
+from worldline.core.config import ServerConfig
+from worldline.core.env import Env
+from worldline.core.errors import ConfigError
+
+RUN = "import sys; from worldline.cli.main import main; sys.exit(main())"
+
+
+def test_the_next_free_port_unless_one_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(serve, "DEFAULT_PORT", port)
+        with serve.bind("127.0.0.1", None) as listener:
+            assert port < listener.getsockname()[1] < port + serve.PORTS_TRIED
+        with pytest.raises(ConfigError, match=f"port {port}; expected a free port"):
+            serve.bind("127.0.0.1", port)
+
+
+def test_an_address_that_is_not_ours() -> None:
+    with pytest.raises(ConfigError, match=r"cannot listen on 192\.0\.2\.1"):
+        serve.bind("192.0.2.1", 0)
+    with pytest.raises(ConfigError, match="cannot listen on no such host"):
+        serve.bind("no such host", 0)
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:30000/"),
+        ("0.0.0.0", "http://127.0.0.1:30000/"),
+        ("::", "http://[::1]:30000/"),
+        ("a.host", "http://a.host:30000/"),
+    ],
+)
+def test_the_printed_address_can_be_opened_here(host: str, address: str) -> None:
+    assert serve.page_address(ServerConfig(host=host)) == address
+
+
+def test_no_browser_where_none_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SSH_CONNECTION", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert not serve.can_open_browser(Env())
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert serve.can_open_browser(Env())
+    assert not serve.can_open_browser(Env(browser=False))
+    monkeypatch.setenv("SSH_CONNECTION", "somewhere")
+    assert not serve.can_open_browser(Env())
+
+
+@contextmanager
+def playing(repo_root: Path) -> Generator[tuple[subprocess.Popen[str], str]]:
+    """A real `play` process in a group of its own, and the address that it printed."""
+    command = [sys.executable, "-c", RUN, "play", "--random-weights", "--no-browser"]
+    process = subprocess.Popen(
+        [*command, "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        cwd=repo_root,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    try:
+        line = process.stdout.readline()
+        assert " is at http://" in line, process.stderr.read()
+        yield process, line.split()[3]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_to_the_whole_group_ends_quietly(
+    number: signal.Signals, code: int, repo_root: Path
+) -> None:
+    with playing(repo_root) as (process, address):
+        with urllib.request.urlopen(f"{address}v1/models") as reply:
+            assert json.load(reply)["data"][0]["id"] == "pocket"
+        os.killpg(process.pid, number)  # as a terminal does: the worker gets it too
+        out, err = process.communicate(timeout=30)  # ends when the worker has closed its end
+    assert (process.returncode, out, err) == (code, "", "")
+    assert not shared_names(process.pid)
+
+
+def test_a_model_that_cannot_be_loaded_starts_no_server(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", RUN, "serve", "--port", "0", "--model", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error [")
+    assert len(done.stderr.splitlines()) == 1
