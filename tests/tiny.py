@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 
 import msgspec
 import numpy as np
@@ -91,14 +92,16 @@ def preset(**changes: object) -> Preset:
     return msgspec.structs.replace(base, **(small | changes))
 
 
-def world(*, seed: int = 0, camera_cache: str = "auto", **changes: object) -> World:
+def world(
+    *, seed: int = 0, camera_cache: str = "auto", without: Collection[str] = (), **changes: object
+) -> World:
     """A world on the small model."""
     numbers = preset(**changes)
     dit, vae = LingBotDiT(numbers.dit), WanVAE(numbers.vae)
     build(dit, seed)
     build(vae, seed + 1)
     components = Components(preset=numbers, dit=dit, vae=vae, text=HashText(), weights_id="tiny")
-    return World(components, camera_cache=camera_cache)
+    return World(components, camera_cache=camera_cache, without=without)
 
 
 def picture(seed: int = 0) -> NDArray[np.uint8]:

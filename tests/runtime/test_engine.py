@@ -21,6 +21,7 @@ from worldline.core.errors import (
 from worldline.models.registry import get_preset
 from worldline.runtime.conditions import Controls
 from worldline.runtime.engine import World, make_schedule, nearest_size
+from worldline.runtime.savings import SAVINGS
 from worldline.runtime.session import Session
 
 WALK: list[Controls] = [
@@ -107,6 +108,27 @@ def test_prompt_blend_recomputes_until_it_arrives() -> None:
 
 def test_camera_cache_changes_no_bit() -> None:
     assert same(walk(tiny.world()), walk(tiny.world(camera_cache="off")))
+
+
+@pytest.mark.parametrize("name", [*SAVINGS, "all"])
+def test_a_class_a_saving_changes_no_bit(name: str) -> None:
+    off = set(SAVINGS) if name == "all" else {name}
+    assert all(SAVINGS[n].kind == "A" for n in off)
+    world = tiny.world(without=off)
+    assert same(walk(tiny.world()), walk(world))
+
+
+def test_a_saving_switched_off_is_computed_in_every_pass() -> None:
+    world = tiny.world(without=set(SAVINGS))
+    session = world.start(tiny.picture(), tiny.PROMPT)
+    session.step()
+    passes = len(session.state.schedule.timesteps) + 1
+    computed = session.state.caches.computed
+    ahead = 1  # the chunk's inputs are also made once before its first pass
+    assert computed["rope"] == computed["camera"] == computed["cross_kv"] == passes + ahead
+    assert sum(n for name, n in computed.items() if name.startswith("time/")) == passes
+    with pytest.raises(ConfigError, match="saving"):
+        tiny.world(without={"luck"})
 
 
 def test_controls_reach_the_picture() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ from worldline.runtime.loader import Components, load_components
 from worldline.runtime.memory import camera_cache_fits
 from worldline.runtime.noise import NoiseSource, SeededNoise
 from worldline.runtime.pipeline import Engine
+from worldline.runtime.savings import check_savings
 from worldline.runtime.session import Session
 from worldline.runtime.state import Geometry, ImageCondition, PromptStates, SessionState
 from worldline.runtime.step_cache import StepCache
@@ -86,14 +87,19 @@ class World:
         *,
         mode: str = "exact",
         camera_cache: str = "auto",
+        without: Collection[str] = (),
         synchronise: bool = False,
     ) -> None:
-        """Take loaded networks. `camera_cache` is `auto` or `off`; see `docs/structures.md`."""
+        """Take loaded networks. `camera_cache` is `auto` or `off`; see `docs/structures.md`.
+
+        `without` names savings to switch off (see `runtime.savings`).
+        """
         if camera_cache not in ("auto", "off"):
             raise ConfigError("unknown camera cache", expected="auto or off", got=camera_cache)
         self.components = components
         self.mode = mode
         self._cache_camera = camera_cache == "auto"
+        self._without = check_savings(without)
         self._synchronise = synchronise
         self._workspace = StepCache()
         self._stationary: dict[tuple[int, int], torch.Tensor] = {}
@@ -157,6 +163,7 @@ class World:
             kv=self._ring(geometry, settings),
             image=self._picture(image, geometry, stretch=options.stretch),
             prompt=PromptStates(current=states, source=states, target=states),
+            caches=StepCache(off=self._without),
         )
         return Session(engine, state)
 
@@ -172,6 +179,7 @@ class World:
             workspace=self._workspace,
             stationary=self._stationary,
             camera_cache=self._cache_camera and camera_cache_fits(dit, tokens),
+            without=self._without,
             synchronise=self._synchronise,
         )
 

@@ -6,6 +6,7 @@ the decoder and the cursor as they were; the ring's slots of that chunk are simp
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -52,6 +53,7 @@ class Engine(NamedTuple):
     workspace: StepCache
     stationary: dict[tuple[int, int], Tensor]  # per latent grid
     camera_cache: bool
+    without: frozenset[str] = frozenset()  # savings that are switched off, see `savings`
     synchronise: bool = False
 
     def clock(self) -> StageClock:
@@ -79,7 +81,8 @@ def next_chunk(
     with clock.stage("conditions"):
         prompt = conditions.advance_prompt(state.prompt)
         motion = conditions.fold_motion(state.camera, controls, engine.preset.rig, frames)
-        inputs = chunk_inputs(engine, state, motion, prompt.current)
+        inputs = partial(chunk_inputs, engine, state, motion, prompt.current)
+        inputs()
     latents = denoise_chunk(engine, state, condition, inputs, clock)
     with clock.stage("decode"):
         video, decoder = engine.vae.decode_stream(latents, state.decoder)
@@ -102,7 +105,10 @@ def picture_condition(engine: Engine, state: SessionState, frames: range) -> Ten
 
 
 def chunk_inputs(engine: Engine, state: SessionState, motion: Motion, text: Tensor) -> ChunkInputs:
-    """What all passes of the chunk share, each computed once per what it depends on."""
+    """What all passes of the chunk share, each computed once per what it depends on.
+
+    Asked for by every pass; only what a changed input or a switched-off saving demands is computed.
+    """
     dit, caches = engine.dit, state.caches
     rows, columns = state.geometry.tokens
     start, count = state.next_frame, state.settings.chunk
@@ -121,7 +127,7 @@ def chunk_inputs(engine: Engine, state: SessionState, motion: Motion, text: Tens
     verify.verify_control(rays, dit.params.control_channels, (count, *state.geometry.latent))
     embedding = caches.get("camera", (), lambda: dit.embed_camera(rays), sources=(rays,))
     camera = embedding
-    if engine.camera_cache:
+    if engine.camera_cache and "camera" not in engine.without:
         # All blocks' scale and shift: gigabytes at 14B, so it belongs to the worker, not the state.
         camera = engine.workspace.get(
             "camera_modulation",
@@ -136,22 +142,21 @@ def denoise_chunk(
     engine: Engine,
     state: SessionState,
     condition: Tensor,
-    inputs: ChunkInputs,
+    inputs: Callable[[], ChunkInputs],
     clock: StageClock,
 ) -> Tensor:
     """Denoise passes, then the context pass: clean latents `[1, 16, T, h, w]`, float32."""
-    schedule, sampler = state.schedule, engine.preset.sampler.kind
+    dit, schedule, sampler = engine.dit, state.schedule, engine.preset.sampler.kind
     shape = (1, LATENT_CHANNELS, *condition.shape[2:])
     draw = partial(_noise, state, shape, condition.device)
-    model_input = ModelInput(condition)
-    run = {"inputs": inputs, "kv": state.kv}
+    fill = _input_writer(condition, once="condition_half" not in engine.without)
     state.kv.begin_chunk(state.next_frame, condition.shape[2])
     x = clean = draw(0)
     verify.verify_latents(x, LATENT_CHANNELS)
     with clock.stage("denoise"):
         for step, (t, sigma) in enumerate(zip(schedule.timesteps, schedule.sigma_x0, strict=True)):
-            time = time_tables(engine.dit, state.caches, step, t)
-            flow = denoise_pass(engine.dit, model_input.with_latents(x), time=time, **run)
+            time = time_tables(dit, state.caches, step, t)
+            flow = denoise_pass(dit, fill(x), time=time, inputs=inputs(), kv=state.kv)
             clean = to_x0(x, flow, sigma)
             if step < len(schedule.sigma_renoise):
                 following = schedule.sigma_renoise[step]
@@ -160,8 +165,9 @@ def denoise_chunk(
                 else:
                     x = renoise(clean, draw(step + 1), following)
     with clock.stage("context"):
-        time = time_tables(engine.dit, state.caches, CONTEXT_STEP, CONTEXT_TIMESTEP)
-        context_pass(engine.dit, model_input.with_latents(clean), time=time, **run)
+        time = time_tables(dit, state.caches, CONTEXT_STEP, CONTEXT_TIMESTEP)
+        commit = denoise_pass if "update_cache_only" in engine.without else context_pass
+        commit(dit, fill(clean), time=time, inputs=inputs(), kv=state.kv)
     engine.workspace.clear()
     return clean
 
@@ -175,6 +181,13 @@ def time_tables(dit: LingBotDiT, caches: StepCache, step: int, t: float) -> Time
         return dit.time_tables(dit.embed_time(timesteps))
 
     return caches.get(f"time/{step}", (t, (1,), dit.dtype, dit.device), compute)
+
+
+def _input_writer(condition: Tensor, *, once: bool) -> Callable[[Tensor], Tensor]:
+    """Put latents beside the condition; with `once` the condition half is written only now."""
+    if once:
+        return ModelInput(condition).with_latents
+    return lambda latents: ModelInput(condition).with_latents(latents)
 
 
 def _noise(state: SessionState, shape: tuple[int, ...], device: torch.device, index: int) -> Tensor:

@@ -8,7 +8,7 @@ itself (not its address) rules out that a freed address is taken for the same te
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
@@ -24,9 +24,13 @@ class _Entry(NamedTuple):
 
 
 class StepCache:
-    """Values by name; `computed[name]` counts how often each was really computed."""
+    """Values by name; `computed[name]` counts how often each was really computed.
 
-    def __init__(self) -> None:
+    Names in `off` (up to a slash: `time/2` belongs to `time`) are computed every time.
+    """
+
+    def __init__(self, off: Collection[str] = ()) -> None:
+        self._off = frozenset(off)
         self._entries: dict[str, _Entry] = {}
         self.computed: Counter[str] = Counter()
 
@@ -42,6 +46,9 @@ class StepCache:
         sources: tuple[Tensor, ...] = (),
     ) -> T:
         """Return the value of `name` for `key` and `sources`, computing it if anything changed."""
+        if name.partition("/")[0] in self._off:
+            self.computed[name] += 1
+            return compute()
         entry = self._entries.get(name)
         if entry is not None and entry.key == key and _same(entry, sources):
             return entry.value
