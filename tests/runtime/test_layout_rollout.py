@@ -19,7 +19,6 @@ from worldline.core.errors import ConfigError
 
 Capture = pytest.CaptureFixture[str]
 
-SIZE = {"width": 48, "height": 32}
 PROMPT = "a sandy court of tall red columns"
 
 
@@ -80,7 +79,7 @@ def test_base_model_loads_but_does_not_start(tmp_path: Path, picture: NDArray[np
     world = worldline.load(str(write_original_v1(tmp_path, make_tiny(experts=2))))
     assert world.components.low_noise_dit is not None
     with pytest.raises(ConfigError, match="guided offline generation, which is not part"):
-        world.start(picture, PROMPT, **SIZE)
+        world.start(picture, PROMPT, width=48, height=32)
 
 
 def test_nothing_a_session_asks_for_stays(
@@ -91,13 +90,13 @@ def test_nothing_a_session_asks_for_stays(
     assert (info.chunk, info.window, info.sink, info.steps) == (2, 5, 1, 4)  # the files' own
 
     def first_frames() -> NDArray[np.uint8]:
-        with world.start(picture, PROMPT, 3, **SIZE) as session:
+        with world.start(picture, PROMPT, 3, width=48, height=32) as session:
             assert (session.chunk, session.window, session.sink, session.steps) == (2, 5, 1, 4)
             return session.step([["w"], []]).frames
 
     before = first_frames()
     with world.start(
-        picture, PROMPT, 3, chunk=1, window=4, sink=0, shift=3.0, steps=2, **SIZE
+        picture, PROMPT, 3, chunk=1, window=4, sink=0, shift=3.0, steps=2, width=48, height=32
     ) as other:
         assert (other.chunk, other.window, other.sink, other.steps) == (1, 4, 0, 2)
         assert other.step([["w"]]).frames.shape[0] == 1
@@ -110,4 +109,4 @@ def test_a_window_that_is_too_small_is_refused(
 ) -> None:
     world = worldline.load(str(write_diffusers(tmp_path, tiny)))
     with pytest.raises(ConfigError, match="cannot hold sink and chunk; expected at least 3"):
-        world.start(picture, PROMPT, window=2, **SIZE)
+        world.start(picture, PROMPT, window=2, width=48, height=32)

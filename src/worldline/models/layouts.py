@@ -39,6 +39,7 @@ V2_CAUSAL = "transformers"
 DIFFUSERS_CAUSAL = ("transformer", "transformer_causal")
 TOKENIZERS = ("google/umt5-xxl", "tokenizer")
 TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
+TRANSFORMER_NAMES = frozenset(("patch_embedding.weight", "blocks.0.self_attn.q.weight"))
 PARTS = ("dit.", "vae.", "text.")
 
 _HELP = (
@@ -120,7 +121,7 @@ def _find_dit(folder: Path, prefer: Networks) -> tuple[LayoutName, tuple[WeightF
     if v2 is not None:
         return "original-v2", (v2,)
     root = weight_files(folder)
-    if root is not None and "patch_embedding.weight" in tensor_table(root):
+    if root is not None and not TRANSFORMER_NAMES.isdisjoint(tensor_table(root)):
         return "root-shards", (root,)
     return None
 

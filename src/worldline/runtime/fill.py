@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -112,11 +112,8 @@ def _unpickle(path: Path) -> object:
             return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def compare_keys(module: nn.Module, shapes: Mapping[str, Shape], *, label: str) -> None:
-    """Raise one `KeysError` that lists every missing, unexpected and mis-shaped tensor.
-
-    `label` names the part and the layout that was assumed.
-    """
+def key_faults(module: nn.Module, shapes: Mapping[str, Shape]) -> list[str]:
+    """What does not fit between a network and its source: missing, unexpected, mis-shaped."""
     wanted = {name: tuple(t.shape) for name, t in module.state_dict().items()}
     missing = sorted(wanted.keys() - shapes.keys())
     unexpected = sorted(shapes.keys() - wanted.keys())
@@ -126,12 +123,19 @@ def compare_keys(module: nn.Module, shapes: Mapping[str, Shape], *, label: str) 
         if shapes[name] != wanted[name]
     ]
     kinds = (("missing", missing), ("unexpected", unexpected), ("mis-shaped", wrong))
-    faults = [f"{len(names)} {kind}: {listed(names)}" for kind, names in kinds if names]
+    return [f"{len(names)} {kind}: {listed(names)}" for kind, names in kinds if names]
+
+
+def compare_keys(pairs: Iterable[tuple[str, nn.Module, Source]], *, layout: str) -> None:
+    """Raise one `KeysError` that lists every fault of every part and the layout assumed."""
+    faults = [
+        f"{label}: {fault}"
+        for label, module, source in pairs
+        for fault in key_faults(module, source.shapes)
+    ]
     if faults:
         raise KeysError(
-            f"the tensors do not fit {label}",
-            expected=f"{len(wanted)} tensors",
-            got=f"{len(shapes)} tensors; " + "; ".join(faults),
+            f"the tensors do not fit the networks (layout assumed: {layout})", got="; ".join(faults)
         )
 
 

@@ -165,7 +165,7 @@ def _fill(plan: Plan, device: torch.device, dtype: torch.dtype, progress: Progre
     """Read every tensor of every network, telling how far it is."""
     total = sum(source.nbytes for source in plan.sources)
     before = 0
-    for (label, module), source in zip(plan.networks.labelled(), plan.sources, strict=True):
+    for label, module, source in plan.pairs():
         progress(before, total, label)
         fill_from(
             module,

@@ -7,7 +7,8 @@ decided here and nowhere else.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -24,7 +25,7 @@ from worldline.models.pocket.params import PocketTextParams, PocketVAEParams
 from worldline.models.pocket.text import PocketText
 from worldline.models.pocket.vae import PocketVAE
 from worldline.models.preset import Preset
-from worldline.models.presets import BASE_HUB_ID
+from worldline.models.presets import BASE_HUB_ID, FAST
 from worldline.models.registry import PRESETS
 from worldline.models.tensor_files import WeightFiles
 from worldline.models.wan.convert import umt5_key_from_hf, vae_key_from_diffusers
@@ -36,6 +37,7 @@ from worldline.runtime.fill import Rename, Source, compare_keys
 Params = TypeVar("Params")
 Module = TypeVar("Module")
 Numbers = TypeVar("Numbers")
+Stated = dict[str, dict[str, Any]]
 Vae = WanVAE | PocketVAE
 TextNetwork = UMT5Encoder | PocketText
 
@@ -62,6 +64,11 @@ class Plan(NamedTuple):
     preset: Preset
     networks: Networks
     sources: tuple[Source, ...]
+
+    def pairs(self) -> list[tuple[str, nn.Module, Source]]:
+        """Label, network and source of every part."""
+        labelled = zip(self.networks.labelled(), self.sources, strict=True)
+        return [(label, module, source) for (label, module), source in labelled]
 
 
 def build_networks(preset: Preset) -> Networks:
@@ -90,10 +97,9 @@ def make_plan(layout: Layout, named: Preset | None) -> Plan:
         vae=_vae_params(vae, preset, config),
         text=_text_params(text, preset, config),
     )
-    _check_widths(preset)
     plan = Plan(preset, build_networks(preset), (*dits, vae, text))
-    for (label, module), source in zip(plan.networks.labelled(), plan.sources, strict=True):
-        compare_keys(module, source.shapes, label=f"the {label} (layout {layout.name})")
+    compare_keys(plan.pairs(), layout=layout.name)
+    _check_widths(preset)
     return plan
 
 
@@ -116,17 +122,18 @@ def _same(name: str) -> str:
 
 def _vae_names(files: WeightFiles) -> Rename:
     """Diffusers' names to the original ones; original and own names pass through unchanged."""
-    blocks = int(files.config.get("num_res_blocks") or 2)
+    blocks = files.config.get("num_res_blocks")
+    blocks = blocks if isinstance(blocks, int) else 2
     if files.pickled or files.prefix:
         return _same
     return lambda name: vae_key_from_diffusers(name, num_res_blocks=blocks)
 
 
-def _own_config(layout: Layout) -> dict[str, dict[str, Any]]:
+def _own_config(layout: Layout) -> Stated:
     """The numbers of each part (`dit`, `vae`, `text`) that a worldline file's metadata states."""
     text = layout.metadata.get("config", "{}")
     try:
-        return msgspec.convert(json.loads(text), dict[str, dict[str, Any]])
+        return msgspec.convert(json.loads(text), Stated)
     except ValueError as error:  # JSON and msgspec errors
         raise CheckpointError(
             f"{layout.dit[0].files[0].name} has an unusable config in its metadata",
@@ -135,33 +142,38 @@ def _own_config(layout: Layout) -> dict[str, dict[str, Any]]:
         ) from error
 
 
-def _dit_params(
-    source: Source, layout: Layout, config: dict[str, dict[str, Any]], named: Preset | None
-) -> DiTParams:
-    """Numbers of the transformer; heads from the config, else from the preset of that width."""
+def _dit_params(source: Source, layout: Layout, config: Stated, named: Preset | None) -> DiTParams:
     stated = {**layout.dit[0].config, **config.get("dit", {})}
-    preset = named or PRESETS.get(layout.metadata.get("preset", ""))
-    width = source.shapes.get("patch_embedding.weight", (0,))[0]
-    heads = preset.dit.num_heads if preset is not None and preset.dit.dim == width else None
-    return dit_params(source.shapes, stated, heads=heads)
+    preset = named or PRESETS.get(layout.metadata.get("preset", ""), FAST)
+    with _readable(layout.dit[0]):
+        return dit_params(source.shapes, stated, like=preset.dit)
 
 
-def _vae_params(
-    source: Source, preset: Preset, config: dict[str, dict[str, Any]]
-) -> WanVAEParams | PocketVAEParams:
+def _vae_params(source: Source, preset: Preset, config: Stated) -> WanVAEParams | PocketVAEParams:
     if isinstance(preset.vae, PocketVAEParams):
         return _stated(config.get("vae"), preset.vae)
     stated = {**source.weights.config, **config.get("vae", {})}
-    return vae_params(source.shapes, stated, like=preset.vae)
+    with _readable(source.weights):
+        return vae_params(source.shapes, stated, like=preset.vae)
 
 
-def _text_params(
-    source: Source, preset: Preset, config: dict[str, dict[str, Any]]
-) -> UMT5Params | PocketTextParams:
+def _text_params(source: Source, preset: Preset, config: Stated) -> UMT5Params | PocketTextParams:
     if isinstance(preset.text, PocketTextParams):
         return _stated(config.get("text"), preset.text)
     stated = {**source.weights.config, **config.get("text", {})}
-    return umt5_params(source.shapes, stated, like=preset.text)
+    with _readable(source.weights):
+        return umt5_params(source.shapes, stated, like=preset.text)
+
+
+@contextmanager
+def _readable(files: WeightFiles) -> Generator[None]:
+    """Turn what a config of the wrong types makes Python say into a `CheckpointError`."""
+    try:
+        yield
+    except (TypeError, ValueError, OverflowError) as error:
+        raise CheckpointError(
+            f"the config of {files.folder.name} states unusable numbers", got=error
+        ) from error
 
 
 def _stated(values: dict[str, Any] | None, otherwise: Numbers) -> Numbers:
@@ -196,25 +208,22 @@ def _check_widths(preset: Preset) -> None:
 def _require_parts(layout: Layout, preset: Preset) -> None:
     """Raise one `CheckpointError` that says which files to add around the transformer."""
     original = layout.name in ("original-v1", "original-v2", "root-shards")
+    text = "models_t5_umt5-xxl-enc-bf16.pth" if original else "text_encoder/"
     wanted: list[tuple[object, str, str]] = [
-        (layout.vae, "Wan2.1_VAE.pth" if original else "vae/", "the autoencoder"),
-        (
-            layout.text,
-            "models_t5_umt5-xxl-enc-bf16.pth" if original else "text_encoder/",
-            "the text encoder",
-        ),
+        (layout.vae, "autoencoder", "Wan2.1_VAE.pth" if original else "vae/"),
+        (layout.text, "text encoder", text),
     ]
     if preset.family == "lingbot":
         folder = "google/umt5-xxl/" if original else "tokenizer/"
-        wanted.append((layout.tokenizer, folder, "the tokenizer"))
-    absent = [(name, what) for part, name, what in wanted if part is None]
+        wanted.append((layout.tokenizer, "tokenizer", folder))
+    absent = [(what, name) for part, what, name in wanted if part is None]
     if not absent:
         return
-    where = layout.dit[0].folder if layout.name == "root-shards" else layout.dit[0].folder.parent
+    folder = layout.dit[0].folder
+    beside = folder if layout.name in ("root-shards", "worldline") else folder.parent
     raise CheckpointError(
-        f"the checkpoint has no {', '.join(what.removeprefix('the ') for _, what in absent)}",
-        expected=f"{', '.join(name for name, _ in absent)} in {where} "
-        f"(any LingBot-World release has the same ones, for example {BASE_HUB_ID})",
-        got=f"layout {layout.name} with the transformer"
-        + ("" if len(absent) == len(wanted) else " and some parts"),
+        f"the checkpoint (layout {layout.name}) has a transformer but no "
+        + ", ".join(what for what, _ in absent),
+        expected=f"{', '.join(name for _, name in absent)} in {beside}; all LingBot-World releases "
+        f"have the same ones, for example {BASE_HUB_ID}",
     )
