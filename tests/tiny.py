@@ -93,7 +93,12 @@ def preset(**changes: object) -> Preset:
 
 
 def world(
-    *, seed: int = 0, camera_cache: str = "auto", without: Collection[str] = (), **changes: object
+    *,
+    seed: int = 0,
+    camera_cache: str = "auto",
+    without: Collection[str] = (),
+    reanchor_at: int = 1024,
+    **changes: object,
 ) -> World:
     """A world on the small model."""
     numbers = preset(**changes)
@@ -101,7 +106,7 @@ def world(
     build(dit, seed)
     build(vae, seed + 1)
     components = Components(preset=numbers, dit=dit, vae=vae, text=HashText(), weights_id="tiny")
-    return World(components, camera_cache=camera_cache, without=without)
+    return World(components, camera_cache=camera_cache, without=without, reanchor_at=reanchor_at)
 
 
 def picture(seed: int = 0) -> NDArray[np.uint8]:

@@ -32,6 +32,7 @@ from worldline.runtime.savings import check_savings
 from worldline.runtime.session import Session
 from worldline.runtime.state import Geometry, ImageCondition, PromptStates, SessionState
 from worldline.runtime.step_cache import StepCache
+from worldline.runtime.text_cache import TextCache
 from worldline.sampling.schedules import (
     TRAIN_STEPS,
     Schedule,
@@ -42,6 +43,9 @@ from worldline.sampling.schedules import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+# Length of the official RoPE table: positions the published models were trained and shipped with.
+TRAINED_FRAMES = 1024
 
 Progress = Callable[[int, int, str], None]
 
@@ -88,11 +92,13 @@ class World:
         mode: str = "exact",
         camera_cache: str = "auto",
         without: Collection[str] = (),
+        reanchor_at: int = TRAINED_FRAMES,
         synchronise: bool = False,
     ) -> None:
         """Take loaded networks. `camera_cache` is `auto` or `off`; see `docs/structures.md`.
 
-        `without` names savings to switch off (see `runtime.savings`).
+        `without` names savings to switch off (see `runtime.savings`). Positions in time stay below
+        `reanchor_at` latent frames.
         """
         if camera_cache not in ("auto", "off"):
             raise ConfigError("unknown camera cache", expected="auto or off", got=camera_cache)
@@ -101,7 +107,9 @@ class World:
         self._cache_camera = camera_cache == "auto"
         self._without = check_savings(without)
         self._synchronise = synchronise
+        self._reanchor_at = reanchor_at
         self._workspace = StepCache()
+        self._texts = TextCache(self._encode)
         self._stationary: dict[tuple[int, int], torch.Tensor] = {}
         self.info = _describe(components, mode)
 
@@ -175,13 +183,17 @@ class World:
             preset=self.preset,
             dit=dit,
             vae=self.components.vae,
-            text=self.components.text,
+            texts=self._texts,
             workspace=self._workspace,
             stationary=self._stationary,
+            reanchor_at=self._reanchor_at,
             camera_cache=self._cache_camera and camera_cache_fits(dit, tokens),
             without=self._without,
             synchronise=self._synchronise,
         )
+
+    def _encode(self, prompt: str) -> torch.Tensor:
+        return self.components.text.encode([prompt]).to(self.components.dit.device)
 
     def _ring(self, geometry: Geometry, settings: RuntimeParams) -> KVRing:
         dit = self.components.dit

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from worldline.ops.attention import attention
+from worldline.ops.rope import RopeTable, apply_rope
 
 
 class RingParams(NamedTuple):
@@ -115,6 +116,11 @@ class KVRing:
         else:
             keys, values = keys[:, : self._visible], values[:, : self._visible]
         return attention(q.to(self._dtype), keys, values)
+
+    def turn(self, table: RopeTable) -> None:
+        """Turn every cached key in place by the angles of a one-row `table [1, D/2]`."""
+        for keys in self.keys:
+            keys.copy_(apply_rope(keys, table))
 
     def in_time_order(self, layer: int, end: int) -> tuple[Tensor, Tensor]:
         """Copies of keys and values of the frames present at `end`, oldest first: `[1, K, N, D]`.

@@ -19,7 +19,6 @@ from worldline.models.preset import Preset
 from worldline.ops.vae import StreamingVae
 from worldline.runtime import conditions, verify
 from worldline.runtime.conditions import Controls, Motion
-from worldline.runtime.loader import TextEncoder
 from worldline.runtime.passes import (
     LATENT_CHANNELS,
     ChunkInputs,
@@ -29,6 +28,7 @@ from worldline.runtime.passes import (
 )
 from worldline.runtime.state import SessionState
 from worldline.runtime.step_cache import StepCache
+from worldline.runtime.text_cache import TextCache
 from worldline.runtime.timing import StageClock
 from worldline.sampling.dmd import euler_step, renoise, to_x0
 
@@ -49,9 +49,10 @@ class Engine(NamedTuple):
     preset: Preset
     dit: LingBotDiT
     vae: StreamingVae
-    text: TextEncoder
+    texts: TextCache
     workspace: StepCache
     stationary: dict[tuple[int, int], Tensor]  # per latent grid
+    reanchor_at: int  # latent frames
     camera_cache: bool
     without: frozenset[str] = frozenset()  # savings that are switched off, see `savings`
     synchronise: bool = False
@@ -64,7 +65,7 @@ class Engine(NamedTuple):
         """Text states `[1, S, C]` of a prompt on the device. Raises `PromptError` if empty."""
         if not prompt.strip():
             raise PromptError("the prompt is empty", expected="some words", got=repr(prompt))
-        return self.text.encode([prompt]).to(self.dit.device)
+        return self.texts.get(prompt)
 
 
 def next_chunk(
@@ -76,6 +77,7 @@ def next_chunk(
     """
     start, count = state.next_frame, state.settings.chunk
     frames = range(start, start + count)
+    reanchor(engine, state)
     with clock.stage("encode"):
         condition = picture_condition(engine, state, frames)
     with clock.stage("conditions"):
@@ -89,6 +91,21 @@ def next_chunk(
     state.prompt, state.camera, state.decoder = prompt, motion.camera, decoder
     state.next_chunk += 1
     return Generated(latents, video)
+
+
+def reanchor(engine: Engine, state: SessionState) -> None:
+    """Move the origin of time when the next chunk would pass the limit of positions.
+
+    All cached keys, sink included, are turned by the same offset in place. RoPE is a rotation, so
+    attention does not change in real arithmetic; in half precision every key loses one rounding,
+    hence half the limit at a time.
+    """
+    start = state.next_frame - state.anchor
+    if start + state.settings.chunk <= engine.reanchor_at:
+        return
+    offset = start - engine.reanchor_at // 2
+    state.kv.turn(engine.dit.rope([-offset], 1, 1))
+    state.anchor += offset
 
 
 def picture_condition(engine: Engine, state: SessionState, frames: range) -> Tensor:
@@ -114,9 +131,9 @@ def chunk_inputs(engine: Engine, state: SessionState, motion: Motion, text: Tens
     start, count = state.next_frame, state.settings.chunk
     verify.verify_text(text, dit.params.text_dim)
     cross = caches.get("cross_kv", (), lambda: dit.cross_kv(dit.embed_text(text)), sources=(text,))
-    frames = range(start, start + count)
+    times = range(start - state.anchor, start - state.anchor + count)
     rope = caches.get(
-        "rope", (frames, rows, columns, dit.device), lambda: dit.rope(frames, rows, columns)
+        "rope", (times, rows, columns, dit.device), lambda: dit.rope(times, rows, columns)
     )
     pressed = (state.next_chunk, motion.relative.tobytes(), motion.keys.tobytes())
     rays = caches.get(

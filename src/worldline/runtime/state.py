@@ -88,6 +88,7 @@ class SessionState:
     camera: CameraState = START
     decoder: StreamState | None = None
     next_chunk: int = 0
+    anchor: int = 0  # latent frame at which RoPE counts time from 0
     caches: StepCache = field(default_factory=StepCache)
 
     @property
