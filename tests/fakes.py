@@ -11,6 +11,7 @@ import hashlib
 import heapq
 import itertools
 import threading
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ from worldline.core.errors import SessionMissingError, WorkerDiedError
 from worldline.runtime.handle import StepResult
 from worldline.runtime.protocol import OpenReply, OpenRequest, StepReply, StepRequest
 from worldline.server.outbox import SocketClosed
+
+LIMIT_S: Final = 20.0  # real seconds after which a wait in a test is a failure, not patience
 
 
 def fake_info(width: int = 64, height: int = 48, *, chunk: int = 3, window: int = 9) -> WorldInfo:
@@ -66,6 +69,7 @@ class FakeSession:
         self.request = request
         self.reply = reply
         self.next_chunk = 0
+        self.stepping = False
         self.digest = hashlib.sha256(repr((request.prompt, request.seed)).encode())
         self.digest.update(request.image)
 
@@ -98,8 +102,11 @@ class FakeHandle:
         self.dead = False
         self._lock = threading.Lock()
         self._permits: threading.Semaphore | None = None
+        self.open_gate = threading.Event()
+        self.open_gate.set()
         self.close_gate = threading.Event()
         self.close_gate.set()
+        self.closed_too_early: list[str] = []
         self.entered = threading.Semaphore(0)  # one permit for every step that began
 
     @property
@@ -122,7 +129,8 @@ class FakeHandle:
         self._permits.release(steps)
 
     def open(self, request: OpenRequest) -> OpenReply:
-        """Start a session, or raise `fail_open` once."""
+        """Start a session once `open_gate` is open, or raise `fail_open` once."""
+        assert self.open_gate.wait(LIMIT_S), "nobody opened open_gate"
         with self._lock:
             self._check_alive()
             self.opened.append(request)
@@ -142,11 +150,13 @@ class FakeHandle:
                 raise SessionMissingError("not the next chunk", got=request.chunk_index)
             assert len(request.actions) == session.reply.chunk, request.actions
             self.running += 1
+            session.stepping = True
         self.entered.release()
         if self._permits is not None:
-            self._permits.acquire()
+            assert self._permits.acquire(timeout=LIMIT_S), "nobody allowed this step"
         with self._lock:
             self.running -= 1
+            session.stepping = False
             self._check_alive()
             if self.fail_step is not None and self.fail_step[0] == request.chunk_index:
                 raise self.fail_step[1]
@@ -154,10 +164,19 @@ class FakeHandle:
 
     def close(self, session_id: str) -> None:
         """Forget a session, once `close_gate` is open."""
-        self.close_gate.wait()
+        assert self.close_gate.wait(LIMIT_S), "nobody opened close_gate"
         with self._lock:
+            mine = [r for r in self.results if r.session_id == session_id]
+            session = self.sessions.get(session_id)
+            if (session and session.stepping) or any(r.released != 1 for r in mine):
+                self.closed_too_early.append(session_id)
             self.sessions.pop(session_id, None)
             self.closed.append(session_id)
+
+    def asked(self, seed: int) -> int:
+        """Chunks generated for the sessions of one seed."""
+        ids = {request.session_id for request in self.opened if request.seed == seed}
+        return sum(request.session_id in ids for request in self.requests)
 
     def alive(self) -> bool:
         """Until `die`."""
@@ -177,6 +196,7 @@ class FakeHandle:
         """Assert that every session was closed and every result released exactly once."""
         assert self.sessions == {}
         assert self.running == 0
+        assert self.closed_too_early == []
         assert [result.released for result in self.results] == [1] * len(self.results)
 
     def _check_alive(self) -> None:
@@ -212,13 +232,22 @@ class FakeHandle:
         return result
 
 
+class Sleeper(NamedTuple):
+    """A task asleep on the fake clock; `order` keeps the heap from comparing futures."""
+
+    until: float
+    order: int
+    asked: float
+    future: asyncio.Future[None]
+
+
 class FakeClock:
     """Time that moves only when told to. Sleepers wake in order as `advance` passes them."""
 
     def __init__(self) -> None:
         self._now = 1000.0
         self._order = itertools.count()
-        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._sleepers: list[Sleeper] = []
         self._slept = asyncio.Condition()
 
     def now(self) -> float:
@@ -226,30 +255,32 @@ class FakeClock:
         return self._now
 
     @property
-    def sleeping(self) -> int:
-        """How many tasks sleep on this clock."""
-        return sum(not future.done() for _, _, future in self._sleepers)
+    def sleeping(self) -> list[float]:
+        """What the tasks asleep now asked for, in seconds."""
+        return [sleeper.asked for sleeper in self._sleepers if not sleeper.future.done()]
 
     async def sleep(self, seconds: float) -> None:
         """Wait for `advance`."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (self._now + seconds, next(self._order), future))
+        until = self._now + seconds
+        heapq.heappush(self._sleepers, Sleeper(until, next(self._order), seconds, future))
         async with self._slept:
             self._slept.notify_all()
         await future
 
-    async def until_sleeping(self, tasks: int = 1) -> None:
-        """Wait until at least so many tasks sleep here."""
-        async with self._slept:
-            await self._slept.wait_for(lambda: self.sleeping >= tasks)
+    async def until_sleeping(self, seconds: float) -> None:
+        """Wait until some task sleeps that asked for about so many seconds."""
+        async with asyncio.timeout(LIMIT_S), self._slept:
+            await self._slept.wait_for(lambda: any(abs(s - seconds) < 1e-6 for s in self.sleeping))
 
     async def advance(self, seconds: float) -> None:
         """Let `seconds` pass, waking each sleeper at its time and letting it run."""
         end = self._now + seconds
-        while self._sleepers and self._sleepers[0][0] <= end + 1e-9:
-            self._now, _, future = heapq.heappop(self._sleepers)
-            if not future.done():
-                future.set_result(None)
+        while self._sleepers and self._sleepers[0].until <= end + 1e-9:
+            sleeper = heapq.heappop(self._sleepers)
+            self._now = sleeper.until
+            if not sleeper.future.done():
+                sleeper.future.set_result(None)
                 await settle()
         self._now = end
 

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 from starlette.applications import Starlette
 
-from tests.fakes import FakeClock, FakeHandle
+from tests.fakes import LIMIT_S, FakeClock, FakeHandle
 from tests.server.sockets import Socket
 from worldline.core.config import ServerConfig
 from worldline.server.app import create_app
@@ -53,7 +53,7 @@ class Rig:
 
     async def entered(self) -> None:
         """Wait until one more step has begun in the engine."""
-        await asyncio.to_thread(self.handle.entered.acquire)
+        assert await asyncio.to_thread(self.handle.entered.acquire, timeout=LIMIT_S)
 
 
 @asynccontextmanager

@@ -123,7 +123,7 @@ def _array(data: bytes, at: int, count: int) -> tuple[list[Any], int]:
 
 
 def number_types(data: bytes) -> set[str]:
-    """Which number encodings a message uses: "int", "float". Strings and bytes are not looked into."""
+    """Which kinds of numbers a message holds: "int", "float"."""
     found: set[str] = set()
 
     def walk(value: Any) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from PIL import Image
 from starlette.applications import Starlette
 
+from tests.fakes import LIMIT_S
 from tests.server.old_client import Message, OldClient
 
 ENDPOINT = "/v1/realtime_video/generate"
@@ -49,6 +50,8 @@ class Socket:
         self._from_app: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._client = OldClient()
         self._gone = False
+        self._flowing = asyncio.Event()
+        self._flowing.set()
         self.wire: list[bytes] = []
         self._to_app.put_nowait({"type": "websocket.connect"})
         scope = {
@@ -66,13 +69,14 @@ class Socket:
         self.task = asyncio.create_task(app(scope, self._to_app.get, self._take))
 
     async def _take(self, message: Any) -> None:
+        await self._flowing.wait()
         if self._gone:
             raise OSError("the peer is gone")
         self._from_app.put_nowait(message)
 
     async def accepted(self) -> None:
         """Wait for the handshake."""
-        message = await self._from_app.get()
+        message = await self._receive()
         assert message["type"] == "websocket.accept", message
 
     def send(self, message: Any) -> None:
@@ -90,13 +94,26 @@ class Socket:
     async def next(self) -> Message:
         """The next thing the old client would see."""
         while True:
-            message = await self._from_app.get()
+            message = await self._receive()
             assert message["type"] == "websocket.send", message
             data = bytes(message["bytes"])
             self.wire.append(data)
             seen = self._client.feed(data)
             if seen is not None:
                 return seen
+
+    async def _receive(self) -> dict[str, Any]:
+        async with asyncio.timeout(LIMIT_S):
+            return await self._from_app.get()
+
+    async def next_part(self) -> bytes:
+        """The next binary message as it is."""
+        message = await self._receive()
+        return bytes(message["bytes"])
+
+    def stall(self) -> None:
+        """Stop reading: what the app sends from now on waits."""
+        self._flowing.clear()
 
     async def chunk(self) -> list[Message]:
         """All messages of one chunk; the stats are the last."""
@@ -114,20 +131,26 @@ class Socket:
 
     async def closed(self) -> tuple[int, str]:
         """Code and reason of the close frame, which is next; waits for the app to return."""
-        message = await self._from_app.get()
+        message = await self._receive()
         assert message["type"] == "websocket.close", message
         self._to_app.put_nowait({"type": "websocket.disconnect", "code": message["code"]})
-        await self.task
+        await self.ended()
         return message["code"], message["reason"]
 
     async def leave(self) -> None:
         """Drop the connection, and wait until the app has cleaned up."""
         self.drop()
-        await self.task
+        await self.ended()
+
+    async def ended(self) -> None:
+        """Wait until the app has cleaned up."""
+        async with asyncio.timeout(LIMIT_S):
+            await self.task
 
     def drop(self) -> None:
         """Drop the connection."""
         self._gone = True
+        self._flowing.set()
         self._to_app.put_nowait({"type": "websocket.disconnect", "code": 1006})
 
     @property

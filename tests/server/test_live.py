@@ -109,7 +109,7 @@ async def test_encoded_chunks_are_batches_of_six_images(rig: Rig, kind: str, mim
     assert [b.fields["frame_batch_index"] for b in batches] == [0, 1]
     assert [b.fields["num_frame_batches"] for b in batches] == [2, 2]
     assert [b.fields["is_final_frame_batch"] for b in batches] == [False, True]
-    fields = batches[0].fields
+    fields, payload = batches[0].fields, batches[0].payload or b""
     assert (fields["content_type"], fields["format"], fields["encoding"]) == (mime, kind, kind)
     assert (fields["width"], fields["height"]) == (32, 24)
     assert (fields["preview_width"], fields["preview_height"]) == (32, 24)
@@ -118,7 +118,7 @@ async def test_encoded_chunks_are_batches_of_six_images(rig: Rig, kind: str, mim
     assert "raw_size" not in fields
     at = 0
     for length in fields["payload_lengths"]:
-        with Image.open(io.BytesIO(batches[0].payload[at : at + length])) as image:
+        with Image.open(io.BytesIO(payload[at : at + length])) as image:
             assert (image.format or "").lower() == kind
             assert image.size == (32, 24)
         at += length
@@ -140,14 +140,14 @@ async def test_pacing_delays_chunks_to_their_rate(rig: Rig) -> None:
     socket = await rig.connect()
     socket.send(init(max_chunks=3, realtime_output_pacing=True, fps=3))
     assert (await socket.chunk())[-1].fields["pace_wait_ms"] == 0
-    await rig.clock.until_sleeping()
+    await rig.clock.until_sleeping(3)
     assert socket.silent
     assert len(rig.handle.requests) == 2  # waiting is inline: chunk 2 is not asked for
     await rig.clock.advance(2.9)
     assert socket.silent
     await rig.clock.advance(0.1)
     assert (await socket.chunk())[-1].fields["pace_wait_ms"] == 3000
-    await rig.clock.until_sleeping()
+    await rig.clock.until_sleeping(4)
     await rig.clock.advance(4.0)
     assert (await socket.chunk())[-1].fields["pace_wait_ms"] == 4000
     assert (await socket.closed())[0] == 1000
