@@ -48,7 +48,7 @@ def browser(chromium_path: Path) -> Generator[Browser]:
 @pytest.fixture(scope="session")
 def serve_arguments() -> list[str]:
     """What `worldline serve` is started with."""
-    return ["--model", "pocket", "--seats", "1", "--seat-wait", "1"]
+    return ["--model", "pocket", "--seats", "1", "--seat-wait", "3"]
 
 
 @pytest.fixture(scope="session")

@@ -236,7 +236,7 @@ export class World {
   readonly #onTick = (): void => {
     this.#tick = requestAnimationFrame(this.#onTick);
     const now = performance.now();
-    const next = this.#playback.take(now);
+    const next = this.phase.value === "ended" ? null : this.#playback.take(now);
     if (next) this.#show(next.frame.bitmap, next.eventId, now);
     this.#controls.flushSoon();
     if (now - this.#hudAt >= HUD_PERIOD_MS) this.#refreshHud(now);
@@ -260,8 +260,8 @@ export class World {
     if (this.phase.value === "waiting") {
       this.phase.value = "live";
       this.warmingUp.value = false;
+      this.#attempt = 0;
     }
-    this.#attempt = 0;
   }
 
   #refreshHud(now: number): void {
