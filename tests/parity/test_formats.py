@@ -97,12 +97,13 @@ def schedule_tensors(shift: float, indices: list[int]) -> dict[str, Tensor]:
     """Three passes at another shift, recorded one value at a time."""
     name = f"dmd.shift{shift:g}"
     table, schedule = official_table(shift), official_schedule(shift, indices)
+    first = table.sigmas[:-1][table.timesteps == schedule.timesteps[0]][:2][-1]
     tensors = {
         f"{name}.timesteps": torch.from_numpy(table.timesteps),
         f"{name}.sigmas": torch.from_numpy(table.sigmas),
         f"{name}.w.timesteps": torch.tensor(schedule.timesteps),
         f"{name}.w.sigma_x0": torch.tensor(schedule.sigma_x0),
-        f"{name}.w.sigma_renoise": torch.tensor([0.9, *schedule.sigma_renoise]),
+        f"{name}.w.sigma_renoise": torch.tensor([first, *schedule.sigma_renoise]),
     }
     x = drawn(0, 4, 2, 2)
     for i, sigma in enumerate(schedule.sigma_x0):
@@ -170,6 +171,8 @@ def test_schedules_of_another_shift_and_length(tmp_path: Path) -> None:
         "noise": "pass",
         "shift7.5.w": "pass",
     }
+    (tmp_path / "scheduler_b_dmd_table.json").unlink()
+    assert statuses(tmp_path)["dmd.shift7.5.w"] == "pass"
 
 
 def vae_recording(folder: Path) -> dict[str, Tensor]:

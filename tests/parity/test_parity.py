@@ -203,6 +203,11 @@ def test_a_truncated_recording_is_an_error(tmp_path: Path) -> None:
     assert [r.status for r in run(tmp_path)] == ["error"]
 
 
+def test_a_link_to_nowhere_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "actions.safetensors").symlink_to(tmp_path / "gone")
+    assert [r.status for r in run(tmp_path)] == ["error"]
+
+
 def test_weights_that_are_not_there_are_an_error(copied: Recordings) -> None:
     results = run(copied("umt5.safetensors"))
     assert [r.status for r in results] == ["error"]
@@ -255,4 +260,5 @@ def test_comparison_is_strict_about_shape_and_nan() -> None:
     assert not compare("x", [1.0, 2.0], torch.tensor([1.0, 2.001])).passed
     assert not compare("x", [1.0], torch.tensor(1.0)).passed
     assert not compare("x", [np.nan], np.array([np.nan])).passed
+    assert not compare("x", [np.inf], np.array([np.inf])).passed
     assert not compare("x", [], np.zeros(0)).passed

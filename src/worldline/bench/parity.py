@@ -65,7 +65,7 @@ def run(directory: Path | str) -> list[CaseResult]:
     folder = Path(directory)
     if not folder.is_dir():
         raise ConfigError("no such directory of recorded runs", expected="a folder", got=folder)
-    files = sorted(path for path in folder.iterdir() if path.is_file())
+    files = sorted(path for path in folder.iterdir() if not path.is_dir())
     files = [path for path in files if not _DOCUMENTS.fullmatch(path.name)]
     results = [result for path in files for result in _check_file(path, folder)]
     return results or [failed("-", "-", ConfigError("the directory holds no recorded runs"))]

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,6 +30,7 @@ from worldline.bench.parity_case import (
 from worldline.sampling.dmd import euler_step, renoise, to_x0
 from worldline.sampling.schedules import (
     TRAIN_STEPS,
+    OfficialTable,
     official_schedule,
     official_table,
     shifted_twice_schedule,
@@ -100,17 +102,19 @@ def _dmd(series: _Series) -> Iterator[Difference]:
         return
     indices = _step_indices(series)
     schedule = official_schedule(series.shift, indices)
-    first = series.tensor("sigma_renoise")[0].item()  # of no use: nothing comes before step 0
+    table = official_table(series.shift)
+    again = table.sigmas[_second_matches(table, schedule.timesteps)]
     yield compare("timesteps", schedule.timesteps, series.tensor("timesteps"), EXACT)
     yield compare("sigma_x0", schedule.sigma_x0, series.tensor("sigma_x0"))
-    yield compare("sigma_renoise", (first, *schedule.sigma_renoise), series.tensor("sigma_renoise"))
+    yield compare("sigma_renoise", again, series.tensor("sigma_renoise"))
+    yield compare("sigma_renoise used", schedule.sigma_renoise, series.tensor("sigma_renoise")[1:])
     for i, sigma in enumerate(schedule.sigma_x0):
         x0 = to_x0(series.tensor(f"step{i}.xt"), series.tensor(f"step{i}.flow"), sigma)
         yield compare(f"step{i}.x0", x0, series.tensor(f"step{i}.x0"))
         if i < len(schedule.sigma_renoise):
             eps = series.tensor(f"step{i}.eps")
-            again = renoise(x0, eps, schedule.sigma_renoise[i])
-            yield compare(f"step{i}.renoised", again, series.tensor(f"step{i}.renoised"))
+            x = renoise(x0, eps, schedule.sigma_renoise[i])
+            yield compare(f"step{i}.renoised", x, series.tensor(f"step{i}.renoised"))
 
 
 def _official_table(series: _Series) -> Iterator[Difference]:
@@ -121,13 +125,22 @@ def _official_table(series: _Series) -> Iterator[Difference]:
 
 
 def _step_indices(series: _Series) -> list[int]:
-    """From the readable table beside the file, else those of the published releases."""
-    table = series.directory / f"{series.golden.path.stem}{_TABLE}"
-    if table.is_file():
-        entry = json.loads(table.read_text()).get(series.case.removeprefix("dmd."))
-        if entry is not None:
-            return [int(i) for i in entry["index"]]
-    return _RELEASES[series.item]
+    """From the readable table beside the file, else of the published release of that name, else
+    from the timesteps themselves: all that matters is which entries of the table they name."""
+    path = series.directory / f"{series.golden.path.stem}{_TABLE}"
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    entry = known.get(series.case.removeprefix("dmd."))
+    if entry is not None:
+        return [int(i) for i in entry["index"]]
+    if series.item in _RELEASES:
+        return _RELEASES[series.item]
+    table = official_table(series.shift).timesteps
+    return [int(np.flatnonzero(table == t)[0]) for t in series.tensor("timesteps").tolist()]
+
+
+def _second_matches(table: OfficialTable, timesteps: Sequence[float]) -> list[int]:
+    """Where re-noising looks: the second entry of a timestep if there are several."""
+    return [int(np.flatnonzero(table.timesteps == t)[:2][-1]) for t in timesteps]
 
 
 def _warp(series: _Series) -> Iterator[Difference]:
@@ -199,10 +212,10 @@ def _readable(case: str, entry: dict[str, Any]) -> Iterator[Difference]:
     """The step table in readable form, with the table positions both look-ups end at."""
     shift = float(case.removeprefix("shift").rpartition(".")[0])
     table, schedule = official_table(shift), official_schedule(shift, entry["index"])
-    matches = [(table.timesteps == t).nonzero()[0] for t in schedule.timesteps]
-    second = [int(match[min(1, len(match) - 1)]) for match in matches]
+    first = [int(np.flatnonzero(table.timesteps == t)[0]) for t in schedule.timesteps]
+    second = _second_matches(table, schedule.timesteps)
     yield compare("t", schedule.timesteps, entry["t"], EXACT)
-    yield compare("idx_first", [int(match[0]) for match in matches], entry["idx_first"], EXACT)
+    yield compare("idx_first", first, entry["idx_first"], EXACT)
     yield compare("idx_second", second, entry["idx_second"], EXACT)
     yield compare("sigma_at_index", table.sigmas[entry["index"]], entry["sigma_at_index"])
     yield compare("sigma_x0", schedule.sigma_x0, entry["sigma_x0"])
