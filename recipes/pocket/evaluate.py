@@ -31,6 +31,7 @@ from worldline.models.pocket.vae import PocketVAE
 
 COMMANDS = ("w", "s", "a", "d", "j", "l", "i", "")
 PIXELS = 160, 96
+SHOWN = (0, 1, 2, 4, 6, 8, 12, 16, 20, 24, 32, 40, 60, 80)
 
 
 class Judged(NamedTuple):
@@ -74,14 +75,18 @@ def command_walk(scene: int, view: int, keys: str, latents: int) -> Walk:
     return Walk(scene, ("", *[keys] * (latents - 1)), np.stack(poses), from_view=True)
 
 
-def judge_commands(vae: PocketVAE, model: WorldModel, times: Sampler, *, renoise: bool) -> dict[str, object]:
+def judge_commands(
+    vae: PocketVAE, model: WorldModel, times: Sampler, *, renoise: bool
+) -> dict[str, object]:
     """Hold each command for 1.25 s from every start view: is the true render of it the nearest?"""
     hits, margins = [], {key: [] for key in COMMANDS}
     for scene, world in enumerate(scenes()):
         for view in range(len(world.starts)):
             walks = [command_walk(scene, view, key, 6) for key in COMMANDS]
             judged = prepare(vae, model, walks)
-            made = generate(model, judged.rows, judged.y, judged.camera, times=times, renoise=renoise)
+            made = generate(
+                model, judged.rows, judged.y, judged.camera, times=times, renoise=renoise
+            )
             last = decode(vae, made)[:, -4:]
             table = measures.psnr(last[:, None], judged.frames[None, :, -4:]).mean(-1)  # made true
             for i, key in enumerate(COMMANDS):
@@ -115,13 +120,14 @@ def judge_walks(
         for name, f in (("edges", measures.edge_energy), ("columns", measures.column_band))
     }  # fmt: skip
     by_latent = measures.psnr(free, truth).mean(0)
+    colour, latents = measures.colour_error(free, truth), judged.x0.shape[2]
     figures: dict[str, object] = {
         "next_latent_db": round(forced_db, 2),
         "copy_db": round(float(copy), 2),
         "x0_error": round(float(error[1:].mean()), 4),
         "first_second_db": round(float(by_latent[1:17].mean()), 2),
-        "by_latent_db": {i: round(float(by_latent[4 * i]), 1) for i in (0, 1, 2, 4, 8, 12, 16) if 4 * i < len(by_latent)},
-        "colour_error_end": round(float(measures.colour_error(free[:, -1], truth[:, -1]).mean()), 3),
+        "by_latent_db": {i: round(float(by_latent[4 * i]), 1) for i in SHOWN if i < latents},
+        "colour_error_end": round(float(colour[:, -1].mean()), 3),
         **ratio,
     }  # fmt: skip
     return figures, free
@@ -151,7 +157,9 @@ def contact_sheet(judged: Judged, free: np.ndarray, path: Path, columns: tuple[i
     rows = []
     for n in range(len(free)):
         for frames in (judged.frames[n], free[n]):
-            rows.append(np.concatenate([frames[min(4 * c, len(frames) - 1)] for c in columns], axis=1))
+            rows.append(
+                np.concatenate([frames[min(4 * c, len(frames) - 1)] for c in columns], axis=1)
+            )
         rows.append(np.full((4, rows[-1].shape[1], 3), 255, np.uint8))
     Image.fromarray(np.concatenate(rows)).save(path)
 
@@ -161,7 +169,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--weights", type=Path, help="a safetensors file; default: the package's")
-    parser.add_argument("--training", type=Path, nargs=2, help="vae.pt and dit.pt of a running training")
+    parser.add_argument(
+        "--training", type=Path, nargs=2, help="vae.pt and dit.pt of a running training"
+    )
     parser.add_argument("--walks", type=int, default=9)
     parser.add_argument("--latents", type=int, default=25)
     parser.add_argument("--steps", type=int, default=4)
@@ -180,7 +190,7 @@ def main() -> None:
     figures["reconstruction_db"] = round(float(measures.psnr(rebuilt, judged.frames).mean()), 2)
     if not args.quick:
         figures["commands"] = judge_commands(vae, model, times, renoise=args.renoise)
-    columns = tuple(c for c in (0, 1, 2, 4, 6, 8, 12, 16, 20, 24, 32, 40, 60, 80) if c < args.latents)
+    columns = tuple(c for c in SHOWN if c < args.latents)
     contact_sheet(judged, free, args.out / "sheet.png", columns)
     (args.out / "figures.json").write_text(json.dumps(figures, indent=2))
     print(json.dumps(figures, indent=2))

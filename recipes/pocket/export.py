@@ -49,11 +49,17 @@ def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> N
     save_file(tensors, path, metadata=metadata)
 
 
-def load_pocket(weights: Path | None, training: Sequence[Path] | None) -> tuple[PocketVAE, WorldModel]:
+def load_pocket(
+    weights: Path | None, training: Sequence[Path] | None
+) -> tuple[PocketVAE, WorldModel]:
     """Networks from a weights file (default: the package's) or from (vae.pt, dit.pt)."""
     if training:
         vae_state, state = (checkpoint.load(path)["ema"] for path in training)
-        config = {"dit": POCKET_DIT, "vae": pocket_params.POCKET_VAE, "text": pocket_params.POCKET_TEXT}
+        config = {
+            "dit": POCKET_DIT,
+            "vae": pocket_params.POCKET_VAE,
+            "text": pocket_params.POCKET_TEXT,
+        }
     else:
         with safe_open(weights or PACKAGED, "pt") as file:
             raw = json.loads(file.metadata()["config"])

@@ -6,6 +6,8 @@ context pass at time 0), written for batches of walks; frame positions are absol
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -61,7 +63,7 @@ class Stream:
         """
         x = noise
         generator = torch.Generator().manual_seed(int(noise.flatten()[0].abs().item() * 1e6))
-        for now, after in zip(times[:-1], times[1:], strict=True):
+        for now, after in pairwise(times):
             flow = self._flow(x, y, camera, now)
             if renoise and after > 0:
                 fresh = torch.randn(x.shape, generator=generator)
@@ -104,10 +106,17 @@ class Stream:
 
 @torch.inference_mode()
 def generate(
-    model: WorldModel, rows: Tensor, y: Tensor, camera: Tensor, *,
-    times: Sampler, seed: int = 0, renoise: bool = False, truth: Tensor | None = None,
+    model: WorldModel,
+    rows: Tensor,
+    y: Tensor,
+    camera: Tensor,
+    *,
+    times: Sampler,
+    seed: int = 0,
+    renoise: bool = False,
+    truth: Tensor | None = None,
 ) -> Tensor:
-    """Latents `[B, 16, T, h, w]` of whole walks; with `truth` every frame sees the true past."""  # noqa: D205
+    """Latents `[B, 16, T, h, w]` of whole walks; with `truth` every frame sees the true past."""
     stream, out = Stream(model, rows), []
     generator = torch.Generator().manual_seed(seed)
     for i in range(camera.shape[2]):

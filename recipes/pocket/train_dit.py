@@ -65,13 +65,15 @@ def draw_noise(batch: Batch, generator: torch.Generator) -> tuple[Noisy, Tensor]
 
 
 def loss_weights(batch: Batch) -> Tensor:
-    """Per sequence and frame, mean 1: little for a given picture and for a first frame without past."""
+    """Per sequence and frame, mean 1: little for a given picture or a frame without past."""
     weights = torch.ones(batch.x0.shape[0], batch.x0.shape[2])
     weights[:, 0] = torch.where(batch.image, PICTURE_WEIGHT, 0.3)
     return weights / weights.mean()
 
 
-def loss_fn(model: WorldModel, inputs: Noisy, target: Tensor, weights: Tensor, extra: dict[str, Any]) -> Tensor:
+def loss_fn(
+    model: WorldModel, inputs: Noisy, target: Tensor, weights: Tensor, extra: dict[str, Any]
+) -> Tensor:
     """Weighted velocity error."""
     flow = model(inputs, **extra)
     error = (flow - target).square().mean(dim=(1, 3, 4))  # B T
@@ -170,7 +172,9 @@ def run(rank: int, ranks: int, args: argparse.Namespace, settings: Settings) -> 
     """One training process."""
     torch.set_num_threads(1)
     if ranks > 1:
-        dist.init_process_group("gloo", init_method=f"file://{args.out.resolve()}/meet", rank=rank, world_size=ranks)
+        dist.init_process_group(
+            "gloo", init_method=f"file://{args.out.resolve()}/meet", rank=rank, world_size=ranks
+        )
     torch.manual_seed(settings.seed)
     trainer = Trainer(WorldModel(), settings, args.out / "dit.pt")
     data = Sequences(args.data)
@@ -180,7 +184,10 @@ def run(rank: int, ranks: int, args: argparse.Namespace, settings: Settings) -> 
         loss = trainer.train_step(data, rank)
         mean = 0.98 * mean + 0.02 * loss if mean else loss
         if rank == 0 and trainer.step % 20 == 0:
-            print(f"step {trainer.step} loss {mean:.4f} {(time.time() - began) / 20:.3f} s/step", flush=True)
+            print(
+                f"step {trainer.step} loss {mean:.4f} {(time.time() - began) / 20:.3f} s/step",
+                flush=True,
+            )
             began = time.time()
         if rank == 0 and (trainer.step % settings.every == 0 or trainer.step == settings.steps):
             trainer.save()

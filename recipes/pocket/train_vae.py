@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -65,14 +66,16 @@ def batch(frames: np.ndarray, rng: np.random.Generator, size: int) -> Tensor:
 
 
 @torch.no_grad()
-def fit_pca(vae: PocketVAE, frames: np.ndarray, rng: np.random.Generator) -> None:
+def fit_pca(
+    vae: PocketVAE, frames: np.ndarray, rng: np.random.Generator, *, groups: int = 600
+) -> None:
     """Fill the codec's buffers from random aligned blocks; scale channels by sensitivity^(1/4).
 
     Channels that matter little to the picture (edge phases) get a smaller scale, so the world
     model settles them late in the denoising and spends less of its loss on them.
     """
     blocks = []
-    for _ in range(600):
+    for _ in range(groups):
         walk = frames[rng.integers(len(frames))]
         group = to_folded(
             fold_group(walk, int(rng.integers((walk.shape[0] - 1) // FOLD + 1)), still=False)
@@ -123,67 +126,95 @@ def psnr(vae: PocketVAE, frames: np.ndarray, *, latent_noise: float = 0.0) -> fl
     return float(np.mean(total))
 
 
-def train(
-    params: PocketVAEParams, frames: np.ndarray, val: np.ndarray, out: Path, *,
-    steps: int, decay: int = 0, size: int = 6, seed: int = 1, every: int = 200,
-    compiled: bool = False, rate: float = 2e-3,
-) -> None:  # fmt: skip
-    """Run (or resume) the training up to `steps`, leaving `out/vae.pt`."""
-    torch.manual_seed(seed)
-    vae = PocketVAE(params)
-    fit_pca(vae, frames, np.random.default_rng(seed))
-    vae.to(memory_format=torch.channels_last)
-    print(
-        f"pca {psnr(vae, val):.2f} dB, scale {[round(s, 2) for s in vae.scale.tolist()]}",
-        flush=True,
-    )
-    optimisers = Optimisers(
-        vae,
-        lambda n, p: p.ndim == 4 and (".conv" in n or n in {"enc_down.weight", "dec_up4.weight", "dec_up2.weight"}),
-        muon_lr=rate, adam_lr=rate,
-    )  # fmt: skip
-    ema = {n: t.clone() for n, t in vae.state_dict().items()}
-    path, step = out / "vae.pt", 0
-    if path.exists():
-        state = checkpoint.load(path)
-        vae.load_state_dict(state["model"])
-        optimisers.load_state_dict(state["optimisers"])
-        ema, step = state["ema"], state["step"]
-    run = torch.compile(loss_fn) if compiled else loss_fn
-    began, mean = time.time(), 0.0
-    while step < steps:
-        x = batch(frames, checkpoint.step_rng(seed, step), size)
-        noise = checkpoint.step_noise(seed, step)
-        shape = (
-            size,
-            LATENTS,
-            params.latent_channels,
-            x.shape[-2] // STRIDE,
-            x.shape[-1] // STRIDE,
-        )
-        sigma = NOISE * torch.rand(size, 1, 1, 1, 1, generator=noise)
+def is_matrix(name: str, parameter: Tensor) -> bool:
+    """Muon takes the residual blocks and the three 1x1 transitions, AdamW the rest."""
+    transitions = {"enc_down.weight", "dec_up4.weight", "dec_up2.weight"}
+    return parameter.ndim == 4 and (".conv" in name or name in transitions)
+
+
+class Settings(NamedTuple):
+    """What a run needs beside data."""
+
+    steps: int
+    decay: int = 0
+    size: int = 6
+    seed: int = 1
+    every: int = 200
+    compiled: bool = False
+    rate: float = 2e-3
+    pca_groups: int = 600
+
+
+class Trainer:
+    """Autoencoder, optimisers, EMA and step count: all that a checkpoint holds."""
+
+    def __init__(
+        self, params: PocketVAEParams, frames: np.ndarray, path: Path, *, settings: Settings
+    ) -> None:
+        torch.manual_seed(settings.seed)
+        self.vae, self.frames, self.path = PocketVAE(params), frames, path
+        self.settings, self.step = settings, 0
+        state = checkpoint.load(path) if path.exists() else None
+        if state is None:
+            rng = np.random.default_rng(settings.seed)
+            fit_pca(self.vae, frames, rng, groups=settings.pca_groups)
+        self.vae.to(memory_format=torch.channels_last)
+        rate = settings.rate
+        self.optimisers = Optimisers(self.vae, is_matrix, muon_lr=rate, adam_lr=rate)
+        self.ema = {name: tensor.clone() for name, tensor in self.vae.state_dict().items()}
+        if state is not None:
+            self.vae.load_state_dict(state["model"])
+            self.optimisers.load_state_dict(state["optimisers"])
+            self.ema, self.step = state["ema"], state["step"]
+        self._loss = torch.compile(loss_fn) if settings.compiled else loss_fn
+
+    def save(self) -> None:
+        """Replace the checkpoint file."""
+        state = {
+            "model": self.vae.state_dict(),
+            "ema": self.ema,
+            "optimisers": self.optimisers.state_dict(),
+            "step": self.step,
+        }
+        checkpoint.save(self.path, state)
+
+    def train_step(self) -> float:
+        """One optimiser step; returns its loss."""
+        s = self.settings
+        x = batch(self.frames, checkpoint.step_rng(s.seed, self.step), s.size)
+        noise = checkpoint.step_noise(s.seed, self.step)
+        grid = x.shape[-2] // STRIDE, x.shape[-1] // STRIDE
+        shape = (s.size, LATENTS, self.vae.params.latent_channels, *grid)
+        sigma = NOISE * torch.rand(s.size, 1, 1, 1, 1, generator=noise)
         with torch.autocast("cpu", torch.bfloat16):
-            loss = run(vae, x, sigma * torch.randn(shape, generator=noise))
+            loss = self._loss(self.vae, x, sigma * torch.randn(shape, generator=noise))
         loss.backward()
-        optimisers.step(rate_factor(step, warm_up=100, total=steps, decay=decay))
-        step += 1
-        update_ema(ema, vae, step)
-        mean = 0.98 * mean + 0.02 * loss.item() if mean else loss.item()
-        if step % 50 == 0:
-            print(
-                f"step {step} loss {mean:.4f} {(time.time() - began) / 50:.3f} s/step", flush=True
-            )
+        self.optimisers.step(rate_factor(self.step, warm_up=100, total=s.steps, decay=s.decay))
+        self.step += 1
+        update_ema(self.ema, self.vae, self.step)
+        return loss.item()
+
+    def judge(self, val: np.ndarray) -> tuple[float, float]:
+        """PSNR (dB) of the averaged weights on `val`, with clean latents and with noise .15."""
+        vae = PocketVAE(self.vae.params)
+        vae.load_state_dict(self.ema)
+        return psnr(vae, val), psnr(vae, val, latent_noise=0.15)
+
+
+def train(trainer: Trainer, val: np.ndarray) -> None:
+    """Run up to the settings' steps with a log line every 50 and a checkpoint every `every`."""
+    s, mean, began = trainer.settings, 0.0, time.time()
+    while trainer.step < s.steps:
+        loss = trainer.train_step()
+        mean = 0.98 * mean + 0.02 * loss if mean else loss
+        if trainer.step % 50 == 0:
+            pace = (time.time() - began) / 50
+            print(f"step {trainer.step} loss {mean:.4f} {pace:.3f} s/step", flush=True)
             began = time.time()
-        if step % every == 0 or step == steps:
-            checkpoint.save(path, {
-                "model": vae.state_dict(), "ema": ema, "optimisers": optimisers.state_dict(), "step": step,
-            })  # fmt: skip
-            judge = PocketVAE(params)
-            judge.load_state_dict(ema)
-            print(
-                f"step {step} val {psnr(judge, val):.2f} dB, noise .15: {psnr(judge, val, latent_noise=0.15):.2f}",
-                flush=True,
-            )
+        if trainer.step % s.every == 0 or trainer.step == s.steps:
+            trainer.save()
+            clean, noisy = trainer.judge(val)
+            print(f"step {trainer.step} val {clean:.2f} dB, noise .15: {noisy:.2f}", flush=True)
             began = time.time()
 
 
@@ -201,10 +232,8 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     frames = load_frames(args.data, args.shards)
     val = load_frames(args.val, 1)[:6, :33]
-    train(
-        POCKET_VAE, frames, val, args.out,
-        steps=args.steps, decay=args.decay, seed=args.seed, compiled=True,
-    )  # fmt: skip
+    settings = Settings(steps=args.steps, decay=args.decay, seed=args.seed, compiled=True)
+    train(Trainer(POCKET_VAE, frames, args.out / "vae.pt", settings=settings), val)
 
 
 if __name__ == "__main__":

@@ -23,12 +23,13 @@ KEEP_AWAY = 1.5
 STRIDE = 4  # pixel frames per latent frame
 COMMANDS = {
     "w": 0.13, "s": 0.10, "a": 0.08, "d": 0.08, "j": 0.09, "l": 0.09, "i": 0.07, "k": 0.07,
-    "": 0.08, "wj": 0.06, "wl": 0.06, "aj": 0.02, "dl": 0.02, "wa": 0.02, "wd": 0.02, "wi": 0.015, "wk": 0.015,
+    "": 0.08, "wj": 0.06, "wl": 0.06, "aj": 0.02, "dl": 0.02, "wa": 0.02, "wd": 0.02,
+    "wi": 0.015, "wk": 0.015,
 }  # fmt: skip
 
 
 class Walk(NamedTuple):
-    """A path: scene index, held keys and poses `[L, 4, 4]` (product units); latent 0 is the start."""
+    """A path: scene, held keys and poses `[L, 4, 4]` (product units); latent 0 is the start."""
 
     scene: int
     keys: tuple[str, ...]

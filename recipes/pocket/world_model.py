@@ -45,7 +45,9 @@ class WorldModel(nn.Module):
         self.text = PocketText(text)
         _initialise(self.dit)
 
-    def forward(self, inputs: Noisy, *, y: Tensor, camera: Tensor, rows: Tensor, rope: RopeTable) -> Tensor:
+    def forward(
+        self, inputs: Noisy, *, y: Tensor, camera: Tensor, rows: Tensor, rope: RopeTable
+    ) -> Tensor:
         """Flow `[B, 16, T, h, w]` of the noisy half; `rope` covers one half."""
         dit, (frames, h, w) = self.dit, inputs.clean.shape[2:]
         tokens = (h // 2) * (w // 2)

@@ -12,13 +12,13 @@ import torch
 pytest.importorskip("numba", reason="the recipe renders with numba")
 
 from recipes.pocket import checkpoint
+from recipes.pocket import train_vae as vae_recipe
 from recipes.pocket.data import make_shard, write_atomically
 from recipes.pocket.encode import encode_shard, grey_latent
 from recipes.pocket.export import collect, config_json, load_pocket, write
 from recipes.pocket.sequences import Sequences
 from recipes.pocket.streaming import Stream
 from recipes.pocket.train_dit import Settings, Trainer, draw_noise
-from recipes.pocket.train_vae import train
 from recipes.pocket.world_model import POCKET_DIT, WINDOW, Noisy, WorldModel
 from worldline.models.pocket.params import POCKET_TEXT, PocketVAEParams
 from worldline.models.pocket.vae import PocketVAE
@@ -32,7 +32,8 @@ SETTINGS = Settings(steps=4, decay=2, size=2)
 def walks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One shard of three short walks, one per world."""
     folder = tmp_path_factory.mktemp("walks")
-    write_atomically(folder / "walks-0000.npz", **make_shard(0, "test", walks=3, latents=WINDOW + 1))
+    shard = make_shard(0, "test", walks=3, latents=WINDOW + 1)
+    write_atomically(folder / "walks-0000.npz", **shard)
     return folder
 
 
@@ -126,14 +127,20 @@ def test_teacher_forcing_equals_streaming(encoded: Path) -> None:
         stream.commit(batch.x0[:, :, part], *given)
 
 
-def test_vae_training_resumes_and_the_file_loads(walks: Path, encoded: Path, tmp_path: Path) -> None:
+def test_vae_training_resumes_and_the_file_loads(
+    walks: Path, encoded: Path, tmp_path: Path
+) -> None:
     with np.load(walks / "walks-0000.npz") as shard:
         frames = shard["frames"][:, :17]
-    for name, stops in (("whole", (2,)), ("parts", (1, 2))):
-        (tmp_path / name).mkdir()
-        for stop in stops:
-            train(VAE, frames, frames[:1, :5], tmp_path / name, steps=stop, size=2)
-    whole, parts = (checkpoint.load(tmp_path / name / "vae.pt") for name in ("whole", "parts"))
+
+    def autoencoder(name: str, steps: int) -> vae_recipe.Trainer:
+        settings = vae_recipe.Settings(steps=steps, size=2, pca_groups=4)
+        return vae_recipe.Trainer(VAE, frames, tmp_path / f"{name}.pt", settings=settings)
+
+    vae_recipe.train(autoencoder("whole", 2), frames[:1, :5])
+    vae_recipe.train(autoencoder("parts", 1), frames[:1, :5])
+    vae_recipe.train(autoencoder("parts", 2), frames[:1, :5])
+    whole, parts = (checkpoint.load(tmp_path / f"{name}.pt") for name in ("whole", "parts"))
     assert all(torch.equal(t, parts["model"][name]) for name, t in whole["model"].items())
 
     run = trainer(tmp_path / "dit.pt")

@@ -6,7 +6,7 @@ import msgspec
 
 
 class PocketVAEParams(msgspec.Struct, frozen=True, kw_only=True):
-    """Widths of the autoencoder, from the full 1/4 grid down (encoder) and from 1/8 up (decoder)."""
+    """Widths of the autoencoder; both networks work on grids of 1/8 of the picture and finer."""
 
     latent_channels: int
     encoder: tuple[int, int]  # channels at 1/4 and 1/8 of the picture

@@ -161,7 +161,7 @@ class PocketVAE(nn.Module):
     def decode_folded(
         self, z: Tensor, past: tuple[Tensor, ...] | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Folded frames `[B, T, 12, H, W]` (not clamped) of `z` `[B, T, 16, h, w]`, and the state."""
+        """Unclamped folded frames `[B, T, 12, H, W]` of `z` `[B, T, 16, h, w]`, and the state."""
         steps = z.shape[1]
         old = list(past) if past is not None else [None] * (1 + 3 * self.params.blocks)
         new: list[Tensor] = []
@@ -196,7 +196,7 @@ def _rms(x: Tensor, gain: Tensor) -> Tensor:
 
 
 def _with_past(x: Tensor, part: Tensor, steps: int, past: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Append to `x` `[B·T, C, h, w]` the features `part` of one latent earlier; zeros at a start."""
+    """Append to `x` `[B·T, C, h, w]` the features `part` of one latent earlier (start: zeros)."""
     own = part.unflatten(0, (-1, steps))  # B T C' h w
     first = torch.zeros_like(own[:, 0]) if past is None else past
     earlier = torch.cat([first[:, None], own[:, :-1]], dim=1).flatten(0, 1)  # B·T C' h w
