@@ -63,6 +63,12 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_serving_process_never_imports_torch() -> None:
+    code = "import sys; import worldline.cli.serve; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
+    assert done.returncode == 0
+
+
 @pytest.mark.parametrize(
     "arguments", [[], ["fly"], ["serve", "--prot", "3"], ["serve", "--port", "x"], ["generate"]]
 )

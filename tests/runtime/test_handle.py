@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -233,6 +235,41 @@ def test_close_returns_after_the_worker_dropped_its_state(
     assert go.with_suffix(".closed").exists()
     own_worker.close("a")  # closing again, or something unknown, is no error
     own_worker.close("never opened")
+
+
+def test_closing_beside_a_chunk_in_flight(own_worker: WorkerHandle, tmp_path: Path) -> None:
+    """The chunk in flight arrives whole; what comes after the close finds no session."""
+    own_worker.open(open_request("a"))
+    go = tmp_path / "go"
+    with ThreadPoolExecutor(2) as pool:
+        stepping = pool.submit(step, own_worker, "a", 0, prompt=f"wait {go}")
+        wait_for_file(started(go))
+        closing = pool.submit(own_worker.close, "a")
+        while "a" in own_worker._sessions:
+            time.sleep(0.001)
+        with pytest.raises(SessionMissingError):
+            step(own_worker, "a", 1)
+        go.touch()
+        closing.result()
+        assert pixel(stepping.result()) == 1
+
+
+def test_full_shared_memory_is_an_error_of_that_call(
+    own_worker: WorkerHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not hasattr(os, "posix_fallocate"):
+        pytest.skip("this system cannot reserve shared memory")
+
+    def full(fd: int, offset: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    own_worker.open(open_request("a"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(CapacityError, match="No space left"):
+            step(own_worker, "a", 0)
+    assert not shared_names()
+    assert pixel(step(own_worker, "a", 0)) == 1
 
 
 def test_killed_worker_fails_pending_and_later_calls(

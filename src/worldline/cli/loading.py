@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from rich.progress import (
 )
 
 from worldline.cli.options import ModelOptions
+from worldline.core.config import WorldInfo
 from worldline.core.env import apply_openmp_policy, read_env
 from worldline.core.errors import ConfigError
 from worldline.runtime.protocol import WorkerSettings
@@ -46,7 +48,7 @@ def load_world(settings: WorkerSettings, *, synchronise: bool = False) -> World:
     with LoadingDisplay(settings.model) as display:
         from worldline.runtime.engine import load
 
-        return load(
+        world = load(
             settings.model,
             device=settings.device,
             dtype=settings.dtype,
@@ -57,6 +59,14 @@ def load_world(settings: WorkerSettings, *, synchronise: bool = False) -> World:
             synchronise=synchronise,
             progress=display.report,
         )
+    show_notice(world.info)
+    return world
+
+
+def show_notice(info: WorldInfo) -> None:
+    """Print what the licence of the weights asks users to be told, on stderr."""
+    if info.notice is not None:
+        print(info.notice, file=sys.stderr, flush=True)
 
 
 def parse_size(text: str | None) -> tuple[int, int] | tuple[None, None]:

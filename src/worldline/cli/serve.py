@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import msgspec
 
-from worldline.cli.loading import LoadingDisplay, worker_settings
+from worldline.cli.loading import LoadingDisplay, show_notice, worker_settings
 from worldline.cli.options import Play, Serve
 from worldline.core.config import ServerConfig
 from worldline.core.env import Env, read_env
@@ -58,8 +58,7 @@ def _serve(options: Serve, *, browser: bool) -> int:
             say(warning)
         handle = start_worker(settings)
         try:
-            if handle.info.notice is not None:
-                say(handle.info.notice)
+            show_notice(handle.info)
             listener.listen(BACKLOG)  # from here on the browser can connect, and waits
             announce(handle.info.model, page_address(config), browser=browser)
             server = make_server(config, create_app(config, handle))

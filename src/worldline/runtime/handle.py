@@ -103,8 +103,8 @@ class EngineHandle(Protocol):
         """Generate the next chunk of a session.
 
         Raises: SessionMissingError (unknown session, or not its next chunk), ControlError,
-        PromptError, CapacityError (no frame slot was given back in time), GenerationError,
-        WorkerDiedError.
+        PromptError, CapacityError (no frame slot was given back in time, or no shared memory),
+        GenerationError, WorkerDiedError.
         """
         ...
 

@@ -35,6 +35,11 @@ def prefix() -> str:
 class _Segment(SharedMemory):
     """Shared memory whose mapping may outlive `close`: a view still held keeps its pixels."""
 
+    def reserve(self) -> None:
+        """Take the memory now: a full file system would otherwise kill whoever writes first."""
+        if hasattr(os, "posix_fallocate"):  # not on macOS and Windows
+            os.posix_fallocate(self._fd, 0, self.size)  # pyright: ignore
+
     def close(self) -> None:
         try:
             super().close()
@@ -52,12 +57,22 @@ class _Slot:
         self.held = False
 
     def ensure(self, size: int) -> None:
-        """Make the slot hold at least `size` bytes; the old memory goes if it was smaller."""
+        """Make the slot hold at least `size` bytes; the old memory goes if it was smaller.
+
+        Raises: CapacityError when shared memory is full.
+        """
         if self.segment is not None and self.segment.size >= size:
             return
         self.drop()
         self.segment = _Segment(f"{prefix()}{secrets.token_hex(4)}", create=True, size=size)
         self.linked = True
+        try:
+            self.segment.reserve()
+        except OSError as error:
+            self.drop()
+            raise CapacityError(
+                "shared memory is full", expected=f"{size} bytes in /dev/shm", got=error.strerror
+            ) from None
 
     def unlink(self) -> None:
         """Remove the name; mappings stay."""
@@ -84,7 +99,8 @@ class FrameSlots:
     def acquire(self, size: int, *, timeout_s: float) -> SlotRef:
         """A slot of at least `size` bytes; waits while all are held.
 
-        Raises: CapacityError after `timeout_s`, SessionClosedError once the slots are closed.
+        Raises: CapacityError after `timeout_s` or when shared memory is full, SessionClosedError
+        once the slots are closed.
         """
         with self._free:
             self._free.wait_for(lambda: self._closed or self._idle() is not None, timeout_s)
