@@ -40,9 +40,15 @@ class TextEncoder(Protocol):
     """What the engine asks of a text encoder."""
 
     @property
-    def text_len(self) -> int: ...
+    def text_len(self) -> int:
+        """Rows of an encoded prompt, `S`."""
+        ...
+
     @property
-    def text_dim(self) -> int: ...
+    def text_dim(self) -> int:
+        """Width of a row."""
+        ...
+
     def encode(self, prompts: list[str]) -> Tensor:
         """`[B, S=text_len, text_dim]`, zero after each prompt's true length."""
         ...
