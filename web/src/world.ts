@@ -55,6 +55,7 @@ const HUD_PERIOD_MS = 250;
 const STALL_MS = 2500;
 const MAX_BUFFERED = 1 << 20;
 const READY_POLL_MS = 1000;
+const LATE_POLLS = 4;
 
 export class World {
   readonly phase = signal<Phase>("idle");
@@ -65,6 +66,8 @@ export class World {
   readonly promptState = signal<PromptState>(null);
   readonly notice = signal<string | null>(null);
   readonly warmingUp = signal(false);
+  /** The first frame is late although the model is warm: most likely the seats are taken. */
+  readonly late = signal(false);
   readonly request: WalkRequest;
 
   readonly #controls = new Controls({
@@ -131,7 +134,7 @@ export class World {
     }
     if (generation !== this.#generation) return;
     this.#connect(generation, bytes);
-    void this.#watchWarmUp(generation);
+    void this.#watchWait(generation);
   }
 
   /** A start that the visitor asked for: the count of automatic attempts begins again. */
@@ -259,7 +262,6 @@ export class World {
     }
     if (this.phase.value === "waiting") {
       this.phase.value = "live";
-      this.warmingUp.value = false;
       this.#attempt = 0;
     }
   }
@@ -292,13 +294,19 @@ export class World {
     this.#timer = setTimeout(() => void this.start(), delay);
   }
 
-  /** Says that the model is still warming up, for as long as the first frame has not come. */
-  async #watchWarmUp(generation: number): Promise<void> {
+  /** Says what the wait is for, as long as the first frame has not come. */
+  async #watchWait(generation: number): Promise<void> {
     this.warmingUp.value = false;
-    while (generation === this.#generation && (this.phase.value === "opening" || this.phase.value === "waiting")) {
-      this.warmingUp.value = !(await isReady());
+    this.late.value = false;
+    let polls = 0;
+    const waiting = (): boolean =>
+      generation === this.#generation && ["opening", "waiting"].includes(this.phase.value);
+    while (waiting()) {
+      const ready = await isReady();
+      if (!waiting()) return;
+      this.warmingUp.value = !ready;
+      this.late.value = ready && ++polls > LATE_POLLS;
       await new Promise((resolve) => setTimeout(resolve, READY_POLL_MS));
     }
-    this.warmingUp.value = false;
   }
 }

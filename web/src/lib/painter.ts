@@ -36,10 +36,13 @@ const SOFTWARE_RENDERERS = /swiftshader|llvmpipe|software|basic render/i;
 function hasGraphicsCard(): boolean {
   const gl = document.createElement("canvas").getContext("webgl2", GL_OPTIONS);
   if (!gl) return false;
-  const info = gl.getExtension("WEBGL_debug_renderer_info");
-  const name: unknown = info ? gl.getParameter(info.UNMASKED_RENDERER_WEBGL) : "";
+  let name = String(gl.getParameter(gl.RENDERER));
+  if (name === "WebKit WebGL") {
+    const info = gl.getExtension("WEBGL_debug_renderer_info"); // what that mask hides
+    if (info) name = String(gl.getParameter(info.UNMASKED_RENDERER_WEBGL));
+  }
   gl.getExtension("WEBGL_lose_context")?.loseContext();
-  return !SOFTWARE_RENDERERS.test(String(name));
+  return !SOFTWARE_RENDERERS.test(name);
 }
 
 /** Size of the drawing buffer: the shown size in device pixels, capped, in the frame's own shape. */

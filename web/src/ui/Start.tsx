@@ -36,7 +36,7 @@ export function Start({ model, gallery, server, enter }: Props) {
   const edited = useSignal(false);
   const seed = useSignal("42");
   const format = useSignal<OutputFormat>("jpeg");
-  const quality = useSignal(90);
+  const quality = useSignal(95);
   const problem = useSignal<string | null>(null);
   const dragging = useSignal(false);
   const file = useRef<HTMLInputElement>(null);
