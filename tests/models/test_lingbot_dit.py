@@ -19,7 +19,18 @@ from worldline.ops.attention import FullAttention
 from worldline.ops.rope import apply_rope, axis_split, rope_table
 
 Find = Callable[[str], Path]
-FIELDS = ("dim ffn_dim num_heads num_layers in_dim out_dim freq_dim text_dim text_len eps").split()
+FIELDS = (
+    "dim",
+    "ffn_dim",
+    "num_heads",
+    "num_layers",
+    "in_dim",
+    "out_dim",
+    "freq_dim",
+    "text_dim",
+    "text_len",
+    "eps",
+)
 
 
 @pytest.mark.parametrize(("kind", "width"), [("cam", 6), ("act", 7)])

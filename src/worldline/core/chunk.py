@@ -28,6 +28,6 @@ class StageTimings(msgspec.Struct, frozen=True, kw_only=True):
 class Chunk(NamedTuple):
     """Frames of one chunk: `frames` uint8 `F H W 3`, RGB."""
 
-    index: int
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride]  # nobody needs tuple.index
     frames: NDArray[np.uint8]
     timings: StageTimings

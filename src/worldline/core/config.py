@@ -6,7 +6,7 @@ import msgspec
 
 
 class WorldInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server or client must know of the loaded model; sizes are (width, height) in pixels."""
+    """What a server or client must know of the loaded model; sizes: (width, height) in pixels."""
 
     model: str
     family: str

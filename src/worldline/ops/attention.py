@@ -1,4 +1,4 @@
-"""Scaled dot-product attention over token-major tensors, and the interface blocks call it through."""
+"""Scaled dot-product attention over token-major tensors, and how blocks call it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class CacheWriter(Protocol):
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Softmax attention with scale `D^-0.5`: `q [B, L, N, D]`, `k, v [B, K, N, D]` -> `[B, L, N, D]`."""
+    """Softmax attention, scale `D^-0.5`: `q [B, L, N, D]`, `k, v [B, K, N, D]` -> `[B, L, N, D]`."""
     out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
     return out.transpose(1, 2)
 

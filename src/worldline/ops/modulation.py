@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Return `x * (1 + scale) + shift`; shift and scale broadcast over the tokens of `x [B, L, C]`."""
+    """Return `x * (1 + scale) + shift`; both broadcast over the tokens of `x [B, L, C]`."""
     return torch.addcmul(shift, x, 1 + scale)
 
 

@@ -1,4 +1,4 @@
-"""One transformer block: self-attention, camera scale and shift, text cross-attention, feed-forward.
+"""One transformer block: self-attention, camera modulation, text cross-attention, feed-forward.
 
 Weights and mathematics only. Keys and values of earlier chunks are met through the `attend`
 callable, never kept here. Parameter names are those of the published checkpoints.
@@ -34,7 +34,7 @@ class TextKV(NamedTuple):
 
 
 def cast_linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """Apply `layer` in the dtype of its weights: the residual stream is float32, matmuls may not be."""
+    """Apply `layer` in the dtype of its weights: the residual stream is float32, they may not be."""
     return layer(x.to(layer.weight.dtype))
 
 
@@ -93,7 +93,7 @@ class Block(nn.Module):
         self.cam_shift_layer = nn.Linear(params.dim, params.dim)
 
     def time_table(self, e0: Tensor) -> Tensor:
-        """Shift, scale and gate of attention and feed-forward: `e0 [B, M, 6, C]` -> same, float32."""
+        """Shift, scale, gate of attention and feed-forward: `e0 [B, M, 6, C]` -> same, float32."""
         return self.modulation.float().unsqueeze(0) + e0
 
     def camera_modulation(self, camera: Tensor) -> CameraModulation:

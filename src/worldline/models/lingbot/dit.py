@@ -223,9 +223,9 @@ class LingBotDiT(nn.Module):
         return x
 
     def project(self, x: Tensor, time: TimeModulation | TimeTables, grid: Sequence[int]) -> Tensor:
-        """Head and unpatchify: `x [B, L, C]`, token grid `(T, h/2, w/2)` -> flow `[B, out, T, h, w]`.
+        """Head and unpatchify: `x [B, L, C]`, token grid `(T, h/2, w/2)` -> flow.
 
-        The flow is `noise - x0`, float32.
+        The flow `[B, out, T, h, w]` is `noise - x0`, float32.
         """
         tables = time if isinstance(time, TimeTables) else self.time_tables(time)
         out = self.head(x, tables.head)  # B L 4*out, channel fastest
@@ -236,7 +236,7 @@ class LingBotDiT(nn.Module):
     def forward(
         self, x: Tensor, t: Tensor, *, text: Tensor, control: Tensor | None = None
     ) -> Tensor:
-        """Bidirectional forward: `x [B, in_dim, T, h, w]`, `t [B]`, `text [B, S, text_dim]` -> flow.
+        """Bidirectional: `x [B, in_dim, T, h, w]`, `t [B]`, `text [B, S, text_dim]` -> flow.
 
         All frames attend to all frames, RoPE from frame 0; the base models' form.
         """
