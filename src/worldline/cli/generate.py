@@ -29,7 +29,7 @@ from worldline.media.record import open_recorder
 
 if TYPE_CHECKING:
     from worldline.runtime.conditions import PoseControls
-    from worldline.runtime.engine import Session
+    from worldline.runtime.engine import Session, World
 
 IDLE_CHUNKS = 8  # how long a film is when neither a path nor a length is given
 
@@ -146,25 +146,11 @@ def make_film(
     *,
     size: tuple[int, int] | tuple[None, None],
 ) -> Film:
-    """Load the model and write the film."""
+    """Load the model and write the film. Raises what loading, starting and stepping raise."""
     loading = time.perf_counter()
     world = load_world(worker_settings(options.load))
     start = time.perf_counter()
-    asked = options.session
-    session = world.start(
-        image,
-        options.prompt,
-        options.seed,
-        width=size[0],
-        height=size[1],
-        chunk=asked.chunk,
-        window=asked.window,
-        sink=asked.sink,
-        shift=asked.shift,
-        steps=asked.steps,
-        intrinsics=None if path is None else path.intrinsics,
-    )
-    with session:
+    with start_session(world, options, image, path, size=size) as session:
         motion = fit_path(path, session.chunk, options.chunks)
         written = write_film(options.out, session, motion, world.info.fps)
         width, height = session.width, session.height
@@ -183,6 +169,31 @@ def make_film(
         load_seconds=round(start - loading, 3),
         chunk_ms=written.chunk_ms,
         sha256=written.sha256,
+    )
+
+
+def start_session(
+    world: World,
+    options: Generate,
+    image: NDArray[np.uint8],
+    path: CameraPath | None,
+    *,
+    size: tuple[int, int] | tuple[None, None],
+) -> Session:
+    """A session with the numbers of the options."""
+    asked = options.session
+    return world.start(
+        image,
+        options.prompt,
+        options.seed,
+        width=size[0],
+        height=size[1],
+        chunk=asked.chunk,
+        window=asked.window,
+        sink=asked.sink,
+        shift=asked.shift,
+        steps=asked.steps,
+        intrinsics=None if path is None else path.intrinsics,
     )
 
 

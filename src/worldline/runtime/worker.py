@@ -65,11 +65,17 @@ class EngineSession(Protocol):
         *,
         prompt: str | None = None,
         blend_chunks: int = 0,
-    ) -> Chunk: ...
+    ) -> Chunk:
+        """Generate the next chunk."""
+        ...
 
-    def prepare(self) -> None: ...
+    def prepare(self) -> None:
+        """Do what the next chunk will need and can be had before its controls are known."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Drop everything the session holds."""
+        ...
 
 
 class EngineWorld(Protocol):
@@ -90,7 +96,9 @@ class EngineWorld(Protocol):
         sink: int | None = None,
         shift: float | None = None,
         steps: int | None = None,
-    ) -> EngineSession: ...
+    ) -> EngineSession:
+        """Start a session."""
+        ...
 
 
 class _Live:
