@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Error, Page, sync_playwright
 
 from tests.e2e.serving import serving
 
+STEP_LIMIT_MS = 60_000  # of one step of the browser, on a busy machine
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
     "--no-sandbox",
@@ -68,6 +69,7 @@ def complaints() -> list[str]:
 def page(browser: Browser, address: str, complaints: list[str]) -> Generator[Page]:
     """The start screen, with the gallery loaded and the server ready."""
     context = browser.new_context(viewport={"width": 1280, "height": 768})
+    context.set_default_timeout(STEP_LIMIT_MS)
     page = context.new_page()
     listen(page, complaints)
     page.goto(address)

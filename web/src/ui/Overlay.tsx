@@ -34,7 +34,7 @@ export function Overlay({ world, leave }: Props) {
         <section class="opening" role="status">
           <span class="line" />
           <h2>{openingWords(world)}</h2>
-          {world.late.value && <p class="fine">Another visitor may be in the only seat.</p>}
+          {world.late.value && <p class="fine">All seats may be taken. You are let in when one is free.</p>}
           <button type="button" class="plain" onClick={leave}>
             Cancel
           </button>
