@@ -55,7 +55,7 @@ def test_walking_changes_the_picture_and_the_figures_are_measured(
     page.keyboard.down("KeyW")
     page.wait_for_selector(".cap.up.held")
     walking = record(page, 24, event=1)
-    wait_for_frames(page, 40)  # far enough for the figures to settle
+    page.wait_for_selector(".figure.latency small")  # the unit stands beside a measured figure
     screenshot(page, "stage")
     page.keyboard.up("KeyW")
     page.wait_for_selector(".cap.held", state="detached")
