@@ -23,12 +23,16 @@ from worldline.runtime.handle import StepResult
 from worldline.runtime.protocol import OpenReply, OpenRequest, StepReply, StepRequest
 from worldline.server.outbox import SocketClosed
 
+SIZES: Final = ((64, 48), (128, 96), (48, 64))  # width, height
+BLOCK: Final = 8
 LIMIT_S: Final = 20.0  # real seconds after which a wait in a test is a failure, not patience
 
 
-def fake_info(width: int = 64, height: int = 48, *, chunk: int = 3, window: int = 9) -> WorldInfo:
+def fake_info(
+    *, chunk: int = 3, window: int = 9, sizes: tuple[tuple[int, int], ...] = SIZES
+) -> WorldInfo:
     """A small world with a landscape, a larger landscape and a portrait size."""
-    sizes = ((width, height), (2 * width, 2 * height), (height, width))
+    width, height = sizes[0]
     return WorldInfo(
         model="fake",
         family="fake",
@@ -74,16 +78,13 @@ class FakeSession:
         self.digest.update(request.image)
 
     def frames(self, request: StepRequest) -> NDArray[np.uint8]:
-        """Noise `F H W 3` that only this history gives."""
+        """Blocky noise `F H W 3` that only this history gives."""
         self.digest.update(repr((request.actions, request.prompt)).encode())
         seed = int.from_bytes(self.digest.digest()[:8], "big")
-        shape = (
-            self.reply.frames_in_chunk(request.chunk_index),
-            self.reply.height,
-            self.reply.width,
-            3,
-        )
-        return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)  # F H W 3
+        count = self.reply.frames_in_chunk(request.chunk_index)
+        shape = (count, self.reply.height // BLOCK, self.reply.width // BLOCK, 3)
+        noise = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+        return noise.repeat(BLOCK, axis=1).repeat(BLOCK, axis=2)  # F H W 3
 
 
 class FakeHandle:
@@ -242,16 +243,21 @@ class Sleeper(NamedTuple):
 
 
 class FakeClock:
-    """Time that moves only when told to. Sleepers wake in order as `advance` passes them."""
+    """Time that moves only when told to, and by `tick` seconds whenever someone looks.
 
-    def __init__(self) -> None:
+    Sleepers wake in order as `advance` passes them.
+    """
+
+    def __init__(self, tick: float = 0.0) -> None:
         self._now = 1000.0
+        self._tick = tick
         self._order = itertools.count()
         self._sleepers: list[Sleeper] = []
         self._slept = asyncio.Condition()
 
     def now(self) -> float:
         """Seconds."""
+        self._now += self._tick
         return self._now
 
     @property

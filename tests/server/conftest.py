@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
@@ -57,9 +57,11 @@ class Rig:
 
 
 @asynccontextmanager
-async def running(config: ServerConfig, handle: FakeHandle) -> AsyncGenerator[Rig]:
+async def running(
+    config: ServerConfig, handle: FakeHandle, *, tick: float = 0.0
+) -> AsyncGenerator[Rig]:
     """An app with its lifespan; on leaving, every socket is dropped and nothing may be left."""
-    clock = FakeClock()
+    clock = FakeClock(tick)
     app = create_app(config, handle, clock=clock)
     async with app.router.lifespan_context(app):
         rig = Rig(app, handle, clock)
@@ -76,19 +78,25 @@ async def running(config: ServerConfig, handle: FakeHandle) -> AsyncGenerator[Ri
     assert not [task for task in others if task.get_coro().__qualname__.startswith("Visitor")]  # pyright: ignore
 
 
-Start = Callable[..., "asyncio.Future[Rig]"]
+Start = Callable[..., Awaitable[Rig]]
 
 
 @pytest.fixture
-async def start() -> AsyncGenerator[Callable[..., object]]:
+async def start() -> AsyncGenerator[Start]:
     """Start an app: `rig = await start(handle=..., seats=...)`; warm unless told otherwise."""
     async with AsyncExitStack() as stack:
 
         async def begin(
-            handle: FakeHandle | None = None, *, warm: bool = True, **settings: object
+            handle: FakeHandle | None = None,
+            *,
+            warm: bool = True,
+            tick: float = 0.0,
+            **settings: object,
         ) -> Rig:
             config = ServerConfig(**settings)  # pyright: ignore[reportArgumentType]
-            rig = await stack.enter_async_context(running(config, handle or FakeHandle()))
+            rig = await stack.enter_async_context(
+                running(config, handle or FakeHandle(), tick=tick)
+            )
             if warm:
                 await rig.warm()
             return rig
@@ -97,6 +105,6 @@ async def start() -> AsyncGenerator[Callable[..., object]]:
 
 
 @pytest.fixture
-async def rig(start: Callable[..., object]) -> Rig:
+async def rig(start: Start) -> Rig:
     """A warm app with two seats on a small fake world."""
-    return await start()  # pyright: ignore
+    return await start()

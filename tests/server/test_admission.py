@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.fakes import FakeHandle, settle
-from tests.server.conftest import Rig
+from tests.server.conftest import Rig, Start
 from tests.server.sockets import Socket, init, keys
 from worldline.core.errors import CapacityError, ConfigError, GenerationError
 from worldline.server.seats import POLL_S
@@ -55,8 +55,8 @@ async def test_a_waiting_visitor_gets_the_seat_that_becomes_free(rig: Rig) -> No
     assert rig.handle.opened[-1].seed == 99
 
 
-async def test_a_seat_is_free_only_after_the_engine_let_go(start) -> None:
-    rig: Rig = await start(seats=1)
+async def test_a_seat_is_free_only_after_the_engine_let_go(start: Start) -> None:
+    rig = await start(seats=1)
     first = await rig.connect()
     first.send(init(max_chunks=1))
     rig.handle.close_gate.clear()
@@ -73,8 +73,8 @@ async def test_a_seat_is_free_only_after_the_engine_let_go(start) -> None:
     assert (await second.chunk())[-1].fields["chunk_index"] == 0
 
 
-async def test_no_seat_is_taken_before_a_valid_init(start) -> None:
-    rig: Rig = await start(seats=1)
+async def test_no_seat_is_taken_before_a_valid_init(start: Start) -> None:
+    rig = await start(seats=1)
     idle = await rig.connect()
     half = await rig.connect()
     half.send(init(first_frame=None))
@@ -159,10 +159,10 @@ async def test_an_engine_without_memory_says_so_and_frees_the_seat(rig: Rig) -> 
     assert rig.services.seats.taken == 0
 
 
-async def test_a_socket_before_warm_up_is_accepted_and_waits(start) -> None:
+async def test_a_socket_before_warm_up_is_accepted_and_waits(start: Start) -> None:
     handle = FakeHandle()
     handle.hold()
-    rig: Rig = await start(handle, warm=False)
+    rig = await start(handle, warm=False)
     socket = await rig.connect()
     socket.send(init(max_chunks=1, seed=5))
     await rig.entered()  # the warm-up, not the visitor
@@ -175,10 +175,10 @@ async def test_a_socket_before_warm_up_is_accepted_and_waits(start) -> None:
     assert (await socket.closed())[0] == 1000
 
 
-async def test_waiting_for_the_warm_up_has_a_limit(start) -> None:
+async def test_waiting_for_the_warm_up_has_a_limit(start: Start) -> None:
     handle = FakeHandle()
     handle.hold()
-    rig: Rig = await start(handle, warm=False, warmup_wait_s=60.0)
+    rig = await start(handle, warm=False, warmup_wait_s=60.0)
     socket = await rig.connect()
     socket.send(init())
     await rig.clock.until_sleeping(60)
@@ -188,10 +188,10 @@ async def test_waiting_for_the_warm_up_has_a_limit(start) -> None:
     assert rig.services.seats.taken == 0
 
 
-async def test_a_failed_warm_up_turns_visitors_away(start) -> None:
+async def test_a_failed_warm_up_turns_visitors_away(start: Start) -> None:
     handle = FakeHandle()
     handle.fail_step = (1, GenerationError("the device is on fire"))
-    rig: Rig = await start(handle, warm=False)
+    rig = await start(handle, warm=False)
     with pytest.raises(CapacityError):
         await rig.services.readiness.wait(rig.clock, 1.0)
     handle.fail_step = None
@@ -203,8 +203,8 @@ async def test_a_failed_warm_up_turns_visitors_away(start) -> None:
     assert (await socket.closed())[0] == 1013
 
 
-async def test_leaving_while_waiting_for_a_seat_leaves_nothing(start) -> None:
-    rig: Rig = await start(seats=1)
+async def test_leaving_while_waiting_for_a_seat_leaves_nothing(start: Start) -> None:
+    rig = await start(seats=1)
     rig.handle.hold()
     await begin(rig)
     second = await rig.connect()

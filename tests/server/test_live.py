@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.fakes import FakeHandle, fake_info, settle
-from tests.server.conftest import Rig
+from tests.server.conftest import Rig, Start
 from tests.server.sockets import event, init, keys
 from worldline.runtime.protocol import StepRequest
 
@@ -126,7 +126,7 @@ async def test_encoded_chunks_are_batches_of_six_images(rig: Rig, kind: str, mim
     assert stats.fields["raw_bytes"] == 9 * 64 * 48 * 3
 
 
-async def test_raw_batches_hold_at_most_sixteen_frames(start) -> None:
+async def test_raw_batches_hold_at_most_sixteen_frames(start: Start) -> None:
     rig = await start(FakeHandle(fake_info(chunk=5, window=10)))
     socket = await rig.connect()
     socket.send(init(max_chunks=2))

@@ -46,6 +46,11 @@ class Outbox:
         self._queue: asyncio.Queue[_Item] = asyncio.Queue(QUEUE_LIMIT)
         self._closed = False
 
+    @property
+    def waiting(self) -> int:
+        """Groups in the queue."""
+        return self._queue.qsize()
+
     async def send(self, *parts: bytes | memoryview) -> list[float]:
         """Write one group; returns how long each part took, in seconds, once all are written.
 

@@ -138,6 +138,9 @@ class Visitor:
 
     async def _refuse(self, error: WorldlineError) -> None:
         """Answer a message that cannot be used; before the session it counts as a failed init."""
+        if type(error) is ProtocolError:  # unreadable: what it should have been depends on when
+            kind = InvalidEventError if self._init_taken else InvalidInitError
+            error = kind(error.message, expected=error.expected, got=error.got)
         if self._init_taken:
             await self._send_error(INVALID_EVENT, error)
             return
