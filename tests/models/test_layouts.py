@@ -28,7 +28,16 @@ from worldline.models.architecture import control_channels
 from worldline.models.identify import identify
 from worldline.models.layouts import card_licence, find_layout, stated_frames
 from worldline.models.lingbot.params import DiTParams
-from worldline.models.presets import BASE_ACT, BASE_CAM, DIT_1_3B, DIT_14B, FAST, V2_1_3B, V2_14B
+from worldline.models.presets import (
+    BASE_ACT,
+    BASE_CAM,
+    DIT_1_3B,
+    DIT_14B,
+    FAST,
+    POCKET,
+    V2_1_3B,
+    V2_14B,
+)
 from worldline.models.tensor_files import read_header, weight_files
 
 Broken = tuple[Path, Path]
@@ -295,3 +304,14 @@ def test_metadata_of_our_own_file(tmp_path: Path, tiny: Tiny) -> None:
         "vae.",
         "text.",
     ]
+
+
+def test_files_of_another_kind_than_the_named_preset(tmp_path: Path, tiny: Tiny) -> None:
+    experts = find_layout([write_original_v1(tmp_path / "base", make_tiny(experts=2))])
+    with pytest.raises(LayoutError, match="expected one causal transformer"):
+        identify(experts, TINY_DIT, FAST)
+    causal = find_layout([write_original_v1(tmp_path / "fast", tiny)], prefer="experts")
+    with pytest.raises(LayoutError, match="expected a high-noise and a low-noise expert"):
+        identify(causal, TINY_DIT, BASE_CAM)
+    with pytest.raises(LayoutError, match="expected a worldline file"):
+        identify(causal, TINY_DIT, POCKET)

@@ -237,3 +237,11 @@ def test_diffusers_folder_without_its_tokenizer(tmp_path: Path, tiny: Tiny) -> N
     shutil.rmtree(tmp_path / "tokenizer")
     with pytest.raises(CheckpointError, match="tokenizer/ in"):
         load(tmp_path)
+
+
+def test_an_unreadable_tokenizer_fails_before_the_weights_are_read(root: Path) -> None:
+    (root / "google" / "umt5-xxl" / "tokenizer.json").write_text("{}")
+    reports: list[int] = []
+    with pytest.raises(CheckpointError, match="tokenizer cannot be read"):
+        load(root, progress=lambda done, total, label: reports.append(done))
+    assert reports == []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from worldline.core.errors import LayoutError
 from worldline.models.layouts import Layout, stated_frames
 from worldline.models.lingbot.params import ACTION_CHANNELS, DiTParams
 from worldline.models.preset import Preset
@@ -38,8 +39,11 @@ UNSTATED_NOTICE = (
 def identify(layout: Layout, dit: DiTParams, named: Preset | None) -> Preset:
     """The preset of a checkpoint, always with `dit` as its architecture.
 
-    Raises `ConfigError` when a worldline file names a preset we do not have.
+    Raises `ConfigError` when a worldline file names a preset we do not have, `LayoutError` when the
+    files are of another kind than the preset that was named.
     """
+    if named is not None:
+        _check_kind(layout, named)
     preset = named if named is not None else _nearest(layout, dit)
     preset = msgspec.structs.replace(preset, experts=len(layout.dit))
     if dit == preset.dit:
@@ -50,6 +54,21 @@ def identify(layout: Layout, dit: DiTParams, named: Preset | None) -> Preset:
     return msgspec.structs.replace(
         preset, name="custom", title=f"custom ({layout.name})", dit=dit, **open_fields
     )
+
+
+def _check_kind(layout: Layout, named: Preset) -> None:
+    """One network where the preset has one, two experts where it has two, our file for pocket."""
+    kinds = {1: "one causal transformer", 2: "a high-noise and a low-noise expert"}
+    if len(layout.dit) != named.experts:
+        raise LayoutError(
+            f"the files do not hold {named.name}",
+            expected=kinds[named.experts],
+            got=kinds[len(layout.dit)],
+        )
+    if named.family == "pocket" and layout.name != "worldline":
+        raise LayoutError(
+            f"the files do not hold {named.name}", expected="a worldline file", got=layout.name
+        )
 
 
 def _nearest(layout: Layout, dit: DiTParams) -> Preset:

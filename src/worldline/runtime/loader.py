@@ -99,12 +99,13 @@ def load_components(
     plan = make_plan(layout, location.preset)
     if plan.preset.notice is not None:
         log.warning("%s", plan.preset.notice)
+    text = _text_of(plan, layout)
     _fill(plan, device, wanted or default_dtype(plan.preset, device), progress or _silent)
     return _assemble(
         plan.preset,
         plan.networks,
         checkpoint=RuntimeValues(**stated_frames(layout)),
-        text=_text_of(plan, layout),
+        text=text,
         weights_id=weights_id(layout),
         layout=layout.name,
     )
@@ -206,6 +207,7 @@ def _counter(before: int, total: int, label: str, progress: Progress) -> Callabl
 
 
 def _text_of(plan: Plan, layout: Layout) -> TextEncoder:
+    """The text encoder, before its weights: a tokenizer that cannot be read should fail first."""
     text = plan.networks.text
     if isinstance(text, PocketText):
         return text
