@@ -240,6 +240,14 @@ def test_json_and_exit_code(copied: Recordings, capsys: pytest.CaptureFixture[st
     assert json.loads(capsys.readouterr().out)["ok"] is False
 
 
+def test_a_pipe_gets_one_whole_line_per_case(
+    copied: Recordings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(copied("actions.safetensors"), json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if line.startswith("actions.safetensors ")]) == 6
+
+
 def test_the_table_shows_brackets_and_every_row(tmp_path: Path) -> None:
     rows = [
         CaseResult(
