@@ -8,12 +8,16 @@ import os
 import platform
 import shutil
 import sys
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from worldline import __version__
 from worldline.cli.options import Doctor
 from worldline.core.env import KNOBS, PREFIX, apply_openmp_policy, openmp_policy, read_env
+
+if TYPE_CHECKING:
+    from worldline.models.preset import Preset
 
 PARTS = ("numpy", "msgspec", "starlette", "uvicorn", "websockets", "simplejpeg", "pillow")
 # Distribution -> what is missing without it.
@@ -113,13 +117,23 @@ def variables(environ: dict[str, str]) -> list[Finding]:
 
 
 def presets() -> list[Finding]:
-    """Presets by name, and whether the embedded weights are there."""
+    """Presets by name, and where their weights come from."""
     from worldline.models.registry import PRESETS
 
     return [
-        Finding(topic="presets", name=name, value=preset.title, note=preset.licence)
+        Finding(topic="presets", name=name, value=weights_of(preset), note=preset.licence)
         for name, preset in PRESETS.items()
     ]
+
+
+def weights_of(preset: Preset) -> str:
+    """The embedded weights as they lie on disk, or the hub repository."""
+    from worldline.runtime.hub import packaged
+
+    if preset.hub_id is not None:
+        return f"{preset.hub_id}, {preset.download_bytes / 1e9:.0f} GB"
+    files = sorted(packaged(preset.family).glob("*.safetensors"))
+    return ", ".join(f"{f.name}, {f.stat().st_size / 1e6:.1f} MB" for f in files) or "missing"
 
 
 def _version(name: str) -> str:
