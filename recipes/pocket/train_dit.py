@@ -60,7 +60,7 @@ def draw_noise(batch: Batch, generator: torch.Generator) -> tuple[Noisy, Tensor]
     level = torch.rand(size, 1, generator=generator)
     told = torch.where(kind < 0.25, 0.3 * level, 0.0).expand(size, frames)
     real = torch.where((kind >= 0.25) & (kind < 0.5), 0.15 * level, told)
-    clean = add_noise(batch.x0, real, torch.randn(batch.x0.shape, generator=generator))
+    clean = add_noise(batch.past, real, torch.randn(batch.x0.shape, generator=generator))
     return Noisy(clean, add_noise(batch.x0, t, eps), told, t), eps
 
 
@@ -177,8 +177,9 @@ def run(rank: int, ranks: int, args: argparse.Namespace, settings: Settings) -> 
         )
     torch.manual_seed(settings.seed)
     trainer = Trainer(WorldModel(), settings, args.out / "dit.pt")
-    data = Sequences(args.data)
-    print(f"rank {rank}: {len(data.latents)} walks, from step {trainer.step}", flush=True)
+    data = Sequences(args.data, rolled=args.rolled)
+    counts = f"{len(data.latents)} walks, {len(data.rolled)} of its own"
+    print(f"rank {rank}: {counts}, from step {trainer.step}", flush=True)
     began, mean = time.time(), 0.0
     while trainer.step < settings.steps:
         loss = trainer.train_step(data, rank)
@@ -199,6 +200,7 @@ def main() -> None:
     """Command line; starts the processes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--rolled", type=Path, help="folder written by recipes.pocket.rollout")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--decay", type=int, default=0)

@@ -55,7 +55,7 @@ class WorldModel(nn.Module):
         x = dit.patchify(torch.cat([x, torch.cat([y, y], dim=2)], dim=1))  # B 2L C
         t = torch.cat([inputs.t_clean, inputs.t_noisy], dim=1) * 1000.0  # B 2T
         tables = dit.time_tables(dit.embed_time(t))
-        blocks = tuple(table.repeat_interleave(tokens, dim=1) for table in tables.blocks)
+        blocks = tuple(_per_token(table, tokens) for table in tables.blocks)
         twice = RopeTable(rope.cos.repeat(2, 1), rope.sin.repeat(2, 1))
         modulation = dit.camera_modulation(dit.embed_camera(camera))
         x = dit.run_blocks(
@@ -66,38 +66,58 @@ class WorldModel(nn.Module):
             cross=dit.cross_kv(dit.embed_text(self.text.embed(rows))),
             attend=TeacherForcing(frames, tokens),
         )
-        head = tables.head[:, frames:].repeat_interleave(tokens, dim=1)
-        half = TimeTables((), head)
+        half = TimeTables((), _per_token(tables.head[:, frames:], tokens))
         return dit.project(x[:, frames * tokens :], half, (frames, h // 2, w // 2))
 
 
+def _per_token(table: Tensor, tokens: int) -> Tensor:
+    """Repeat a table of frames `[B, M, ...]` for each frame's tokens; its gradient is a sum."""
+    expanded = table.unsqueeze(2).expand(-1, -1, tokens, *([-1] * (table.ndim - 2)))
+    return expanded.flatten(1, 2)
+
+
 class TeacherForcing:
-    """Attention of clean | noisy halves; `frames` at most the serving window."""
+    """Attention of clean | noisy halves; `frames` at most the serving window.
+
+    Frames are taken in `GROUPS` groups, so that early ones do not meet keys they may not see.
+    """
+
+    GROUPS = 2
 
     def __init__(self, frames: int, tokens: int) -> None:
         assert frames <= WINDOW, "longer sequences than the window need another mask"
-        self.frames = frames
+        self.tokens = tokens
+        step = -(-frames // self.GROUPS)
+        self.spans = [(i, min(i + step, frames)) for i in range(0, frames, step)]
         frame = torch.arange(frames).repeat_interleave(tokens)
-        later = frame[None, :] > frame[:, None]
+        later, same = frame[None, :] > frame[:, None], frame[None, :] >= frame[:, None]
         self.clean_mask = torch.zeros(later.shape).masked_fill(later, float("-inf"))
-        same = frame[None, :] >= frame[:, None]
         self.noisy_mask = torch.zeros(same.shape).masked_fill(same, float("-inf"))
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """`[B, 2L, N, D]` each, clean half first."""
         del layer
-        q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # B N 2L D
+        q, k, v = (x.transpose(1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))  # B N 2L D
         half = q.shape[2] // 2
-        k_clean, v_clean = k[:, :, :half], v[:, :, :half]
-        scores = (q * q.shape[-1] ** -0.5) @ k_clean.transpose(-1, -2)  # B N 2L L
-        clean = (scores[:, :, :half].float() + self.clean_mask).softmax(-1).to(v.dtype) @ v_clean
-        own_q, own_k, own_v = (x[:, :, half:].unflatten(2, (self.frames, -1)) for x in (q, k, v))
-        own = (own_q * q.shape[-1] ** -0.5) @ own_k.transpose(-1, -2)  # B N T l l
-        both = [scores[:, :, half:].float() + self.noisy_mask, own.flatten(2, 3).float()]
-        weights = torch.cat(both, dim=-1).softmax(-1).to(v.dtype)  # B N L L+l
-        noisy = weights[..., :half] @ v_clean
-        noisy = noisy + (weights[..., half:].unflatten(2, (self.frames, -1)) @ own_v).flatten(2, 3)
-        return torch.cat([clean, noisy], dim=2).transpose(1, 2)
+        clean, noisy = [], []
+        for low, high in self.spans:
+            rows, keys = slice(low * self.tokens, high * self.tokens), slice(0, high * self.tokens)
+            k_past, v_past = k[:, :, keys], v[:, :, keys]
+            own = [x[:, :, half + rows.start : half + rows.stop] for x in (q, k, v)]
+            scores = (q[:, :, rows] @ k_past.transpose(-1, -2)).float()
+            weights = (scores + self.clean_mask[rows, keys]).softmax(-1)
+            clean.append(weights.to(v.dtype) @ v_past)
+            scores = (own[0] @ k_past.transpose(-1, -2)).float() + self.noisy_mask[rows, keys]
+            noisy.append(self._with_own(scores, v_past, own))
+        return torch.cat([*clean, *noisy], dim=2).transpose(1, 2)
+
+    def _with_own(self, scores: Tensor, v_past: Tensor, own: list[Tensor]) -> Tensor:
+        """Softmax over the clean past and the own noisy frame together."""
+        q, k, v = (x.unflatten(2, (-1, self.tokens)) for x in own)  # B N T l D
+        inner = (q @ k.transpose(-1, -2)).flatten(2, 3).float()  # B N L l
+        weights = torch.cat([scores, inner], dim=-1).softmax(-1).to(v.dtype)
+        past, inner = weights.split([scores.shape[-1], self.tokens], dim=-1)
+        return past @ v_past + (inner.unflatten(2, (-1, self.tokens)) @ v).flatten(2, 3)
 
 
 @torch.no_grad()

@@ -1,0 +1,62 @@
+"""Let the model itself walk the training walks: `python -m recipes.pocket.rollout --help`.
+
+Writes, beside each shard of encoded walks, the latents that the averaged model makes of it from
+the start picture alone. `train_dit --rolled` then uses them as the past of half its sequences, with
+the true latents as target: what self-rollout does, at the price of rolling out once per stage.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from recipes.pocket import checkpoint
+from recipes.pocket.data import write_atomically
+from recipes.pocket.scenes import caption, scenes
+from recipes.pocket.sequences import cameras, condition
+from recipes.pocket.streaming import euler_times, generate
+from recipes.pocket.world_model import WorldModel
+
+
+def roll_shard(model: WorldModel, source: Path, grey: np.ndarray, *, steps: int = 4) -> np.ndarray:
+    """The model's own latents of one shard's walks, float16 `[n, L, 16, h, w]`."""
+    rng = np.random.default_rng(len(source.name))
+    with np.load(source) as shard:
+        x0 = torch.from_numpy(shard["latents"].astype(np.float32)).transpose(1, 2)  # n 16 L h w
+        camera = cameras(shard["rel"], x0)
+        prompts = [caption(scenes()[i], rng) for i in shard["scene"]]
+    y = condition(x0, torch.ones(len(x0), dtype=torch.bool), grey)
+    seed = int(source.stem.split("-")[-1])
+    made = generate(model, model.text.rows(prompts), y, camera, times=euler_times(steps), seed=seed)
+    return made.transpose(1, 2).numpy().astype(np.float16)
+
+
+def main() -> None:
+    """Command line; shards that are there already are skipped."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--dit", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--count", type=int, default=16)
+    parser.add_argument("--step", type=int, default=1)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    model = WorldModel().eval()
+    model.load_state_dict(checkpoint.load(args.dit)["ema"])
+    with np.load(args.data / "grey.npz") as file:
+        grey = file["grey"]
+    paths = sorted(args.data.glob("walks-*.npz"))
+    for path in paths[args.first : args.first + args.count * args.step : args.step]:
+        target = args.out / path.name
+        if not target.exists():
+            write_atomically(target, rolled=roll_shard(model, path, grey))
+            print(path.name, flush=True)
+
+
+if __name__ == "__main__":
+    main()
