@@ -254,6 +254,25 @@ def test_closing_beside_a_chunk_in_flight(own_worker: WorkerHandle, tmp_path: Pa
         assert pixel(stepping.result()) == 1
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads /proc")
+def test_nothing_stays_open_or_mapped_for_forgotten_results(own_worker: WorkerHandle) -> None:
+    def left() -> tuple[int, int]:
+        maps = Path("/proc/self/maps").read_text()
+        return len(os.listdir("/proc/self/fd")), maps.count(f"worldline-{os.getpid()}-")
+
+    before = left()
+    for _ in range(3):
+        own_worker.open(open_request("a"))
+        first, second = step(own_worker, "a", 0), step(own_worker, "a", 1)
+        own_worker.close("a")
+        assert int(second.frames.max()) == 2  # readable as long as it is held
+        assert left()[1] == before[1] + 2
+        first.release()
+        del first, second
+        gc.collect()
+        assert left() == before
+
+
 def test_full_shared_memory_is_an_error_of_that_call(
     own_worker: WorkerHandle, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,9 @@ in the short time before, the parent's exit path or Python's resource tracker re
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
 import secrets
 import sys
 import threading
@@ -33,52 +35,63 @@ def prefix() -> str:
 
 
 class _Segment(SharedMemory):
-    """Shared memory whose mapping may outlive `close`: a view still held keeps its pixels."""
+    """Shared memory whose mapping lasts as long as anyone looks at it."""
 
-    def reserve(self) -> None:
-        """Take the memory now: a full file system would otherwise kill whoever writes first."""
-        if hasattr(os, "posix_fallocate"):  # not on macOS and Windows
-            os.posix_fallocate(self._fd, 0, self.size)  # pyright: ignore
+    def settle(self) -> None:
+        """Take the memory now, then keep only the mapping. Raises: OSError when there is none left.
+
+        A full file system would otherwise kill whoever writes first; and with the descriptor gone,
+        a mapping that is still looked at when it is closed needs nothing but its last view to go.
+        """
+        descriptor = getattr(self, "_fd", -1)  # Windows has none
+        if descriptor < 0:
+            return
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            os.posix_fallocate(descriptor, 0, self.size)
+        os.close(descriptor)
+        self._fd = -1
 
     def close(self) -> None:
-        try:
+        """Unmap, or leave that to the last view."""
+        with contextlib.suppress(BufferError):
             super().close()
-        except BufferError:  # someone still reads; the mapping goes when their view goes
-            return
 
 
 class _Slot:
-    """One piece of memory, its state, and whether its name still exists."""
+    """One piece of memory, and whether its name still exists."""
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.segment: _Segment | None = None
         self.linked = False
-        self.held = False
+        self._unlinking = threading.Lock()
 
-    def ensure(self, size: int) -> None:
+    def ensure(self, size: int) -> SlotRef:
         """Make the slot hold at least `size` bytes; the old memory goes if it was smaller.
 
         Raises: CapacityError when shared memory is full.
         """
-        if self.segment is not None and self.segment.size >= size:
-            return
-        self.drop()
-        self.segment = _Segment(f"{prefix()}{secrets.token_hex(4)}", create=True, size=size)
-        self.linked = True
-        try:
-            self.segment.reserve()
-        except OSError as error:
+        if self.segment is None or self.segment.size < size:
             self.drop()
-            raise CapacityError(
-                "shared memory is full", expected=f"{size} bytes in /dev/shm", got=error.strerror
-            ) from None
+            self.segment = _Segment(f"{prefix()}{secrets.token_hex(4)}", create=True, size=size)
+            self.linked = True
+            try:
+                self.segment.settle()
+            except OSError as error:
+                self.drop()
+                wanted = f"{size} bytes in /dev/shm"
+                raise CapacityError(
+                    "shared memory is full", expected=wanted, got=error.strerror
+                ) from None
+        return SlotRef(index=self.index, name=self.segment.name, size=self.segment.size)
 
     def unlink(self) -> None:
         """Remove the name; mappings stay."""
         if self.segment is not None and self.linked:
-            self.linked = False
-            self.segment.unlink()
+            with self._unlinking:
+                if self.linked:
+                    self.linked = False
+                    self.segment.unlink()
 
     def drop(self) -> None:
         """Remove name and mapping."""
@@ -89,12 +102,18 @@ class _Slot:
 
 
 class FrameSlots:
-    """The slots of one session, parent side. Thread-safe."""
+    """The slots of one session, parent side. Thread-safe.
+
+    Free slots wait in a `SimpleQueue`, because `release` may be called by the garbage collector in
+    the middle of anything: its `put` takes no lock that this thread could already hold.
+    """
 
     def __init__(self, count: int = SLOTS_PER_SESSION) -> None:
         self._slots = [_Slot(i) for i in range(count)]
-        self._free = threading.Condition()
+        self._free: queue.SimpleQueue[int | None] = queue.SimpleQueue()  # None: closed
         self._closed = False
+        for index in range(count):
+            self._free.put(index)
 
     def acquire(self, size: int, *, timeout_s: float) -> SlotRef:
         """A slot of at least `size` bytes; waits while all are held.
@@ -102,51 +121,51 @@ class FrameSlots:
         Raises: CapacityError after `timeout_s` or when shared memory is full, SessionClosedError
         once the slots are closed.
         """
-        with self._free:
-            self._free.wait_for(lambda: self._closed or self._idle() is not None, timeout_s)
-            slot = self._idle()
-            if self._closed:
-                raise SessionClosedError("the session was closed while waiting for a frame slot")
-            if slot is None:
-                raise CapacityError(
-                    "all frame slots are still held by the reader",
-                    expected=f"a release within {timeout_s:g} s",
-                    got=f"{len(self._slots)} held slots",
-                )
-            slot.ensure(size)
-            slot.held = True
-            assert slot.segment is not None, "ensure() made it"
-            return SlotRef(index=slot.index, name=slot.segment.name, size=slot.segment.size)
+        try:
+            index = self._free.get(timeout=timeout_s)
+        except queue.Empty:
+            raise CapacityError(
+                "all frame slots are still held by the reader",
+                expected=f"a release within {timeout_s:g} s",
+                got=f"{len(self._slots)} held slots",
+            ) from None
+        if index is None or self._closed:
+            self.release(index)
+            raise SessionClosedError("the session was closed while waiting for a frame slot")
+        try:
+            return self._slots[index].ensure(size)
+        except BaseException:
+            self.release(index)
+            raise
 
     def view(self, index: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """The pixels in a held slot, not copied; also removes the slot's name."""
         slot = self._slots[index]
-        assert slot.held and slot.segment is not None, f"slot {index} is not held"
-        with self._free:
-            slot.unlink()
+        assert slot.segment is not None, f"slot {index} was never acquired"
+        slot.unlink()
         return np.ndarray(shape, dtype=np.uint8, buffer=slot.segment.buf)  # F H W 3
 
-    def release(self, index: int) -> None:
-        """Give a slot back; twice is harmless only if nobody acquired it in between."""
-        with self._free:
-            slot = self._slots[index]
-            slot.held = False
-            if self._closed:
-                slot.drop()
-            self._free.notify()
+    def release(self, index: int | None) -> None:
+        """Give a held slot back, once."""
+        self._free.put(index)
+        if self._closed:
+            self._drop_free()
 
     def close(self) -> None:
         """Drop all free slots now, held ones when they are released. Idempotent."""
-        with self._free:
-            self._closed = True
-            for slot in self._slots:
-                slot.unlink()
-                if not slot.held:
-                    slot.drop()
-            self._free.notify_all()
+        self._closed = True
+        for slot in self._slots:
+            slot.unlink()
+        self._drop_free()
 
-    def _idle(self) -> _Slot | None:
-        return next((s for s in self._slots if not s.held), None)
+    def _drop_free(self) -> None:
+        """Drop what is in the queue, and leave the mark there that wakes whoever waits."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                index = self._free.get_nowait()
+                if index is not None:
+                    self._slots[index].drop()
+        self._free.put(None)
 
 
 class SlotWriter:
