@@ -57,6 +57,7 @@ def rewrite(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_recordings_of_this_repository() -> None:
     results = run(HERE)
     assert not missed(results), report(results)
@@ -67,6 +68,7 @@ def test_the_recordings_of_this_repository() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(not WHOLE.is_dir(), reason="the whole set is not beside this repository")
 def test_the_whole_set() -> None:
     results = run(WHOLE)
