@@ -215,3 +215,16 @@ async def test_leaving_while_waiting_for_a_seat_leaves_nothing(start: Start) -> 
     await settle()
     assert rig.services.seats.taken == 1
     assert len(rig.handle.opened) == 1
+
+
+async def test_sockets_beyond_the_limit_are_told_at_once(start: Start) -> None:
+    rig = await start(max_sockets=2)
+    first, _ = await rig.connect(), await rig.connect()
+    third = await rig.connect()
+    error = await third.error()
+    assert error["content"] == "another realtime session is already active"
+    assert (await third.closed())[0] == 1008
+    await first.leave()
+    fourth = await rig.connect()
+    fourth.send(init(max_chunks=1))
+    await fourth.chunk()

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 def all_given_back(rig: Rig) -> None:
     rig.handle.nothing_is_left()
     assert rig.services.seats.taken == 0
-    assert rig.services.metrics.sockets._value.get() == 0  # pyright: ignore
+    assert rig.services.sockets.taken == 0
 
 
 async def test_a_disconnect_waits_for_the_step_and_gives_its_frames_back(rig: Rig) -> None:

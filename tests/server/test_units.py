@@ -17,7 +17,7 @@ from worldline.core.config import ServerConfig
 from worldline.core.errors import CapacityError, WorldlineError
 from worldline.core.events import Init, decode_message
 from worldline.server.pacing import Pace, after_sending, wait_for
-from worldline.server.requests import LiveRequest, nearest_size, read_request
+from worldline.server.requests import LiveRequest, nearest_size, read_request, to_open
 from worldline.server.seats import Seats
 from worldline.server.serve import exposure_warning, is_loopback
 from worldline.server.waiting import in_thread, stop, within
@@ -29,9 +29,7 @@ async def read(**fields: Any) -> LiveRequest:
     message = decode_message(msgspec.msgpack.encode(init(**fields)))
     assert isinstance(message, Init)
     with ThreadPoolExecutor(1) as pool:
-        return await read_request(
-            message, session_id="s", info=fake_info(), config=ServerConfig(), pool=pool
-        )
+        return await read_request(message, info=fake_info(), config=ServerConfig(), pool=pool)
 
 
 @pytest.mark.parametrize(
@@ -94,21 +92,25 @@ async def test_an_init_becomes_an_open_request() -> None:
         quality="lossless",
         some_future_field=[1, {"a": None}],
     )
-    opening = request.open
+    with ThreadPoolExecutor(1) as pool:
+        opening = await to_open(request, session_id="s", config=ServerConfig(), pool=pool)
+    assert (opening.session_id, opening.prompt) == ("s", "a lake")
     assert (opening.width, opening.height, opening.seed) == (128, 96, 3)
     assert (opening.window, opening.sink, opening.steps, opening.chunk) == (12, 3, None, None)
     assert (opening.image_width, opening.image_height) == (32, 24)
     assert np.frombuffer(opening.image, np.uint8).reshape(24, 32, 3)[0, 0].tolist() == [0, 128, 128]
-    assert (request.fps, request.pacing, request.max_chunks) == (25, True, 4)
-    output = request.output
+    playback = request.playback
+    assert (playback.fps, playback.pacing, playback.max_chunks) == (25, True, 4)
+    output = playback.output
     assert (output.kind, output.quality, output.preview_width) == ("webp", 80, 40)
 
 
 async def test_absent_and_null_fields_take_the_defaults() -> None:
     request = await read(seed=None, output_compression=0)
-    assert (request.open.seed, request.fps, request.pacing) == (42, 16, False)
-    assert (request.output.kind, request.output.quality) == ("raw", 0)
-    assert (request.open.window, request.open.sink) == (None, None)
+    playback = request.playback
+    assert (request.seed, playback.fps, playback.pacing) == (42, 16, False)
+    assert (playback.output.kind, playback.output.quality) == ("raw", 0)
+    assert (request.window, request.sink) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,8 @@ class WorldInfo(msgspec.Struct, frozen=True, kw_only=True):
 class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of one server process. Times in seconds, sizes in bytes unless named otherwise.
 
-    `init_attempts` unusable inits end a socket. `warmup_chunks` 0 lets the model decide.
+    `init_attempts` unusable inits end a socket; beyond `max_sockets` new ones are told at once that
+    the server is busy. `warmup_chunks` 0 lets the model decide.
     `shutdown_s` is how long open sockets get to end when the server stops.
     """
 
@@ -48,5 +49,6 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_image_pixels: int = 40_000_000
     max_prompt_chars: int = 4096
     init_attempts: int = 5
+    max_sockets: int = 64
     warmup_chunks: int = 0
     shutdown_s: float = 10.0

@@ -23,7 +23,6 @@ class Metrics:
             buckets=BUCKETS,
             registry=self.registry,
         )
-        self.sockets = Gauge("worldline_sockets", "Open sockets", registry=self.registry)
         self._chunks = self._counter("chunks", "Chunks sent", "content_type")
         self._frames = self._counter("frames", "Frames sent", "content_type")
         self._batches = self._counter("batches", "Frame messages sent", "content_type")

@@ -40,7 +40,7 @@ from worldline.runtime.protocol import OpenReply
 from worldline.server.inbox import Inbox
 from worldline.server.logs import log
 from worldline.server.outbox import Outbox, SocketClosed
-from worldline.server.requests import LiveRequest, read_request
+from worldline.server.requests import LiveRequest, Playback, read_request, to_open
 from worldline.server.services import Services
 from worldline.server.session import LiveSession
 from worldline.server.transport import SocketTransport
@@ -67,8 +67,14 @@ async def realtime(socket: WebSocket) -> None:
     """The endpoint `/v1/realtime_video/generate`."""
     services: Services = socket.app.state.services
     await socket.accept()
-    with services.metrics.sockets.track_inprogress():
-        await Visitor(socket, services).serve()
+    visitor = Visitor(socket, services)
+    if not services.sockets.take(visitor.id):
+        await visitor.turn_away()
+        return
+    try:
+        await visitor.serve()
+    finally:
+        services.sockets.release(visitor.id)
 
 
 class Visitor:
@@ -78,7 +84,7 @@ class Visitor:
         self._socket = socket
         self._services = services
         self._config = services.config
-        self._id = uuid.uuid4().hex
+        self.id = uuid.uuid4().hex
         self._inbox = Inbox(self._config.max_prompt_chars)
         self._outbox = Outbox(SocketTransport(socket), services.clock)
         self._inits: asyncio.Queue[Init | WorldlineError] = asyncio.Queue()
@@ -97,6 +103,16 @@ class Visitor:
                 await stop(reader, visit)
             finally:
                 await stop(writer)
+
+    async def turn_away(self) -> None:
+        """Tell the peer that there are too many, without listening to it."""
+        limit = self._services.sockets.count
+        error = CapacityError("too many sockets are open", expected=f"at most {limit}")
+        writer = asyncio.create_task(self._outbox.run())
+        try:
+            await self._end(_Ended(BUSY, error, code=error.close_code))
+        finally:
+            await stop(writer)
 
     async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a task of this socket; whatever ends it, the peer is told why."""
@@ -167,7 +183,6 @@ class Visitor:
             try:
                 return await read_request(
                     init,
-                    session_id=self._id,
                     info=services.engine.info,
                     config=self._config,
                     pool=services.encoders,
@@ -199,7 +214,7 @@ class Visitor:
         except CapacityError as error:
             raise _Ended(NOT_READY, error, code=TRY_LATER) from None
         try:
-            await services.seats.wait(self._id, services.clock, config.seat_wait_s)
+            await services.seats.wait(self.id, services.clock, config.seat_wait_s)
         except CapacityError as error:
             raise _Ended(BUSY, error, code=error.close_code) from None
 
@@ -212,11 +227,11 @@ class Visitor:
         end = "disconnected"
         try:
             try:
-                opened = await self._services.engine.open(request.open)
+                opened = await self._open(request)
             except InputError as error:
                 end = "refused"
                 return error
-            await self._live(request, opened)
+            await self._live(request.playback, opened)
             end = "complete"
             return None
         except SocketClosed:
@@ -228,21 +243,30 @@ class Visitor:
             self._services.metrics.count_session(end)
             await self._stand_up()
 
-    async def _live(self, request: LiveRequest, opened: OpenReply) -> None:
-        log(logger, logging.INFO, "session opened", session_id=self._id, seed=request.open.seed)
+    async def _open(self, request: LiveRequest) -> OpenReply:
+        services = self._services
+        opening = await to_open(
+            request, session_id=self.id, config=self._config, pool=services.encoders
+        )
+        opened = await services.engine.open(opening)
+        size = f"{opened.width}x{opened.height}"
+        log(logger, logging.INFO, "session opened", session_id=self.id, size=size)
+        return opened
+
+    async def _live(self, playback: Playback, opened: OpenReply) -> None:
         session = LiveSession(
-            self._services, request, opened=opened, inbox=self._inbox, outbox=self._outbox
+            self._services, playback, opened=opened, inbox=self._inbox, outbox=self._outbox
         )
         await session.run()
 
     async def _stand_up(self) -> None:
         try:
-            await self._services.engine.close(self._id)
+            await self._services.engine.close(self.id)
         except WorldlineError as error:
-            log(logger, logging.ERROR, "close failed", session_id=self._id, error=str(error))
+            log(logger, logging.ERROR, "close failed", session_id=self.id, error=str(error))
         finally:
-            self._services.seats.release(self._id)
-            log(logger, logging.INFO, "session closed", session_id=self._id)
+            self._services.seats.release(self.id)
+            log(logger, logging.INFO, "session closed", session_id=self.id)
 
     async def _send_error(self, content: str, error: WorldlineError) -> None:
         self._services.metrics.count_error(error.code)
@@ -250,7 +274,7 @@ class Visitor:
             logger,
             logging.WARNING,
             "refused",
-            session_id=self._id,
+            session_id=self.id,
             content=content,
             error=str(error),
         )
@@ -265,7 +289,7 @@ class Visitor:
     def _loop_failed(self, error: Exception) -> _Ended:
         """The end of a session by an error of ours or of the engine; its first line is told."""
         if not isinstance(error, WorldlineError):
-            logger.exception("session failed", extra={"fields": {"session_id": self._id}})
+            logger.exception("session failed", extra={"fields": {"session_id": self.id}})
             error = WorldlineError(f"{type(error).__name__}: {error}")
         first_line = (str(error).splitlines() or [""])[0]
         return _Ended(LOOP_FAILED + first_line, error, code=INTERNAL)

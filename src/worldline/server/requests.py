@@ -3,6 +3,9 @@
 A field that cannot be honoured is a typed error with what was expected; what the mainline endpoint
 accepts without effect (steps, guidance, generator device and the like) is ignored here too. See
 docs/protocol.md for the list.
+
+The picture is decoded to prove that it can be, and again once there is a seat: visitors who wait
+cost the bytes they sent and not the pixels these unpack to.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ import re
 from concurrent.futures import Executor
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from worldline.core.config import ServerConfig, WorldInfo
 from worldline.core.errors import ConfigError, InvalidInitError
@@ -26,20 +31,32 @@ DEFAULT_SEED = 42
 _SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})", re.ASCII)
 
 
-class LiveRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A valid request. `fps` paces only; `max_chunks` None runs until the visitor leaves."""
+class Playback(msgspec.Struct, frozen=True, kw_only=True):
+    """How chunks leave. `fps` paces only; `max_chunks` None runs until the visitor leaves."""
 
-    open: OpenRequest
     output: OutputFormat
     fps: int
     pacing: bool
     max_chunks: int | None
 
 
+class LiveRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A valid request: `picture` is the file as it came, sizes are those of the session."""
+
+    picture: bytes
+    prompt: str
+    seed: int
+    width: int
+    height: int
+    window: int | None
+    sink: int | None
+    playback: Playback
+
+
 async def read_request(
-    init: Init, *, session_id: str, info: WorldInfo, config: ServerConfig, pool: Executor
+    init: Init, *, info: WorldInfo, config: ServerConfig, pool: Executor
 ) -> LiveRequest:
-    """Check `init` against the model and decode its picture in a thread of `pool`.
+    """Check `init` against the model, and its picture in a thread of `pool`.
 
     Raises: InvalidInitError, ConfigError, PromptError, ImageError.
     """
@@ -47,27 +64,41 @@ async def read_request(
     _check_extras(init)
     _check_window(init, info)
     width, height = nearest_size(init.size, info)
-    data = picture_bytes(init.first_frame)
-    read = functools.partial(decode_image, data, max_pixels=config.max_image_pixels)
-    image = await in_thread(pool, read)  # H W 3
-    opening = OpenRequest(
-        session_id=session_id,
-        image=image.tobytes(),
-        image_width=image.shape[1],
-        image_height=image.shape[0],
+    picture = picture_bytes(init.first_frame)
+    await _decode(picture, config, pool)
+    return LiveRequest(
+        picture=picture,
         prompt=init.prompt,
         seed=DEFAULT_SEED if init.seed is None else init.seed,
         width=width,
         height=height,
         window=init.realtime_causal_kv_cache_num_frames,
         sink=init.realtime_causal_sink_size,
+        playback=Playback(
+            output=_output(init),
+            fps=init.fps or info.fps,
+            pacing=bool(init.realtime_output_pacing),
+            max_chunks=init.max_chunks,
+        ),
     )
-    return LiveRequest(
-        open=opening,
-        output=_output(init),
-        fps=init.fps or info.fps,
-        pacing=bool(init.realtime_output_pacing),
-        max_chunks=init.max_chunks,
+
+
+async def to_open(
+    request: LiveRequest, *, session_id: str, config: ServerConfig, pool: Executor
+) -> OpenRequest:
+    """What the engine is asked, with the picture's pixels. Raises: ImageError."""
+    image = await _decode(request.picture, config, pool)  # H W 3
+    return OpenRequest(
+        session_id=session_id,
+        image=image.tobytes(),
+        image_width=image.shape[1],
+        image_height=image.shape[0],
+        prompt=request.prompt,
+        seed=request.seed,
+        width=request.width,
+        height=request.height,
+        window=request.window,
+        sink=request.sink,
     )
 
 
@@ -86,6 +117,11 @@ def nearest_size(size: str | None, info: WorldInfo) -> tuple[int, int]:
     sizes = info.sizes or ((info.width, info.height),)
     same = [s for s in sizes if (s[0] >= s[1]) == (width >= height)]
     return min(same or sizes, key=lambda s: (s[0] - width) ** 2 + (s[1] - height) ** 2)
+
+
+async def _decode(picture: bytes, config: ServerConfig, pool: Executor) -> NDArray[np.uint8]:
+    read = functools.partial(decode_image, picture, max_pixels=config.max_image_pixels)
+    return await in_thread(pool, read)
 
 
 def _output(init: Init) -> OutputFormat:

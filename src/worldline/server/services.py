@@ -26,6 +26,7 @@ class Services(NamedTuple):
     config: ServerConfig
     engine: AsyncEngine
     clock: AsyncClock
+    sockets: Seats
     seats: Seats
     readiness: Readiness
     metrics: Metrics
@@ -47,6 +48,7 @@ async def running(
         config=config,
         engine=engine,
         clock=clock,
+        sockets=Seats(config.max_sockets),
         seats=Seats(config.seats),
         readiness=Readiness(),
         metrics=Metrics(),
@@ -68,6 +70,7 @@ def _watch(services: Services) -> None:
     metrics, seats = services.metrics, services.seats
     metrics.watch("seats", "Seats of this server", lambda: seats.count)
     metrics.watch("seats_taken", "Seats in use", lambda: seats.taken)
+    metrics.watch("sockets", "Open sockets", lambda: services.sockets.taken)
     metrics.watch("ready", "1 once the warm-up has run", lambda: float(is_ready(services)))
 
 

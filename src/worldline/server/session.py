@@ -26,7 +26,7 @@ from worldline.server.logs import log
 from worldline.server.outbox import Outbox
 from worldline.server.pacing import Pace, after_sending, wait_for
 from worldline.server.reports import ChunkReport, forward_stages, to_stats
-from worldline.server.requests import LiveRequest
+from worldline.server.requests import Playback
 from worldline.server.services import Services
 from worldline.server.waiting import stop
 
@@ -60,7 +60,7 @@ class LiveSession:
     def __init__(
         self,
         services: Services,
-        request: LiveRequest,
+        playback: Playback,
         *,
         opened: OpenReply,
         inbox: Inbox,
@@ -68,7 +68,7 @@ class LiveSession:
     ) -> None:
         self._services = services
         self._clock = services.clock
-        self._request = request
+        self._playback = playback
         self._opened = opened
         self._inbox = inbox
         self._outbox = outbox
@@ -84,12 +84,12 @@ class LiveSession:
         chunk: _Chunk | None = None
         index = 0
         try:
-            while index != self._request.max_chunks:
+            while index != self._playback.max_chunks:
                 chunk = await self._generate(index)
                 if sending is not None:
                     await sending
                 sending = asyncio.create_task(self._deliver(chunk))
-                if self._request.pacing:
+                if self._playback.pacing:
                     await sending
                 index += 1
             if sending is not None:
@@ -130,7 +130,7 @@ class LiveSession:
 
     async def _encode(self, result: StepResult) -> tuple[EncodedChunk, float]:
         start = self._clock.now()
-        encoded = await encode(result.frames, self._request.output, self._services.encoders)
+        encoded = await encode(result.frames, self._playback.output, self._services.encoders)
         return encoded, self._clock.now() - start
 
     async def _deliver(self, chunk: _Chunk) -> None:
@@ -145,12 +145,12 @@ class LiveSession:
         await self._outbox.send(encode_message(to_stats(report)))
 
     async def _wait_for_pace(self, event_id: int | None, frames: int) -> float:
-        if not self._request.pacing:
+        if not self._playback.pacing:
             return 0.0
         self._pace, seconds = wait_for(self._pace, self._clock.now(), event_id)
         if seconds:
             await self._clock.sleep(seconds)
-        self._pace = after_sending(self._pace, self._clock.now(), frames, self._request.fps)
+        self._pace = after_sending(self._pace, self._clock.now(), frames, self._playback.fps)
         return seconds
 
     async def _write(self, chunk: _Chunk, encoded: EncodedChunk) -> _Written:
