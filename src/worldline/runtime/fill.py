@@ -155,7 +155,7 @@ def fill_from(
         # A copy always: a view of a mapped file would change, or crash, when the file does.
         place(module, name, tensor.to(device, dtype_of(name) or tensor.dtype, copy=True))
         done(tensor.nbytes)
-    seal(module)
+    seal(module, device)
 
 
 def fill_random(
@@ -172,7 +172,7 @@ def fill_random(
         generator = torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "little"))
         mean, std = _spread_of(name, old.shape)
         place(module, name, tensor.normal_(mean, std, generator=generator))
-    seal(module)
+    seal(module, device)
 
 
 def _spread_of(name: str, shape: torch.Size) -> tuple[float, float]:
@@ -193,9 +193,10 @@ def place(module: nn.Module, name: str, tensor: Tensor) -> None:
     setattr(owner, leaf, nn.Parameter(tensor, requires_grad=False) if is_parameter else tensor)
 
 
-def seal(module: nn.Module) -> None:
-    """Switch to inference and make sure nothing was left without values."""
+def seal(module: nn.Module, device: torch.device) -> None:
+    """Switch to inference and make sure nothing was left without values or on another device."""
     module.eval().requires_grad_(False)
+    module.to(device)  # buffers that no checkpoint holds are still where they were made
     tensors = [*module.named_parameters(), *module.named_buffers()]
     hollow = [name for name, tensor in tensors if tensor.is_meta]
     assert not hollow, f"tensors without values after loading: {listed(hollow)}"
