@@ -45,6 +45,7 @@ def test_holds_what_the_official_eviction_holds(data: st.DataObject) -> None:
     cache, start = ring(window, sink), 0
     keys: dict[int, torch.Tensor] = {}
     values: dict[int, torch.Tensor] = {}
+    all_k = all_v = torch.empty(0)
     for i, count in enumerate(chunks):
         cache.begin_chunk(start, count)
         for draft in (5.0, 0.0):  # two passes write the same slots; the last one counts

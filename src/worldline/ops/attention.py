@@ -31,7 +31,7 @@ class CacheWriter(Protocol):
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Softmax attention, scale `D^-0.5`: `q [B, L, N, D]`, `k, v [B, K, N, D]` -> `[B, L, N, D]`."""
+    """Softmax attention, scale `D^-0.5`: `q [B, L, N, D]`, `k, v [B, K, N, D]` -> like `q`."""
     out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
     return out.transpose(1, 2)
 

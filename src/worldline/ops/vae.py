@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from torch import Tensor
 
@@ -18,8 +18,9 @@ class StreamState(Protocol):
 class StreamingVae(Protocol):
     """A causal video autoencoder, 4 x 8 x 8 pixels per latent cell, 16 latent channels.
 
-    State is passed in and returned; None starts a clip. The first latent frame stands for one
-    pixel frame, every later one for four.
+    State is passed in and returned; None starts a clip. Each family has its own class of it, so
+    what is passed in must be what the same autoencoder returned. The first latent frame stands for
+    one pixel frame, every later one for four.
     """
 
     @property
@@ -27,12 +28,10 @@ class StreamingVae(Protocol):
         """From this latent index on, the encode of [picture, mid-grey ...] no longer changes."""
         ...
 
-    def encode_stream(self, video: Tensor, state: StreamState | None) -> tuple[Tensor, StreamState]:
+    def encode_stream(self, video: Tensor, state: Any) -> tuple[Tensor, StreamState]:
         """`[B, 3, F, H, W]` in [-1, 1] -> normalised latents `[B, 16, f, h, w]` and state."""
         ...
 
-    def decode_stream(
-        self, latents: Tensor, state: StreamState | None
-    ) -> tuple[Tensor, StreamState]:
+    def decode_stream(self, latents: Tensor, state: Any) -> tuple[Tensor, StreamState]:
         """Latents `[B, 16, f, h, w]` -> video `[B, 3, F, H, W]` in [-1, 1] and state."""
         ...

@@ -34,7 +34,7 @@ class TextKV(NamedTuple):
 
 
 def cast_linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """Apply `layer` in the dtype of its weights: the residual stream is float32, they may not be."""
+    """Apply `layer` in the dtype of its weights; the stream is float32, they may not be."""
     return layer(x.to(layer.weight.dtype))
 
 

@@ -44,6 +44,7 @@ class ResBlock(nn.Module):
         self.conv1 = nn.Conv2d(channels + self.past, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.zeros_(self.conv2.weight)  # the network starts as the plain PCA codec
+        assert self.conv2.bias is not None
         nn.init.zeros_(self.conv2.bias)
 
     def forward(self, x: Tensor, *, steps: int, past: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -60,6 +61,12 @@ class PocketVAE(nn.Module):
 
     # encode([image, grey, grey, ...]) is constant from this latent index on: no memory, so 1
     stationary_latent = 1
+
+    pca: Tensor
+    pca_bias: Tensor
+    pca_inverse: Tensor
+    pca_mean: Tensor
+    scale: Tensor
 
     def __init__(self, params: PocketVAEParams) -> None:
         super().__init__()
@@ -163,7 +170,8 @@ class PocketVAE(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Unclamped folded frames `[B, T, 12, H, W]` of `z` `[B, T, 16, h, w]`, and the state."""
         steps = z.shape[1]
-        old = list(past) if past is not None else [None] * (1 + 3 * self.params.blocks)
+        count = 1 + 3 * self.params.blocks
+        old: list[Tensor | None] = [None] * count if past is None else list(past)
         new: list[Tensor] = []
         flat = (z / self.scale[:, None, None]).flatten(0, 1)  # B·T 16 h w
         both, last = _with_past(flat, flat, steps, old[0])
