@@ -234,6 +234,22 @@ async def test_stop_waits_for_tasks_that_take_their_time() -> None:
     assert ended == ["slow"]
 
 
+async def test_stop_lets_callbacks_of_ended_tasks_run() -> None:
+    ended = asyncio.Event()
+
+    async def quick() -> None:
+        ended.set()
+
+    seen: list[str] = []
+    task = asyncio.create_task(quick())
+    task.add_done_callback(lambda _: seen.append("callback"))
+    await ended.wait()  # the task is done in this very pass
+    assert task.done()
+    assert seen == []
+    await stop(task)
+    assert seen == ["callback"]
+
+
 async def test_seats_poll_ten_times_a_second() -> None:
     clock, seats = FakeClock(), Seats(1)
     assert seats.take("a")

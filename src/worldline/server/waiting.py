@@ -52,7 +52,8 @@ async def within(clock: AsyncClock, seconds: float, work: Coroutine[Any, Any, R]
 async def stop(*tasks: asyncio.Task[Any] | None) -> None:
     """Cancel tasks and wait until all have ended, however often the caller is cancelled itself.
 
-    Their exceptions are taken as seen; a cancellation of the caller is raised again at the end.
+    Their done-callbacks have run too. Their exceptions are taken as seen; a cancellation of the
+    caller is raised again at the end.
     """
     live = [task for task in tasks if task is not None]
     for task in live:
@@ -61,6 +62,8 @@ async def stop(*tasks: asyncio.Task[Any] | None) -> None:
     for task in live:
         if not task.cancelled():
             task.exception()
+    # A task that had just ended: its callbacks are due in the coming pass of the loop.
+    await asyncio.sleep(0)
 
 
 async def in_thread(
