@@ -25,7 +25,7 @@ def write_atomically(path: Path, **fields: np.ndarray) -> None:
     """Save an `.npz` so that it is either whole or not there."""
     aside = path.with_name(path.name + ".part")
     with aside.open("wb") as file:
-        np.savez(file, **fields)
+        np.savez(file, **fields)  # pyright: ignore[reportArgumentType]
     os.replace(aside, path)
 
 

@@ -28,7 +28,8 @@ def load_vae(path: Path) -> PocketVAE:
     """The averaged weights of a training checkpoint."""
     vae = PocketVAE(POCKET_VAE)
     vae.load_state_dict(checkpoint.load(path)["ema"])
-    return vae.eval().to(memory_format=torch.channels_last)
+    vae.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return vae
 
 
 @torch.inference_mode()

@@ -71,7 +71,8 @@ def load_pocket(
     vae, model = PocketVAE(config["vae"]), WorldModel(config["dit"], config["text"])
     vae.load_state_dict(vae_state)
     model.load_state_dict(state)
-    return vae.eval().to(memory_format=torch.channels_last), model.eval()
+    vae.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return vae, model.eval()
 
 
 def main() -> None:

@@ -119,7 +119,8 @@ def update_ema(ema: dict[str, Tensor], model: nn.Module, step: int, decay: float
     rate = 1.0 - min(decay, 1.0 - 1.0 / (1.0 + 0.15 * step))
     current = model.state_dict()
     names = [n for n, t in ema.items() if t.is_floating_point()]
-    torch._foreach_lerp_([ema[n] for n in names], [current[n] for n in names], rate)
+    old, new = [ema[n] for n in names], [current[n] for n in names]
+    torch._foreach_lerp_(old, new, rate)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def rate_factor(step: int, *, warm_up: int, total: int, decay: int, floor: float = 0.03) -> float:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 
 from recipes.pocket import checkpoint
 from recipes.pocket.optim import Optimisers, rate_factor, update_ema
@@ -213,7 +214,7 @@ def main() -> None:
     if args.ranks == 1:
         run(0, 1, args, settings)
     else:
-        torch.multiprocessing.spawn(run, (args.ranks, args, settings), nprocs=args.ranks)
+        spawn(run, (args.ranks, args, settings), nprocs=args.ranks)
 
 
 if __name__ == "__main__":

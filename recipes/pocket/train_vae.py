@@ -158,7 +158,7 @@ class Trainer:
         if state is None:
             rng = np.random.default_rng(settings.seed)
             fit_pca(self.vae, frames, rng, groups=settings.pca_groups)
-        self.vae.to(memory_format=torch.channels_last)
+        self.vae.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         rate = settings.rate
         self.optimisers = Optimisers(self.vae, is_matrix, muon_lr=rate, adam_lr=rate)
         self.ema = {name: tensor.clone() for name, tensor in self.vae.state_dict().items()}

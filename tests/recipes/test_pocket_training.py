@@ -11,11 +11,12 @@ import torch
 
 pytest.importorskip("numba", reason="the recipe renders with numba")
 
-from recipes.pocket import checkpoint
+from recipes.pocket import checkpoint, sequences
 from recipes.pocket import train_vae as vae_recipe
 from recipes.pocket.data import make_shard, write_atomically
 from recipes.pocket.encode import encode_shard, grey_latent
 from recipes.pocket.export import collect, config_json, load_pocket, write
+from recipes.pocket.rollout import roll_shard
 from recipes.pocket.sequences import Sequences
 from recipes.pocket.streaming import Stream
 from recipes.pocket.train_dit import Settings, Trainer, draw_noise
@@ -87,6 +88,30 @@ def test_training_changes_what_it_should(encoded: Path, tmp_path: Path) -> None:
         run.train_step(Sequences(encoded), 0)
     still = [name for name, t in run.model.state_dict().items() if torch.equal(t, before[name])]
     assert still == [], "parameters that no gradient reaches"
+
+
+def test_the_models_own_past_becomes_context_and_never_target(
+    encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(2)
+    with np.load(encoded / "grey.npz") as file:
+        rolled = roll_shard(
+            WorldModel(DIT).eval(), encoded / "walks-0000.npz", file["grey"], steps=1
+        )
+    write_atomically(tmp_path / "walks-0000.npz", rolled=rolled)
+    monkeypatch.setattr(sequences, "ROLLED_LIMIT", np.inf)
+    monkeypatch.setattr(sequences, "ROLLED_SHARE", 1.0)
+    data = Sequences(encoded, rolled=tmp_path)
+    assert data.rolled.shape == data.latents.shape
+    batch = data.draw(checkpoint.step_rng(1, 1), 4, WINDOW)
+    assert not torch.equal(batch.past, batch.x0)
+    true = torch.from_numpy(data.latents.astype(np.float32)).transpose(1, 2)  # n 16 L h w
+    starts = [true[:, :, first : first + WINDOW] for first in (0, 1)]
+    for target in batch.x0:
+        assert any(torch.equal(target, walk) for start in starts for walk in start)
+    monkeypatch.setattr(sequences, "ROLLED_LIMIT", 0.0)
+    lost = data.draw(checkpoint.step_rng(1, 1), 4, WINDOW)
+    assert torch.equal(lost.past, lost.x0)
 
 
 def test_a_killed_save_leaves_the_old_checkpoint(
