@@ -24,7 +24,8 @@ from recipes.pocket.sequences import Batch, Sequences
 from recipes.pocket.world_model import WINDOW, Noisy, WorldModel, add_noise, x0_error
 
 SHIFT = 5.0
-PICTURE_WEIGHT = 0.2  # loss of the start picture's own latent: it is given, so easy
+PICTURE_WEIGHT = 0.5  # loss of the start picture's own latent: it is given, so easy
+LONE_WEIGHT = 0.1  # loss of a first frame without past or picture, which serving never makes
 
 
 class Settings(NamedTuple):
@@ -68,7 +69,7 @@ def draw_noise(batch: Batch, generator: torch.Generator) -> tuple[Noisy, Tensor]
 def loss_weights(batch: Batch) -> Tensor:
     """Per sequence and frame, mean 1: little for a given picture or a frame without past."""
     weights = torch.ones(batch.x0.shape[0], batch.x0.shape[2])
-    weights[:, 0] = torch.where(batch.image, PICTURE_WEIGHT, 0.3)
+    weights[:, 0] = torch.where(batch.image, PICTURE_WEIGHT, LONE_WEIGHT)
     return weights / weights.mean()
 
 
