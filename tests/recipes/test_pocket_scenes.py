@@ -27,7 +27,7 @@ from worldline.core.camera import advance
 from worldline.models.pocket.params import POCKET_TEXT
 from worldline.models.registry import get_preset
 
-SMALL_WORDS = set(["a", "an", "with", "and", "in", "of", "the", "on", "at", "under", "from"])
+SMALL_WORDS = {"a", "an", "with", "and", "in", "of", "the", "on", "at", "under", "from"}
 
 
 def test_every_word_of_the_captions_is_known() -> None:
