@@ -102,6 +102,7 @@ def world(
 ) -> World:
     """A world on the small model."""
     numbers = preset(**changes)
+    assert isinstance(numbers.vae, WanVAEParams)
     dit, vae = LingBotDiT(numbers.dit), WanVAE(numbers.vae)
     build(dit, seed)
     build(vae, seed + 1)

@@ -227,8 +227,15 @@ def test_action_control_has_seven_channels() -> None:
     assert not same([pressed], [still])
 
 
-def start(world: World, **options: int) -> Session:
-    return world.start(tiny.picture(), tiny.PROMPT, **options)
+def start(
+    world: World,
+    *,
+    width: int | None = None,
+    height: int | None = None,
+    window: int | None = None,
+) -> Session:
+    picture = tiny.picture()
+    return world.start(picture, tiny.PROMPT, width=width, height=height, window=window)
 
 
 def test_bad_starts_are_typed() -> None:
