@@ -174,6 +174,14 @@ def test_a_message_above_the_limit_is_refused_unread(beside_a_visitor: LiveServe
         assert client.closed()[0] == 1009
 
 
+def test_a_message_above_the_limit_ends_a_running_session(beside_a_visitor: LiveServer) -> None:
+    with beside_a_visitor.client() as client:
+        client.send(init())
+        client.chunk()
+        client.socket.send(bytes(MAX_BYTES + 1))
+        assert client.last_code() == 1009
+
+
 def test_a_gigabyte_is_refused_by_its_header(beside_a_visitor: LiveServer) -> None:
     with beside_a_visitor.client() as client:
         header = b"\x82\xff" + struct.pack(">Q", 1 << 30) + b"mask"

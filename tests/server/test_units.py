@@ -126,6 +126,7 @@ async def test_absent_and_null_fields_take_the_defaults() -> None:
         ({"enable_upscaling": True}, "invalid_config"),
         ({"enable_frame_interpolation": True}, "invalid_config"),
         ({"realtime_causal_kv_cache_num_frames": 4}, "invalid_config"),
+        ({"realtime_causal_kv_cache_num_frames": 37}, "invalid_config"),
         ({"realtime_causal_sink_size": 7}, "invalid_config"),
         ({"size": "big"}, "invalid_generate_request"),
     ],

@@ -66,12 +66,12 @@ class Outbox:
         await self._put((), (code, reason))
 
     async def run(self) -> None:
-        """Write until cancelled; once the peer is gone every group fails with SocketClosed."""
+        """Write until cancelled; once a write has failed, nothing more is written."""
         while True:
             item = await self._queue.get()
             try:
                 times = await self._write(item)
-            except SocketClosed as error:
+            except Exception as error:  # raised again by whoever waits for this group
                 self._closed = True
                 if not item.done.done():
                     item.done.set_exception(error)

@@ -33,6 +33,7 @@ from worldline.core.messages import (
     INVALID_EVENT,
     INVALID_INIT,
     LOOP_FAILED,
+    clip,
     encode_message,
     error_message,
 )
@@ -50,6 +51,7 @@ logger = logging.getLogger("worldline.server")
 
 NOT_READY = "the server is not ready"
 NORMAL, INTERNAL, TRY_LATER = 1000, 1011, 1013
+LOGGED_BYTES = 500
 YIELD_EVERY = 64  # messages read from one socket before the others get a turn
 
 
@@ -167,9 +169,7 @@ class Visitor:
 
     async def _visit(self) -> None:
         while True:
-            request = await self._next_request()
-            await self._wait_for_seat()
-            refusal = await self._sit(request)
+            refusal = await self._sit(await self._next_request())
             if refusal is None:
                 await self._outbox.close(NORMAL, COMPLETE)
                 return
@@ -185,7 +185,7 @@ class Visitor:
                     init,
                     info=services.engine.info,
                     config=self._config,
-                    pool=services.encoders,
+                    pool=services.readers,
                 )
             except (InputError, ProtocolError) as error:
                 await self._reject(error)
@@ -219,11 +219,12 @@ class Visitor:
             raise _Ended(BUSY, error, code=error.close_code) from None
 
     async def _sit(self, request: LiveRequest) -> InputError | None:
-        """Use the seat for one session; what the engine refuses at opening is returned.
+        """Wait for a seat and use it for one session; what is refused at opening is returned.
 
-        Raises: _Ended when the session fails, SocketClosed. The seat is free when this ends, and
-        the engine has let go of the session before.
+        Raises: _Ended when there is no seat or the session fails, SocketClosed. The seat is free
+        when this ends, and the engine has let go of the session before.
         """
+        await self._wait_for_seat()
         end = "disconnected"
         try:
             try:
@@ -231,7 +232,9 @@ class Visitor:
             except InputError as error:
                 end = "refused"
                 return error
-            await self._live(request.playback, opened)
+            playback = request.playback
+            del request  # its picture is not needed for the rest of the session
+            await self._live(playback, opened)
             end = "complete"
             return None
         except SocketClosed:
@@ -246,7 +249,7 @@ class Visitor:
     async def _open(self, request: LiveRequest) -> OpenReply:
         services = self._services
         opening = await to_open(
-            request, session_id=self.id, config=self._config, pool=services.encoders
+            request, session_id=self.id, config=self._config, pool=services.readers
         )
         opened = await services.engine.open(opening)
         size = f"{opened.width}x{opened.height}"
@@ -270,14 +273,8 @@ class Visitor:
 
     async def _send_error(self, content: str, error: WorldlineError) -> None:
         self._services.metrics.count_error(error.code)
-        log(
-            logger,
-            logging.WARNING,
-            "refused",
-            session_id=self.id,
-            content=content,
-            error=str(error),
-        )
+        said = clip(str(error), LOGGED_BYTES)  # it may quote what was sent
+        log(logger, logging.WARNING, "refused", session_id=self.id, content=content, error=said)
         await self._outbox.send(encode_message(error_message(content, error)))
 
     async def _end(self, end: _Ended) -> None:

@@ -15,8 +15,6 @@ import re
 from concurrent.futures import Executor
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from worldline.core.config import ServerConfig, WorldInfo
 from worldline.core.errors import ConfigError, InvalidInitError
@@ -28,6 +26,8 @@ from worldline.server.inbox import check_prompt
 from worldline.server.waiting import in_thread
 
 DEFAULT_SEED = 42
+MAX_WINDOW_FACTOR = 4  # a visitor may ask for a longer memory than the model's, within reason
+MAX_WINDOW = 256  # latent frames, where the model's own window has no end
 _SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})", re.ASCII)
 
 
@@ -64,8 +64,7 @@ async def read_request(
     _check_extras(init)
     _check_window(init, info)
     width, height = nearest_size(init.size, info)
-    picture = picture_bytes(init.first_frame)
-    await _decode(picture, config, pool)
+    picture = await in_thread(pool, functools.partial(_checked_picture, init.first_frame, config))
     return LiveRequest(
         picture=picture,
         prompt=init.prompt,
@@ -87,12 +86,14 @@ async def to_open(
     request: LiveRequest, *, session_id: str, config: ServerConfig, pool: Executor
 ) -> OpenRequest:
     """What the engine is asked, with the picture's pixels. Raises: ImageError."""
-    image = await _decode(request.picture, config, pool)  # H W 3
+    height, width, pixels = await in_thread(
+        pool, functools.partial(_pixels, request.picture, config)
+    )
     return OpenRequest(
         session_id=session_id,
-        image=image.tobytes(),
-        image_width=image.shape[1],
-        image_height=image.shape[0],
+        image=pixels,
+        image_width=width,
+        image_height=height,
         prompt=request.prompt,
         seed=request.seed,
         width=request.width,
@@ -119,9 +120,15 @@ def nearest_size(size: str | None, info: WorldInfo) -> tuple[int, int]:
     return min(same or sizes, key=lambda s: (s[0] - width) ** 2 + (s[1] - height) ** 2)
 
 
-async def _decode(picture: bytes, config: ServerConfig, pool: Executor) -> NDArray[np.uint8]:
-    read = functools.partial(decode_image, picture, max_pixels=config.max_image_pixels)
-    return await in_thread(pool, read)
+def _checked_picture(first_frame: object, config: ServerConfig) -> bytes:
+    picture = picture_bytes(first_frame)
+    decode_image(picture, max_pixels=config.max_image_pixels)
+    return picture
+
+
+def _pixels(picture: bytes, config: ServerConfig) -> tuple[int, int, bytes]:
+    image = decode_image(picture, max_pixels=config.max_image_pixels)  # H W 3
+    return image.shape[0], image.shape[1], image.tobytes()
 
 
 def _output(init: Init) -> OutputFormat:
@@ -139,7 +146,7 @@ def _check_extras(init: Init) -> None:
 
 
 def _check_window(init: Init, info: WorldInfo) -> None:
-    """Refuse a window that cannot hold its sink and one chunk, before a seat is asked for."""
+    """Refuse a window that cannot hold its sink and one chunk, or that nobody has memory for."""
     window = init.realtime_causal_kv_cache_num_frames or info.window
     sink = info.sink if init.realtime_causal_sink_size is None else init.realtime_causal_sink_size
     if 0 < window < sink + info.chunk:
@@ -148,3 +155,6 @@ def _check_window(init: Init, info: WorldInfo) -> None:
             expected=f"at least sink + chunk = {sink} + {info.chunk} latent frames",
             got=window,
         )
+    limit = MAX_WINDOW_FACTOR * info.window if info.window > 0 else MAX_WINDOW
+    if window > limit:
+        raise ConfigError("the window is too large", expected=f"at most {limit}", got=window)

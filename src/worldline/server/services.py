@@ -18,10 +18,12 @@ from worldline.server.waiting import AsyncClock, stop
 from worldline.server.warmup import Readiness, State, warm_up
 
 MAX_ENCODERS = 4
+MAX_READERS = 2
 
 
 class Services(NamedTuple):
-    """`encoders` are the threads that read pictures and write frames."""
+    """`readers` are the threads that decode start pictures, `encoders` those that encode frames:
+    apart, so that large pictures delay nobody's frames."""
 
     config: ServerConfig
     engine: AsyncEngine
@@ -30,6 +32,7 @@ class Services(NamedTuple):
     seats: Seats
     readiness: Readiness
     metrics: Metrics
+    readers: ThreadPoolExecutor
     encoders: ThreadPoolExecutor
 
 
@@ -40,6 +43,7 @@ async def running(
     """Start threads and the warm-up; on leaving, end both. The handle stays its owner's."""
     # One call per session at a time, one for the warm-up, one to close a session behind its step.
     calls = ThreadPoolExecutor(config.seats + 2, thread_name_prefix="engine-call")
+    readers = ThreadPoolExecutor(MAX_READERS, thread_name_prefix="picture")
     encoders = ThreadPoolExecutor(
         min(MAX_ENCODERS, os.cpu_count() or 1), thread_name_prefix="encode"
     )
@@ -52,6 +56,7 @@ async def running(
         seats=Seats(config.seats),
         readiness=Readiness(),
         metrics=Metrics(),
+        readers=readers,
         encoders=encoders,
     )
     _watch(services)
@@ -63,6 +68,7 @@ async def running(
     finally:
         await stop(warming)
         calls.shutdown()
+        readers.shutdown()
         encoders.shutdown()
 
 

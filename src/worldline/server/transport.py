@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from worldline.core.messages import clip
 from worldline.server.outbox import SocketClosed
 
 REASON_BYTES = 120  # a close frame has room for 123
-_GONE = (WebSocketDisconnect, WebSocketDisconnected)
+# RuntimeError: the server below has already closed, after a message above the limit for example.
+_GONE = (WebSocketDisconnect, RuntimeError)
 
 
 class SocketTransport:
