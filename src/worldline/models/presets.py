@@ -199,7 +199,8 @@ POCKET = Preset(
     sampler=Sampler(
         kind="euler", schedule="official", shift=5.0, steps=tuple(250 * i for i in range(4))
     ),
-    rig=Rig(yaw_deg=5.0, pitch_deg=3.0),
+    # Its worlds were shown with at most this tilt; further up or down it has never looked.
+    rig=Rig(yaw_deg=5.0, pitch_deg=3.0, pitch_limit_deg=18.0),
     licence=APACHE,
     download_bytes=0,
 )
