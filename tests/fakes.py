@@ -107,7 +107,7 @@ class FakeHandle:
         self.open_gate.set()
         self.close_gate = threading.Event()
         self.close_gate.set()
-        self.closed_too_early: list[str] = []
+        self.closed_too_early: list[tuple[bool, list[int]]] = []  # stepping, release counts
         self.entered = threading.Semaphore(0)  # one permit for every step that began
 
     @property
@@ -169,8 +169,9 @@ class FakeHandle:
         with self._lock:
             mine = [r for r in self.results if r.session_id == session_id]
             session = self.sessions.get(session_id)
-            if (session and session.stepping) or any(r.released != 1 for r in mine):
-                self.closed_too_early.append(session_id)
+            stepping = session is not None and session.stepping
+            if stepping or any(r.released != 1 for r in mine):
+                self.closed_too_early.append((stepping, [r.released for r in mine]))
             self.sessions.pop(session_id, None)
             self.closed.append(session_id)
 

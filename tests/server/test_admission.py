@@ -46,12 +46,11 @@ async def test_a_waiting_visitor_gets_the_seat_that_becomes_free(rig: Rig) -> No
     third = await rig.connect()
     third.send(init(seed=99))
     await rig.clock.until_sleeping(POLL_S)
-    rig.handle.allow()
     first.drop()
-    rig.handle.allow()
+    rig.handle.allow(1000)
     await first.ended()
     await rig.clock.advance(0.1)
-    await rig.entered()
+    assert (await third.chunk())[-1].fields["chunk_index"] == 0
     assert rig.handle.opened[-1].seed == 99
 
 

@@ -82,3 +82,17 @@ async def test_nothing_follows_a_close_frame(line: Line) -> None:
     with pytest.raises(SocketClosed):
         await line.outbox.send(b"late")
     assert (line.transport.sent, line.transport.closed) == ([b"last"], (1000, "done"))
+
+
+async def test_an_unexpected_failure_reaches_the_sender_and_ends_the_line(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(data: bytes | memoryview) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(line.transport, "send", broken)
+    with pytest.raises(ZeroDivisionError):
+        await line.outbox.send(b"x")
+    with pytest.raises(SocketClosed):
+        await line.outbox.send(b"y")
+    assert not line.writer.done()

@@ -251,6 +251,29 @@ async def test_stop_lets_callbacks_of_ended_tasks_run() -> None:
     assert seen == ["callback"]
 
 
+async def test_a_cancelled_stop_still_lets_callbacks_run() -> None:
+    gate = asyncio.Event()
+    seen: list[str] = []
+
+    async def slow() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await gate.wait()
+
+    task = asyncio.create_task(slow())
+    await settle()
+    stopping = asyncio.create_task(stop(task))
+    await settle()
+    stopping.cancel()
+    task.add_done_callback(lambda _: seen.append("callback"))
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    assert task.done()
+    assert seen == ["callback"]
+
+
 async def test_seats_poll_ten_times_a_second() -> None:
     clock, seats = FakeClock(), Seats(1)
     assert seats.take("a")

@@ -8,8 +8,7 @@ cleaned up afterwards has nobody working on it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from typing import Any, Protocol, TypeVar
 
@@ -58,12 +57,17 @@ async def stop(*tasks: asyncio.Task[Any] | None) -> None:
     live = [task for task in tasks if task is not None]
     for task in live:
         task.cancel()
-    await _settle(live)
+    cancelled = await _settle(live)
+    try:
+        # The callbacks of a task that has just ended are due in the coming pass of the loop.
+        await asyncio.sleep(0)
+    except asyncio.CancelledError as error:
+        cancelled = error
     for task in live:
         if not task.cancelled():
             task.exception()
-    # A task that had just ended: its callbacks are due in the coming pass of the loop.
-    await asyncio.sleep(0)
+    if cancelled is not None:
+        raise cancelled
 
 
 async def in_thread(
@@ -80,19 +84,18 @@ async def in_thread(
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
-        with contextlib.suppress(asyncio.CancelledError):
-            await _settle([future])
+        await _settle([future])
         if not future.cancelled() and future.exception() is None and abandon is not None:
             abandon(future.result())
         raise
 
 
-async def _settle(futures: list[Any]) -> None:
+async def _settle(futures: Sequence[asyncio.Future[Any]]) -> asyncio.CancelledError | None:
+    """Wait until all are done; a cancellation that came meanwhile is returned, not raised."""
     cancelled: asyncio.CancelledError | None = None
     while pending := {future for future in futures if not future.done()}:
         try:
             await asyncio.wait(pending)
         except asyncio.CancelledError as error:
             cancelled = error
-    if cancelled is not None:
-        raise cancelled
+    return cancelled
