@@ -9,6 +9,7 @@ from typing import get_type_hints
 from worldline.cli.options import (
     BenchChunk,
     BenchParity,
+    BenchSoak,
     Doctor,
     Generate,
     Models,
@@ -21,6 +22,7 @@ COMMANDS: dict[str, type] = {
     "serve": Serve,
     "generate": Generate,
     "bench chunk": BenchChunk,
+    "bench soak": BenchSoak,
     "bench parity": BenchParity,
     "models": Models,
     "doctor": Doctor,

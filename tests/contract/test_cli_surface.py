@@ -33,7 +33,8 @@ SURFACE: dict[str, set[str]] = {
     | SESSION
     | CAMERA_PATH
     | {"--image", "--prompt", "--chunks", "--seed", "--out", "--json"},
-    "bench chunk": MODEL | SESSION | {"--chunks", "--json", "--markdown"},
+    "bench chunk": MODEL | SESSION | {"--chunks", "--ablate", "--picture", "--json", "--markdown"},
+    "bench soak": MODEL | SESSION | {"--chunks", "--picture", "--json"},
     "bench parity": {"--json"},
     "models": {"--json"},
     "doctor": {"--json"},

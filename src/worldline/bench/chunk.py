@@ -2,12 +2,12 @@
 
 Runs in this process, on a loaded `World`; knows nothing about options. Times are wall times of
 `session.step`, frames on the host included. What the worker does between two chunks (`prepare`) is
-done here too, outside the measured time.
+done here too, outside the measured time. Beside the times stand the work they were spent on and
+what the machine's own rates allow (see `ruler`).
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,11 +17,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldline.bench.machine import Machine, describe_machine
+from worldline.bench.overhead import Overhead, measure_overhead
+from worldline.bench.picture import Bar, Lines, Stacked
+from worldline.bench.rates import Rates, measure_rates
+from worldline.bench.ruler import (
+    CHUNK,
+    PASSES,
+    Memory,
+    StageWork,
+    chunk_work,
+    lay_beside,
+    memory_line,
+    memory_of,
+    work_lines,
+)
 from worldline.core.chunk import StageTimings
 
 if TYPE_CHECKING:
     from worldline.runtime.engine import Session, World
 
+PROFILED_CHUNKS = 3  # after the measured ones, for the loop's own cost
 SETTLED_CHUNKS = 2  # measured chunks start this many after the window is full
 # Walking and turning by turns: no two neighbouring chunks may share their camera tables.
 WALK = (("w",), ("w", "l"), ("l",), ("w", "j"))
@@ -46,8 +61,11 @@ class ChunkRequest(NamedTuple):
 class ChunkFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Figures of one session. Milliseconds per chunk; `stages` are medians per stage.
 
-    `fps` is frames over the sum of the chunks' times. `peak_memory_mb` is that of the device, or of
-    the process on a CPU; None where the system does not tell.
+    `fps` is frames over the sum of the chunks' times. `chunk_cpu_ms_p50` is processor time of all
+    threads, which other processes on the machine lengthen little. `peak_memory_mb` is that of the
+    device, or of the process on a CPU; None where the system does not tell. `work` has a row for
+    every stage, for both kinds of pass together and for the chunk; `chunk_times_ms` all chunks,
+    warm-up included.
     """
 
     model: str
@@ -69,10 +87,34 @@ class ChunkFigures(msgspec.Struct, frozen=True, kw_only=True):
     chunk_ms_p95: float
     chunk_ms_p99: float
     chunk_ms_mean: float
+    chunk_cpu_ms_p50: float
     first_chunk_ms: float
     stages: dict[str, float]
     peak_memory_mb: float | None
     machine: Machine
+    work: dict[str, StageWork]
+    rates: Rates
+    memory: Memory
+    overhead: Overhead
+    chunk_times_ms: tuple[float, ...]
+
+
+class Watched(NamedTuple):
+    """What was seen of a session: one entry per chunk, warm-up included."""
+
+    warmup: int
+    spent: list[float]  # ms
+    busy: list[float]  # ms of processor time
+    timings: list[StageTimings]
+    visible: list[int]  # tokens attended
+
+    def stage_medians(self) -> dict[str, float]:
+        """Median milliseconds of each stage, over the measured chunks."""
+        measured = self.timings[self.warmup :]
+        return {
+            name: round(float(np.median([getattr(t, f"{name}_ms") for t in measured])), 3)
+            for name in STAGES
+        }
 
 
 def measure_chunks(
@@ -82,9 +124,26 @@ def measure_chunks(
 
     `on_chunk(done, total)` is called after each. Raises: ConfigError for numbers that do not fit.
     """
-    picture = _picture(world.info.width, world.info.height)
-    with world.start(
-        picture,
+    with open_session(world, request) as session:
+        warmup = warmup_chunks(session, world.components.vae.stationary_latent)
+        watched = Watched(warmup, [], [], [], [])
+        total = warmup + request.chunks
+        for i in range(total):
+            start, busy = time.perf_counter(), time.process_time()
+            chunk = session.step(controls(session, i))
+            watched.spent.append((time.perf_counter() - start) * 1000)
+            watched.busy.append((time.process_time() - busy) * 1000)
+            watched.timings.append(chunk.timings)
+            watched.visible.append(session.state.kv.visible_tokens)
+            session.prepare()
+            on_chunk(i + 1, total)
+        return _figures(world, session, watched)
+
+
+def open_session(world: World, request: ChunkRequest) -> Session:
+    """A session of the size asked for. Raises: ConfigError."""
+    return world.start(
+        _picture(world.info.width, world.info.height),
         "a place to measure",
         width=request.width,
         height=request.height,
@@ -93,19 +152,12 @@ def measure_chunks(
         sink=request.sink,
         shift=request.shift,
         steps=request.steps,
-    ) as session:
-        warmup = warmup_chunks(session, world.components.vae.stationary_latent)
-        total = warmup + request.chunks
-        spent: list[float] = []
-        timings: list[StageTimings] = []
-        for i in range(total):
-            start = time.perf_counter()
-            chunk = session.step([WALK[i % len(WALK)]] * session.chunk)
-            spent.append((time.perf_counter() - start) * 1000)
-            timings.append(chunk.timings)
-            session.prepare()
-            on_chunk(i + 1, total)
-        return _figures(world, session, warmup=warmup, spent=spent, timings=timings)
+    )
+
+
+def controls(session: Session, index: int) -> list[tuple[str, ...]]:
+    """The keys held during chunk `index` of a measurement."""
+    return [WALK[index % len(WALK)]] * session.chunk
 
 
 def warmup_chunks(session: Session, stationary_latent: int) -> int:
@@ -114,21 +166,15 @@ def warmup_chunks(session: Session, stationary_latent: int) -> int:
     return -(-latents // session.chunk) + SETTLED_CHUNKS
 
 
-def _figures(
-    world: World,
-    session: Session,
-    *,
-    warmup: int,
-    spent: list[float],
-    timings: list[StageTimings],
-) -> ChunkFigures:
-    info, frames = world.info, 4 * session.chunk
-    measured = np.array(spent[warmup:])
+def _figures(world: World, session: Session, watched: Watched) -> ChunkFigures:
+    info, frames, warmup = world.info, 4 * session.chunk, watched.warmup
+    measured = np.array(watched.spent[warmup:])
     p50, p95, p99 = np.percentile(measured, [50, 95, 99])
-    stages = {
-        name: round(float(np.median([getattr(t, f"{name}_ms") for t in timings[warmup:]])), 3)
-        for name in STAGES
-    }
+    stages = watched.stage_medians()
+    memory = memory_of(world, session)  # before the profiler, which needs some of its own
+    dit = world.components.dit
+    work = chunk_work(world, session, float(np.mean(watched.visible[warmup:])))
+    rates = measure_rates(dit, session.chunk * session.state.geometry.tokens_per_frame)
     return ChunkFigures(
         model=info.model,
         weights=info.weights,
@@ -149,10 +195,20 @@ def _figures(
         chunk_ms_p95=round(float(p95), 2),
         chunk_ms_p99=round(float(p99), 2),
         chunk_ms_mean=round(float(measured.mean()), 2),
-        first_chunk_ms=round(spent[0], 2),
+        chunk_cpu_ms_p50=round(float(np.median(watched.busy[warmup:])), 2),
+        first_chunk_ms=round(watched.spent[0], 2),
         stages=stages,
-        peak_memory_mb=_peak_memory_mb(info.device),
+        peak_memory_mb=memory.peak,
         machine=describe_machine(),
+        work=lay_beside(stages, work, rates, chunk_ms=float(p50)),
+        rates=rates,
+        memory=memory,
+        overhead=measure_overhead(
+            lambda: session.step(controls(session, session.next_chunk)),
+            chunks=PROFILED_CHUNKS,
+            cuda=dit.device.type == "cuda",
+        ),
+        chunk_times_ms=tuple(round(ms, 3) for ms in watched.spent),
     )
 
 
@@ -161,19 +217,6 @@ def _picture(width: int, height: int) -> NDArray[np.uint8]:
     y, x = np.mgrid[0:height, 0:width]
     channels = [x * 255 // width, y * 255 // height, (x + y) * 255 // (width + height)]
     return np.stack(channels, axis=-1).astype(np.uint8)  # H W 3
-
-
-def _peak_memory_mb(device: str) -> float | None:
-    if device.startswith("cuda"):
-        import torch
-
-        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 
 def as_table(figures: ChunkFigures) -> str:
@@ -188,12 +231,63 @@ def as_table(figures: ChunkFigures) -> str:
         f"{figures.fps:.2f} fps; chunk of {figures.frames_per_chunk} frames: "
         f"p50 {figures.chunk_ms_p50:.1f} ms, p95 {figures.chunk_ms_p95:.1f} ms, "
         f"p99 {figures.chunk_ms_p99:.1f} ms, first {figures.first_chunk_ms:.1f} ms "
-        f"({figures.chunks} chunks after {figures.warmup_chunks} of warm-up)",
+        f"({figures.chunks} chunks after {figures.warmup_chunks} of warm-up); "
+        f"processor time p50 {figures.chunk_cpu_ms_p50:.1f} ms",
     ]
-    lines += [f"  {name:<12}{ms:>10.2f} ms" for name, ms in figures.stages.items()]
-    if figures.peak_memory_mb is not None:
-        lines.append(f"peak memory {figures.peak_memory_mb:.0f} MB")
+    lines += [*work_lines(figures.work), *_remarks(figures)]
     return "\n".join(lines)
+
+
+def _remarks(figures: ChunkFigures) -> list[str]:
+    rates, loop, passes = figures.rates, figures.overhead, figures.work[PASSES]
+    whole = figures.work[CHUNK]
+    assert whole.limit_ms is not None, "a chunk always has work"
+    download = rates.download_gb_per_s
+    shapes = ", ".join(
+        f"{s.rows}x{s.inner}x{s.columns}: {s.gflops_per_s:.1f}" for s in rates.shapes
+    )
+    lines = [
+        f"this machine, {rates.dtype}: matmul {rates.matmul_gflops_per_s:.1f} GFLOP/s ({shapes}), "
+        f"copy {rates.copy_gb_per_s:.1f} GB/s"
+        + ("" if download is None else f", to the host {download:.1f} GB/s"),
+        f"{PASSES} runs at {passes.matmul_percent:.1f} % of the matmul rate; the chunk takes "
+        f"{whole.ms / max(whole.limit_ms, 1e-6):.2f} x the limit of {whole.limit_ms:.1f} ms",
+        f"outside operators: at most {loop.outside_percent:.1f} % of a chunk under the profiler "
+        f"({loop.chunk_ms:.1f} ms, {loop.operators} operators called)",
+    ]
+    if loop.device_idle_percent is not None:
+        lines.append(f"the GPU waits {loop.device_idle_percent:.1f} % of that chunk")
+    return [*lines, memory_line(figures.memory)]
+
+
+def as_panels(figures: ChunkFigures) -> list[Stacked | Lines]:
+    """The figures as charts: stages stacked beside their limits, time against chunk index."""
+    limits = {name: figures.work[name].limit_ms or 0.0 for name in STAGES}
+    stages = Stacked(
+        title="Time per stage of a chunk (medians), and what the machine's measured rates allow",
+        unit="ms",
+        bars=[Bar("measured", figures.stages), Bar("limit", limits)],
+    )
+    times = Lines(
+        title="Time of every chunk",
+        unit="ms",
+        x_label="chunk",
+        x=range(len(figures.chunk_times_ms)),
+        curves={"whole chunk": figures.chunk_times_ms},
+        shaded=figures.warmup_chunks - 0.5,
+        shade_label="warm-up: the window fills",
+        marks={f"p50 {figures.chunk_ms_p50:.1f} ms": figures.chunk_ms_p50},
+    )
+    return [stages, times]
+
+
+def headline(figures: ChunkFigures) -> str:
+    """What was measured where, in one line."""
+    where = figures.machine.accelerator or figures.machine.processor
+    return (
+        f"{figures.model} {figures.width}x{figures.height}, {figures.dtype}, {figures.mode}: "
+        f"{figures.fps:.2f} fps on {where}"
+    )
 
 
 MARKDOWN_HEAD = (

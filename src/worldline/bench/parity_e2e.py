@@ -6,11 +6,13 @@ the product's own; only the text states and the noise come from the recording.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,6 +29,7 @@ from worldline.bench.parity_dit import padded_text
 from worldline.bench.parity_networks import load_dit, load_vae
 from worldline.core.actions import parse_action_string
 from worldline.core.camera import (
+    DEFAULT_INTRINSICS,
     Intrinsics,
     framewise_relative,
     interpolate_poses,
@@ -42,8 +45,11 @@ from worldline.runtime.loader import Components
 from worldline.runtime.session import Session
 
 # Weights and defaults that the recordings leave to their file names.
-_VAE_WEIGHTS = "vae_weights.safetensors"
+_VAE_WEIGHTS = "vae_weights"
 _STEPS = {"v1": STEPS_V1, "v2": STEPS_V2}
+# A recording may say in words which weights it ran with: "...; weights A; vae B".
+_NAMED = {"weights": re.compile(r"\bweights (\w+)"), "vae_weights": re.compile(r"\bvae (\w+)")}
+_STRIDE = 4  # pixel frames per latent frame
 
 
 class RecordedNoise:
@@ -88,8 +94,8 @@ def cases(path: Path, directory: Path) -> Iterator[CaseResult]:
 def _open(golden: GoldenFile, directory: Path) -> Session:
     meta: dict[str, Any] = golden.config("meta")
     stem = golden.path.stem
-    dit = load_dit(directory / meta.get("weights", f"{stem}_dit_weights.safetensors"))
-    vae = load_vae(directory / meta.get("vae_weights", _VAE_WEIGHTS), WAN_MEAN, WAN_STD)
+    dit = load_dit(_weights(meta, "weights", f"{stem}_dit_weights", directory))
+    vae = load_vae(_weights(meta, "vae_weights", _VAE_WEIGHTS, directory), WAN_MEAN, WAN_STD)
     picture = golden["image_uint8_hwc"].numpy()
     width, height = fit_size(picture.shape[1], picture.shape[0], meta["max_area"], 1)
     preset = msgspec.structs.replace(
@@ -113,19 +119,39 @@ def _open(golden: GoldenFile, directory: Path) -> Session:
     return World(components).open(picture, "recorded", 0, options=options)
 
 
+def _weights(meta: dict[str, Any], key: str, usual: str, directory: Path) -> Path:
+    """A weights file: of the usual name if that is there, else the one the recording names."""
+    spoken = _NAMED[key].search(str(meta.get("noise", "")))
+    named = meta.get(key) or (spoken[1] if spoken else usual)
+    names = [named] if key in meta else [usual, named]
+    paths = [directory / f"{name.removesuffix('.safetensors')}.safetensors" for name in names]
+    return next((path for path in paths if path.is_file()), paths[0])
+
+
 def _intrinsics(golden: GoldenFile) -> Intrinsics:
-    return Intrinsics(*golden["intrinsics"][0].tolist())
+    if "intrinsics" not in golden:  # an action string comes without any
+        return DEFAULT_INTRINSICS
+    return Intrinsics(*golden["intrinsics"].reshape(-1, 4)[0].tolist())
 
 
 def _motion(golden: GoldenFile) -> PoseControls:
-    """The whole camera path at latent rate, as the official code cuts and normalises it."""
+    """The whole camera path at latent rate, as the official code cuts and normalises it.
+
+    Recorded poses are cut to `4n + 1` pixel frames, as are the frames asked for; what an action
+    string leads through is used whole.
+    """
     meta = golden.config("meta")
     latent_frames = golden["noise0"].shape[1]
-    if "poses" in golden:
-        poses = golden["poses"].numpy()[: meta["frame_num"]]
-    else:
+    if "poses" not in golden:
         poses = poses_from_keys(*parse_action_string(meta["action"]))
-    return PoseControls(framewise_relative(interpolate_poses(poses, latent_frames)))
+        return PoseControls(framewise_relative(interpolate_poses(poses, latent_frames)))
+    source = golden["poses"].numpy()
+    used = min((n - 1) // _STRIDE * _STRIDE + 1 for n in (len(source), meta["frame_num"]))
+    relative = framewise_relative(interpolate_poses(source[:used], latent_frames))
+    keys: np.ndarray | None = None
+    if "action" in golden:  # walk keys per pixel frame, for a network with action control
+        keys = golden["action"].numpy()[:used:_STRIDE][:latent_frames]
+    return PoseControls(relative, keys)
 
 
 def _latents(golden: GoldenFile, session: Session, videos: list[Tensor]) -> Iterator[Difference]:
@@ -137,7 +163,8 @@ def _latents(golden: GoldenFile, session: Session, videos: list[Tensor]) -> Iter
         frames = range(start, start + chunk)
         ours = pipeline.picture_condition(engine, state, frames)[0, 4:]
         yield compare(f"condition {start}", ours, condition[:, start : start + chunk])
-        part = PoseControls(motion.relative[start : start + chunk])
+        keys = None if motion.keys is None else motion.keys[start : start + chunk]
+        part = PoseControls(motion.relative[start : start + chunk], keys)
         generated = pipeline.next_chunk(engine, state, part, engine.clock())
         yield compare(f"latents {start}", generated.latents[0], want[:, start : start + chunk])
         videos.append(generated.video)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from worldline.bench.parity_case import (
     EXACT,
+    TOLERANCE,
     CaseResult,
     Difference,
     GoldenFile,
@@ -68,9 +69,22 @@ def _conditioning(golden: GoldenFile, vae: WanVAE) -> Iterator[Difference]:
     ours = vae.encode(_then_zeros(image, latents, vae.params.time_stride))
     yield compare("image then zeros", ours[:, :, : whole.shape[2]], whole)
     if last in golden:
-        changed = (ours.diff(dim=2) != 0).any(dim=(0, 1, 3, 4))
-        yield compare("last change", int(changed.nonzero().max()), golden[last], EXACT)
-        yield compare("stationary latent", vae.stationary_latent - 1, golden[last], EXACT)
+        yield from _stationary(ours, int(golden[last]), vae.stationary_latent)
+
+
+def _stationary(ours: Tensor, last: int, stationary: int) -> Iterator[Difference]:
+    """Our encode stops changing where we say, and the recorded one at or before that.
+
+    The structure of the network says when the last change can be. When it is also hangs on
+    rounding: the last changes are a few units of the last place, so they are no exact match.
+    """
+    for name, start, tolerance in (("ours", stationary, EXACT), ("recorded", last + 1, TOLERANCE)):
+        late = ours[:, :, start:].diff(dim=2)
+        yield compare(
+            f"still after the {name} last change", late, torch.zeros_like(late), tolerance
+        )
+    later = max(0, last - (stationary - 1))
+    yield compare("recorded changes after our last one", later, 0, EXACT)
 
 
 def _then_zeros(image: Tensor, latents: int, stride: int) -> Tensor:

@@ -18,6 +18,7 @@ from worldline import __version__
 from worldline.cli.options import (
     BenchChunk,
     BenchParity,
+    BenchSoak,
     Command,
     Doctor,
     Generate,
@@ -40,6 +41,7 @@ RUNNERS: dict[type, str] = {
     Serve: "worldline.cli.serve:serve",
     Generate: "worldline.cli.generate:generate",
     BenchChunk: "worldline.cli.bench:chunk",
+    BenchSoak: "worldline.cli.bench:soak",
     BenchParity: "worldline.cli.bench:parity",
     Models: "worldline.cli.models:models",
     Doctor: "worldline.cli.doctor:doctor",

@@ -119,10 +119,28 @@ class BenchChunk:
 
     chunks: Annotated[int, arg(metavar="N")] = 30
     """Chunks to measure after the warm-up."""
+    ablate: Annotated[str | None, arg(metavar="NAME|all", help_behavior_hint="")] = None
+    """Also measure with one saving of the engine switched off, or with each in turn."""
+    picture: File = None
+    """Also draw the result, as a PNG file."""
     json: bool = False
     """Print the result as JSON."""
     markdown: bool = False
     """Print the result as a table for docs/benchmarks.md."""
+    load: ModelOptions = ModelOptions()
+    session: SessionOptions = SessionOptions()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchSoak:
+    """Generate very many chunks in one session: do times, memory and counts stay?"""
+
+    chunks: Annotated[int, arg(metavar="N")] = 1000
+    """Chunks to generate, warm-up included."""
+    picture: File = None
+    """Also draw the result, as a PNG file."""
+    json: bool = False
+    """Print the result as JSON."""
     load: ModelOptions = ModelOptions()
     session: SessionOptions = SessionOptions()
 
@@ -141,7 +159,11 @@ class BenchParity:
 class Bench:
     """Measure speed, or compare with recorded numbers."""
 
-    what: Annotated[BenchChunk, subcommand("chunk")] | Annotated[BenchParity, subcommand("parity")]
+    what: (
+        Annotated[BenchChunk, subcommand("chunk")]
+        | Annotated[BenchSoak, subcommand("soak")]
+        | Annotated[BenchParity, subcommand("parity")]
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
