@@ -134,6 +134,16 @@ async def test_attempts_at_init_are_limited(rig: Rig) -> None:
     assert await socket.closed() == (1008, "too many invalid requests")
 
 
+async def test_keys_before_an_init_are_no_attempts(rig: Rig) -> None:
+    socket = await rig.connect()
+    for _ in range(20):
+        socket.send(keys("w"))
+        assert (await socket.error())["message"] == "an event came first"
+    socket.send(init(max_chunks=1))
+    await socket.chunk()
+    assert (await socket.closed())[0] == 1000
+
+
 async def test_what_the_engine_refuses_at_opening_may_be_tried_again(rig: Rig) -> None:
     rig.handle.fail_open = ConfigError("no such window", expected="8", got=3)
     socket = await rig.connect()

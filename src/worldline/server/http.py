@@ -20,7 +20,7 @@ async def models(request: Request) -> Response:
     """OpenAI-style list of the one model that is served, with what a client must know of it."""
     info = _services(request).engine.info
     entry = {"id": info.model, "object": "model", "owned_by": "worldline", "root": info.model}
-    entry["info"] = msgspec.to_builtins(info)
+    entry |= {"created": 0, "info": msgspec.to_builtins(info)}
     return _json({"object": "list", "data": [entry]}, headers=_ANY_ORIGIN)
 
 

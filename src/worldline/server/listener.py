@@ -1,8 +1,8 @@
 """The reader of one socket: it never stops listening, and deals with each message at once.
 
-Before the session every message must be an init; what is not, or cannot be used, is answered and
-counted. From then on every message must be an event, which is folded into the inbox. Nothing is
-kept of a message but its effect.
+Before the session every message must be an init; what is not is answered, and what cannot be used
+as one is counted. From then on every message must be an event, which is folded into the inbox.
+Nothing is kept of a message but its effect.
 """
 
 from __future__ import annotations
@@ -43,10 +43,13 @@ class Listener:
         """Listen until the peer leaves. Raises: SocketClosed."""
         count = 0
         while (message := await self._socket.receive())["type"] != "websocket.disconnect":
+            decoded = None
             try:
-                self._take(message.get("bytes"))
+                decoded = _decode(message.get("bytes"))
+                self._take(decoded)
             except WorldlineError as error:
-                await self._refuse(error)
+                # Keys pressed while an init is being refused are no attempts at an init.
+                await self._refuse(error, attempt=not isinstance(decoded, Event))
             count += 1
             if count % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
@@ -68,10 +71,7 @@ class Listener:
         self._init_taken = False
         await self._refuse(error)
 
-    def _take(self, data: bytes | None) -> None:
-        if data is None:
-            raise ProtocolError("text frames are not read", expected="a binary message", got="text")
-        message = decode_message(data)
+    def _take(self, message: Init | Event) -> None:
         if isinstance(message, Event):
             if not self._init_taken:
                 raise InvalidInitError("an event came first", expected="init", got="event")
@@ -83,15 +83,21 @@ class Listener:
         self._init_taken = True
         self._inits.put_nowait(message)
 
-    async def _refuse(self, error: WorldlineError) -> None:
-        """Answer a message that cannot be used; before the session it counts as a failed init."""
+    async def _refuse(self, error: WorldlineError, *, attempt: bool = True) -> None:
+        """Answer a message that cannot be used; before the session an `attempt` is counted."""
         if type(error) is ProtocolError:  # unreadable: what it should have been depends on when
             kind = InvalidEventError if self._init_taken else InvalidInitError
             error = kind(error.message, expected=error.expected, got=error.got)
         if self._init_taken:
             await self._answers.error(INVALID_EVENT, error)
             return
-        self._attempts_left -= 1
+        self._attempts_left -= attempt
         await self._answers.error(INVALID_INIT, error)
-        if self._attempts_left == 0:
+        if attempt and self._attempts_left == 0:
             self._inits.put_nowait(error)
+
+
+def _decode(data: bytes | None) -> Init | Event:
+    if data is None:
+        raise ProtocolError("text frames are not read", expected="a binary message", got="text")
+    return decode_message(data)
