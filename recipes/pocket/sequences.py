@@ -60,10 +60,16 @@ class Sequences:
         self.views = np.flatnonzero(self.from_view)
         self.worlds = scenes()
         self.rolled = np.zeros((0, *self.latents.shape[1:]), np.float16)
+        self.rolled_walks = np.zeros(0, np.int64)  # which walk each of them is
         if rolled is not None:
-            files = [rolled / path.name for path in paths]
-            count = next((i for i, f in enumerate(files) if not f.exists()), len(files))
-            self.rolled = np.concatenate([np.load(f)["rolled"] for f in files[:count]])
+            files = [(i, rolled / path.name) for i, path in enumerate(paths)]
+            files = [(i, file) for i, file in files if file.exists()]
+            assert files, f"no own walks in {rolled}"
+            self.rolled = np.concatenate([np.load(file)["rolled"] for _, file in files])
+            size = len(self.latents) // len(paths)
+            self.rolled_walks = np.concatenate(
+                [np.arange(i * size, (i + 1) * size) for i, _ in files]
+            )
 
     def draw(self, rng: np.random.Generator, size: int, length: int) -> Batch:
         """A random batch of `size` sequences of `length` latent frames."""
@@ -104,10 +110,11 @@ class Sequences:
         """A stretch of a walk that the model itself walked; None where it got lost on the way."""
         if len(self.rolled) == 0 or rng.uniform() >= ROLLED_SHARE:
             return None
-        walk = int(rng.integers(len(self.rolled)))
+        own = int(rng.integers(len(self.rolled)))
+        walk = int(self.rolled_walks[own])
         first = int(rng.integers(0, self.latents.shape[1] - length + 1))
         part = slice(first, first + length)
-        z, past = self.latents[walk, part].astype(np.float32), self.rolled[walk, part]
+        z, past = self.latents[walk, part].astype(np.float32), self.rolled[own, part]
         if np.square(past - z).mean() > ROLLED_LIMIT:
             return None
         return _Pick(walk, z, past.astype(np.float32), self.rel[walk, part], first == 0)
