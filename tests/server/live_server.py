@@ -13,10 +13,11 @@ import msgspec
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from tests.fakes import LIMIT_S, FakeHandle
+from tests.fakes import LIMIT_S
 from tests.server.old_client import Message, OldClient
 from tests.server.sockets import ENDPOINT, event
 from worldline.core.config import ServerConfig
+from worldline.runtime.handle import EngineHandle
 from worldline.server.app import create_app
 from worldline.server.serve import make_server
 
@@ -24,7 +25,7 @@ from worldline.server.serve import make_server
 class LiveServer:
     """Serves `handle` on 127.0.0.1 while the context is open."""
 
-    def __init__(self, handle: FakeHandle, **settings: Any) -> None:
+    def __init__(self, handle: EngineHandle, **settings: Any) -> None:
         self.handle = handle
         config = ServerConfig(**settings)
         self._listener = socket.create_server(("127.0.0.1", 0))
