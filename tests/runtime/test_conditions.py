@@ -104,9 +104,10 @@ def test_idle_is_identity_poses() -> None:
         np.eye(4)[None],
         np.full((2, 4, 4), np.nan),
         np.zeros((2, 3, 4)),
+        np.full((2, 4, 4), "w"),
         PoseControls(np.tile(np.eye(4), (2, 1, 1)), np.zeros((1, 4))),
     ],
-    ids=["too few", "unknown action", "one pose", "NaN", "wrong shape", "keys"],
+    ids=["too few", "unknown action", "one pose", "NaN", "wrong shape", "words", "keys"],
 )
 def test_unusable_controls(controls: conditions.Controls) -> None:
     with pytest.raises(ControlError):

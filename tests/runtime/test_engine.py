@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests import tiny
+from worldline.core.camera import Intrinsics
 from worldline.core.chunk import Chunk
 from worldline.core.errors import (
     ConfigError,
@@ -212,6 +213,15 @@ def test_requests_of_one_session_do_not_stay() -> None:
     assert small.step().frames.shape[0] == 5
     later = world.start(tiny.picture(), tiny.PROMPT)
     assert (later.window, later.sink, later.chunk, later.steps) == (7, 2, 3, 4)
+
+
+def test_attention_limit_and_intrinsics_reach_the_session() -> None:
+    lens = Intrinsics(400.0, 410.0, 420.0, 200.0)
+    world = tiny.world(max_attention_frames=4)
+    state = world.start(tiny.picture(), tiny.PROMPT, intrinsics=lens).state
+    assert state.kv.params.max_attention_frames == 4
+    assert state.intrinsics == lens
+    assert world.start(tiny.picture(), tiny.PROMPT).state.intrinsics == world.preset.intrinsics
 
 
 def test_portrait_picture_gets_a_portrait_world() -> None:

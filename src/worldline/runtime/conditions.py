@@ -76,8 +76,8 @@ def _recorded(camera: CameraState, controls: PoseControls, count: int) -> Motion
     relative = np.asarray(controls.relative)
     if relative.shape != (count, 4, 4):
         raise ControlError("poses do not fit the chunk", expected=(count, 4, 4), got=relative.shape)
-    if not np.isfinite(relative).all():
-        raise ControlError("poses hold NaN or infinite values", expected="finite numbers")
+    if relative.dtype.kind not in "fiu" or not np.isfinite(relative).all():
+        raise ControlError("poses hold other values than finite numbers", got=relative.dtype)
     keys = np.zeros((count, 4)) if controls.keys is None else np.asarray(controls.keys)
     if keys.shape != (count, 4):
         raise ControlError("keys do not fit the chunk", expected=(count, 4), got=keys.shape)
