@@ -12,6 +12,7 @@ from worldline.cli.loading import load_world, parse_size, progress_bar, worker_s
 from worldline.cli.options import BenchChunk, BenchParity, BenchSoak, SessionOptions
 from worldline.core.env import apply_openmp_policy
 from worldline.core.errors import ConfigError
+from worldline.runtime.savings import check_savings
 
 if TYPE_CHECKING:
     from worldline.bench.ablate import Variant
@@ -24,6 +25,8 @@ BROKEN_PROMISE_EXIT = 1
 def chunk(options: BenchChunk) -> int:
     """Run the command; returns 1 when a saving did not keep the promise of its class."""
     _check(options.chunks, options.picture)
+    if options.ablate not in (None, "all"):
+        check_savings([options.ablate])
     size = parse_size(options.session.size)
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # torch's profiler announces itself on stderr
     world = load_world(worker_settings(options.load), synchronise=True)
