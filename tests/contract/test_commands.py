@@ -17,7 +17,9 @@ from tests.contract import tree
 from worldline import __version__
 from worldline.cli import main as cli
 
-BLOCK = re.compile(r"```[a-z]*\n(.*?)```", re.DOTALL)
+FENCED = re.compile(r"```[a-z]*\n(.*?)```", re.DOTALL)
+COMMAND = re.compile(r"^\s*(worldline [a-z].*)$", re.MULTILINE)
+INDENTED = re.compile(r"^ {4}(worldline [a-z].*)$", re.MULTILINE)
 
 
 def documented_commands() -> list[str]:
@@ -25,9 +27,10 @@ def documented_commands() -> list[str]:
     found: set[str] = set()
     for path in tree.files():
         if path.suffix == ".md":
-            for block in BLOCK.findall(path.read_text(encoding="utf-8")):
-                lines = block.replace("\\\n", " ").splitlines()
-                found |= {line.strip() for line in lines if re.match(r"\s*worldline [a-z]", line)}
+            text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+            for block in FENCED.findall(text):
+                found |= set(COMMAND.findall(block))
+            found |= set(INDENTED.findall(text))
     return sorted(found)
 
 
