@@ -41,7 +41,7 @@ def test_a_session_holds_the_same_at_chunk_30_and_90() -> None:
     # As in a long run: the cache of prompts is full before the count begins.
     world._texts._capacity = 1
     moves, held = 0, {}
-    with world.start(tiny.picture(), tiny.PROMPT) as session:
+    with world.start(tiny.picture(), tiny.PROMPT, steps=2) as session:
         for chunk in range(90):
             anchor = session.state.anchor
             session.step(
@@ -110,7 +110,7 @@ def figures() -> SoakFigures:
     """A short run of the small model."""
     done: list[tuple[int, int]] = []
     world = tiny.world(reanchor_at=tiny_engine.REANCHOR_AT)
-    found = measure_soak(world, ChunkRequest(chunks=33), lambda *pair: done.append(pair))
+    found = measure_soak(world, ChunkRequest(chunks=33, steps=1), lambda *pair: done.append(pair))
     assert done[-1] == (33, 33) and len(done) == 33
     return found
 

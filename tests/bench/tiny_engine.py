@@ -41,4 +41,5 @@ def open_request(session_id: str) -> OpenRequest:
         image_height=tiny.HEIGHT,
         prompt=tiny.PROMPT,
         seed=1,
+        steps=1,
     )

@@ -58,15 +58,8 @@ class ChunkRequest(NamedTuple):
     steps: int | None = None
 
 
-class ChunkFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of one session. Milliseconds per chunk; `stages` are medians per stage.
-
-    `fps` is frames over the sum of the chunks' times. `chunk_cpu_ms_p50` is processor time of all
-    threads, which other processes on the machine lengthen little. `peak_memory_mb` is that of the
-    device, or of the process on a CPU; None where the system does not tell. `work` has a row for
-    every stage, for both kinds of pass together and for the chunk; `chunk_times_ms` all chunks,
-    warm-up included.
-    """
+class Subject(msgspec.Struct, frozen=True, kw_only=True):
+    """Which model was measured, and at which numbers."""
 
     model: str
     weights: str
@@ -79,6 +72,19 @@ class ChunkFigures(msgspec.Struct, frozen=True, kw_only=True):
     window: int
     sink: int
     steps: int
+    machine: Machine
+
+
+class ChunkFigures(Subject, frozen=True, kw_only=True):
+    """Figures of one session. Milliseconds per chunk; `stages` are medians per stage.
+
+    `fps` is frames over the sum of the chunks' times. `chunk_cpu_ms_p50` is processor time of all
+    threads, which other processes on the machine lengthen little. `peak_memory_mb` is that of the
+    device, or of the process on a CPU; None where the system does not tell. `work` has a row for
+    every stage, for both kinds of pass together and for the chunk; `chunk_times_ms` all chunks,
+    warm-up included.
+    """
+
     warmup_chunks: int
     chunks: int
     frames_per_chunk: int
@@ -91,7 +97,6 @@ class ChunkFigures(msgspec.Struct, frozen=True, kw_only=True):
     first_chunk_ms: float
     stages: dict[str, float]
     peak_memory_mb: float | None
-    machine: Machine
     work: dict[str, StageWork]
     rates: Rates
     memory: Memory
@@ -155,6 +160,25 @@ def open_session(world: World, request: ChunkRequest) -> Session:
     )
 
 
+def describe(world: World, session: Session) -> Subject:
+    """What a measurement of `session` is a measurement of."""
+    info = world.info
+    return Subject(
+        model=info.model,
+        weights=info.weights,
+        mode=info.mode,
+        device=info.device,
+        dtype=info.dtype,
+        width=session.width,
+        height=session.height,
+        chunk=session.chunk,
+        window=session.window,
+        sink=session.sink,
+        steps=session.steps,
+        machine=describe_machine(),
+    )
+
+
 def controls(session: Session, index: int) -> list[tuple[str, ...]]:
     """The keys held during chunk `index` of a measurement."""
     return [WALK[index % len(WALK)]] * session.chunk
@@ -167,7 +191,7 @@ def warmup_chunks(session: Session, stationary_latent: int) -> int:
 
 
 def _figures(world: World, session: Session, watched: Watched) -> ChunkFigures:
-    info, frames, warmup = world.info, 4 * session.chunk, watched.warmup
+    frames, warmup, subject = 4 * session.chunk, watched.warmup, describe(world, session)
     measured = np.array(watched.spent[warmup:])
     p50, p95, p99 = np.percentile(measured, [50, 95, 99])
     stages = watched.stage_medians()
@@ -176,17 +200,7 @@ def _figures(world: World, session: Session, watched: Watched) -> ChunkFigures:
     work = chunk_work(world, session, float(np.mean(watched.visible[warmup:])))
     rates = measure_rates(dit, session.chunk * session.state.geometry.tokens_per_frame)
     return ChunkFigures(
-        model=info.model,
-        weights=info.weights,
-        mode=info.mode,
-        device=info.device,
-        dtype=info.dtype,
-        width=session.width,
-        height=session.height,
-        chunk=session.chunk,
-        window=session.window,
-        sink=session.sink,
-        steps=session.steps,
+        **msgspec.structs.asdict(subject),
         warmup_chunks=warmup,
         chunks=len(measured),
         frames_per_chunk=frames,
@@ -199,7 +213,6 @@ def _figures(world: World, session: Session, watched: Watched) -> ChunkFigures:
         first_chunk_ms=round(watched.spent[0], 2),
         stages=stages,
         peak_memory_mb=memory.peak,
-        machine=describe_machine(),
         work=lay_beside(stages, work, rates, chunk_ms=float(p50)),
         rates=rates,
         memory=memory,

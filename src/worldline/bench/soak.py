@@ -14,8 +14,14 @@ import msgspec
 import numpy as np
 
 from worldline.bench.census import resident_mb, take_census
-from worldline.bench.chunk import ChunkRequest, controls, open_session, warmup_chunks
-from worldline.bench.machine import Machine, describe_machine
+from worldline.bench.chunk import (
+    ChunkRequest,
+    Subject,
+    controls,
+    describe,
+    open_session,
+    warmup_chunks,
+)
 from worldline.bench.picture import Lines
 
 if TYPE_CHECKING:
@@ -44,7 +50,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     shared: int | None
 
 
-class SoakFigures(msgspec.Struct, frozen=True, kw_only=True):
+class SoakFigures(Subject, frozen=True, kw_only=True):
     """The run as a whole, and part by part.
 
     Times leave out the chunks of the warm-up; `chunk_cpu_ms` are processor time of all threads,
@@ -55,17 +61,6 @@ class SoakFigures(msgspec.Struct, frozen=True, kw_only=True):
     window was full and the picture encoded.
     """
 
-    model: str
-    weights: str
-    mode: str
-    device: str
-    dtype: str
-    width: int
-    height: int
-    chunk: int
-    window: int
-    sink: int
-    steps: int
     chunks: int
     warmup_chunks: int
     settling_chunks: int
@@ -81,7 +76,6 @@ class SoakFigures(msgspec.Struct, frozen=True, kw_only=True):
     device_slope_mb_per_hour: float | None
     counts_held: bool
     parts: tuple[Part, ...]
-    machine: Machine
 
 
 class _Samples(NamedTuple):
@@ -155,7 +149,7 @@ def _figures(
     *,
     reanchored: int,
 ) -> SoakFigures:
-    info, chunks = world.info, len(samples.spent)
+    chunks = len(samples.spent)
     warmup = min(warmup_chunks(session, world.components.vae.stationary_latent), chunks // 2)
     settling = max(warmup, round(SETTLING_SHARE * chunks))
     settled = np.array(samples.spent[warmup:])
@@ -165,17 +159,7 @@ def _figures(
     device = [(at, p.device_mb) for at, p in zip(ends, parts, strict=True) if p.last >= settling]
     resident = list(zip(samples.at, samples.resident, strict=True))[settling:]
     return SoakFigures(
-        model=info.model,
-        weights=info.weights,
-        mode=info.mode,
-        device=info.device,
-        dtype=info.dtype,
-        width=session.width,
-        height=session.height,
-        chunk=session.chunk,
-        window=session.window,
-        sink=session.sink,
-        steps=session.steps,
+        **msgspec.structs.asdict(describe(world, session)),
         chunks=chunks,
         warmup_chunks=warmup,
         settling_chunks=settling,
@@ -191,7 +175,6 @@ def _figures(
         device_slope_mb_per_hour=slope_per_hour(device),
         counts_held=counts_held([part for part in parts if part.last >= warmup]),
         parts=parts,
-        machine=describe_machine(),
     )
 
 
