@@ -120,8 +120,8 @@ def chunk_flops(
     saving = {"camera_embedding": "camera", "text": "cross_kv"}
     for name, flops in shared.items():
         if saving[name] in without:
-            denoise[name], context[name] = steps * flops, flops
-        # The pipeline also asks for its inputs once before the first pass, saving or not.
+            # The first pass's inputs are made before it, under conditions, saving or not.
+            denoise[name], context[name] = (steps - 1) * flops, flops
         if saving[name] in without or name != "text" or prompt_chunk:
             conditions[name] = flops
     if "time" in without:

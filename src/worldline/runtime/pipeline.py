@@ -68,6 +68,19 @@ class Engine(NamedTuple):
         return self.texts.get(prompt)
 
 
+class PassInputs:
+    """Asked by every pass for its inputs; those of the first pass are made at once."""
+
+    def __init__(self, make: Callable[[], ChunkInputs]) -> None:
+        self._make = make
+        self._first: ChunkInputs | None = make()
+
+    def __call__(self) -> ChunkInputs:
+        """The inputs of the next pass."""
+        first, self._first = self._first, None
+        return first or self._make()
+
+
 def next_chunk(
     engine: Engine, state: SessionState, controls: Controls, clock: StageClock
 ) -> Generated:
@@ -83,8 +96,7 @@ def next_chunk(
     with clock.stage("conditions"):
         prompt = conditions.advance_prompt(state.prompt)
         motion = conditions.fold_motion(state.camera, controls, engine.preset.rig, frames)
-        inputs = partial(chunk_inputs, engine, state, motion, prompt.current)
-        inputs()
+        inputs = PassInputs(partial(chunk_inputs, engine, state, motion, prompt.current))
     latents = denoise_chunk(engine, state, condition, inputs, clock)
     with clock.stage("decode"):
         video, decoder = engine.vae.decode_stream(latents, state.decoder)
@@ -159,7 +171,7 @@ def denoise_chunk(
     engine: Engine,
     state: SessionState,
     condition: Tensor,
-    inputs: Callable[[], ChunkInputs],
+    inputs: PassInputs,
     clock: StageClock,
 ) -> Tensor:
     """Denoise passes, then the context pass: clean latents `[1, 16, T, h, w]`, float32."""
