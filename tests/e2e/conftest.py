@@ -37,9 +37,9 @@ def chromium_path() -> Path:
     pytest.skip(f"no browser: install one of {', '.join(NAMES)} or set WORLDLINE_CHROMIUM")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(chromium_path: Path) -> Generator[Browser]:
-    """A headless Chromium."""
+    """A headless Chromium; gone with its module, for Playwright's event loop bars any other."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium_path, args=FLAGS)
         yield browser
@@ -52,7 +52,7 @@ def serve_arguments() -> list[str]:
     return ["--model", "pocket", "--seats", "1", "--seat-wait", "3"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address(chromium_path: Path, serve_arguments: list[str]) -> Generator[str]:
     """The address of a ready server; not started when there is no browser to use it."""
     with serving(serve_arguments) as address:
