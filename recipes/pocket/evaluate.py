@@ -23,7 +23,7 @@ from recipes.pocket.export import load_pocket
 from recipes.pocket.renderer import Renderer
 from recipes.pocket.scenes import scenes
 from recipes.pocket.sequences import cameras, condition
-from recipes.pocket.streaming import Sampler, euler_times, generate
+from recipes.pocket.streaming import SHIPPED, Sampler, euler_times, generate
 from recipes.pocket.walks import RIG, Walk, make_walk, relative_poses, render, view_state, walk_seed
 from recipes.pocket.world_model import WorldModel
 from worldline.core.camera import advance
@@ -174,7 +174,7 @@ def main() -> None:
     )
     parser.add_argument("--walks", type=int, default=9)
     parser.add_argument("--latents", type=int, default=25)
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, help="even Euler steps; default: the preset's own")
     parser.add_argument("--renoise", action="store_true")
     parser.add_argument("--quick", action="store_true", help="no command test")
     args = parser.parse_args()
@@ -184,7 +184,7 @@ def main() -> None:
     count = len(scenes())
     walks = [make_walk(i % count, walk_seed("test", i), args.latents) for i in range(args.walks)]
     judged = prepare(vae, model, walks)
-    times = euler_times(args.steps)
+    times = euler_times(args.steps) if args.steps else SHIPPED
     figures, free = judge_walks(vae, model, judged, times, renoise=args.renoise)
     rebuilt = decode(vae, judged.x0)
     figures["reconstruction_db"] = round(float(measures.psnr(rebuilt, judged.frames).mean()), 2)

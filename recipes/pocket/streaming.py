@@ -17,6 +17,9 @@ from worldline.ops.attention import attention
 Sampler = tuple[float, ...]
 
 
+SHIPPED: Sampler = (1.0, 0.9375, 0.8333, 0.625, 0.3571, 0.0)  # the pocket preset's steps
+
+
 def euler_times(steps: int, shift: float = 5.0) -> Sampler:
     """Times 1 .. 0 of a shifted schedule, `steps + 1` values."""
     u = [1 - i / steps for i in range(steps + 1)]

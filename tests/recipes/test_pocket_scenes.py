@@ -13,6 +13,7 @@ pytest.importorskip("numba", reason="the recipe renders with numba")
 from recipes.pocket import measures
 from recipes.pocket.renderer import Renderer
 from recipes.pocket.scenes import MAX_PRIMS, PERIOD, arrays, caption, clearance, scenes
+from recipes.pocket.streaming import SHIPPED
 from recipes.pocket.walks import (
     KEEP_AWAY,
     METRES,
@@ -26,6 +27,7 @@ from recipes.pocket.walks import (
 from worldline.core.camera import advance
 from worldline.models.pocket.params import POCKET_TEXT
 from worldline.models.registry import get_preset
+from worldline.sampling.schedules import official_schedule
 
 SMALL_WORDS = {"a", "an", "with", "and", "in", "of", "the", "on", "at", "under", "from"}
 
@@ -119,3 +121,9 @@ def test_measures_see_blur_and_emptying() -> None:
     assert measures.column_band(empty) < 0.1 * measures.column_band(picture)
     assert measures.colour_error(picture, empty) < 0.01
     assert measures.colour_error(picture, 255 - picture) > 0.05
+
+
+def test_the_sampler_that_is_judged_is_that_of_the_preset() -> None:
+    sampler = get_preset("pocket").sampler
+    schedule = official_schedule(sampler.shift, sampler.steps)
+    np.testing.assert_allclose(SHIPPED[:-1], schedule.sigma_x0, atol=1e-3)

@@ -197,7 +197,11 @@ POCKET = Preset(
     window=8,
     sink=0,
     sampler=Sampler(
-        kind="euler", schedule="official", shift=5.0, steps=tuple(250 * i for i in range(4))
+        # The late fifth step keeps edges and columns that four let fade (recipes/pocket/evaluate).
+        kind="euler",
+        schedule="official",
+        shift=5.0,
+        steps=(0, 250, 500, 750, 900),
     ),
     # Its worlds were shown with at most this tilt; further up or down it has never looked.
     rig=Rig(yaw_deg=5.0, pitch_deg=3.0, pitch_limit_deg=18.0),
