@@ -34,6 +34,7 @@ class Trace:
     """A server whose engine makes one chunk at a time, and the client of the trace."""
 
     def __init__(self, server: LiveServer, client: Client) -> None:
+        assert isinstance(server.handle, FakeHandle)
         self.handle = server.handle
         self.client = client
 
