@@ -185,7 +185,21 @@ def test_stopping_the_server_closes_sockets_and_sessions() -> None:
     with LiveServer(handle) as server, server.client() as client, server.client() as waiting:
         client.send(init())
         client.chunk()
+        codes: list[int] = []
+        reader = threading.Thread(target=lambda: codes.append(client.last_code()))
+        reader.start()
         server.stop()
-        assert client.last_code() == 1012
+        reader.join()
+        assert codes == [1012]
         assert waiting.last_code() == 1012
+    handle.nothing_is_left()
+
+
+def test_a_reader_that_stopped_reading_keeps_no_socket_of_a_stopped_server() -> None:
+    handle = FakeHandle()
+    with LiveServer(handle, shutdown_s=1) as server, server.client() as client:
+        client.send(init(size="832x480", realtime_output_format="raw"))
+        client.chunk()  # and then nothing more: what follows fills every buffer on the way
+        server.stop()
+        assert client.last_code() in (1006, 1012)
     handle.nothing_is_left()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import socket
 
 import uvicorn
 from starlette.applications import Starlette
@@ -32,13 +34,25 @@ def exposure_warning(config: ServerConfig) -> str | None:
     return EXPOSED.format(host=config.host, port=config.port)
 
 
+class _Server(uvicorn.Server):
+    """Uvicorn, but a peer that reads nothing does not keep its socket when the server has ended."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close politely, wait as long as configured, then cut what is still open."""
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            transport: asyncio.Transport = connection.transport
+            transport.abort()
+        await asyncio.sleep(0)  # aborted transports give up their sockets in the next turn
+
+
 def make_server(config: ServerConfig, app: Starlette) -> uvicorn.Server:
     """A server for `app`: run it with `run()`, end it by setting `should_exit`.
 
     A message above `max_message_bytes` is refused by the WebSocket layer with close code 1009. On
     the way down open sockets are closed with 1012, and get `shutdown_s` to give back their seats.
     """
-    return uvicorn.Server(
+    return _Server(
         uvicorn.Config(
             app,
             host=config.host,
