@@ -1,7 +1,7 @@
 """Render walks into shard files: `python -m recipes.pocket.data --out DIR --first 0 --count 50`.
 
 A shard `walks-<n>.npz` holds `WALKS` walks: frames uint8 `[n, F, H, W, 3]`, relative poses
-`[n, L, 4, 4]`, scene indices, whether each began at a start view, held keys. Shards appear
+`[n, L, 4, 4]`, scene indices `[n, L]`, whether each began at a start view, held keys. Shards appear
 atomically (written aside, then renamed), so a reader or a killed run never sees half of one.
 """
 
@@ -30,7 +30,7 @@ def write_atomically(path: Path, **fields: np.ndarray) -> None:
 
 
 def make_shard(
-    index: int, split: str, *, walks: int = WALKS, latents: int = LATENTS
+    index: int, split: str, *, walks: int = WALKS, latents: int = LATENTS, switch: bool = False
 ) -> dict[str, np.ndarray]:
     """Render shard `index` of a split; the same numbers give the same bits."""
     worlds = scenes()
@@ -38,10 +38,11 @@ def make_shard(
     frames, rels, ids, starts, keys = [], [], [], [], []
     for i in range(walks):
         number = index * walks + i
-        walk = make_walk(number % len(worlds), walk_seed(split, number), latents)
-        frames.append(render(walk, renderers[walk.scene]))
+        world = number % len(worlds)
+        walk = make_walk(world, walk_seed(split, number), latents, switch=switch)
+        frames.append(render(walk, renderers))
         rels.append(relative_poses(walk))
-        ids.append(walk.scene)
+        ids.append([walk.world(i) for i in range(latents)])
         starts.append(walk.from_view)
         keys.append(walk.keys)
     return {
@@ -61,12 +62,15 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, default=1)
     parser.add_argument("--step", type=int, default=1)
+    parser.add_argument("--latents", type=int, default=LATENTS)
+    parser.add_argument("--still", action="store_true", help="no walk changes its world")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     for index in range(args.first, args.first + args.count * args.step, args.step):
         path = args.out / f"walks-{index:04d}.npz"
         if not path.exists():
-            write_atomically(path, **make_shard(index, args.split))
+            shard = make_shard(index, args.split, latents=args.latents, switch=not args.still)
+            write_atomically(path, **shard)
             print(path, flush=True)
 
 

@@ -57,8 +57,8 @@ def _hit_round(p, ox, oy, oz, d, best):
 def _hit_box(p, ox, oy, oz, d, best):
     """Axis-aligned box: (t, nx, ny, nz, side); t = best when missed."""
     near, far, axis = -1e9, 1e9, 0
-    lo = (p[1] - p[3], p[4], p[2] - p[3])
-    hi = (p[1] + p[3], p[5], p[2] + p[3])
+    lo = (p[1] - p[3], p[4], p[2] - p[9])
+    hi = (p[1] + p[3], p[5], p[2] + p[9])
     o = (ox, oy, oz)
     for i in range(3):
         inv = 1.0 / d[i] if abs(d[i]) > 1e-9 else 1e9

@@ -8,6 +8,7 @@ full-speed step is `RIG.move`; the renderer sees metres. Walks keep `KEEP_AWAY` 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,9 @@ RIG = Rig(move=0.05, yaw_deg=5.0, pitch_deg=3.0, pitch_limit_deg=18.0)
 METRES = 7.0  # metres per unit of translation: a full-speed step is 0.35 m
 KEEP_AWAY = 1.5
 STRIDE = 4  # pixel frames per latent frame
+NEVER = 1 << 30  # the switch of a walk that stays in its world
+SWITCH_SHARE = 0.35  # walks in which the world changes on the way
+SAME_LAYOUT = 0.6  # of those, how many only change light and colours where they can
 COMMANDS = {
     "w": 0.13, "s": 0.10, "a": 0.08, "d": 0.08, "j": 0.09, "l": 0.09, "i": 0.07, "k": 0.07,
     "": 0.08, "wj": 0.06, "wl": 0.06, "aj": 0.02, "dl": 0.02, "wa": 0.02, "wd": 0.02,
@@ -29,12 +33,21 @@ COMMANDS = {
 
 
 class Walk(NamedTuple):
-    """A path: scene, held keys and poses `[L, 4, 4]` (product units); latent 0 is the start."""
+    """A path: scene, held keys and poses `[L, 4, 4]` (product units); latent 0 is the start.
+
+    From latent frame `switch` on, the world around the walker is `after`.
+    """
 
     scene: int
     keys: tuple[str, ...]
     c2w: np.ndarray
     from_view: bool
+    switch: int = NEVER
+    after: int = 0
+
+    def world(self, latent: int) -> int:
+        """The scene that latent frame `latent` shows."""
+        return self.after if latent >= self.switch else self.scene
 
 
 def view_state(view: StartView, *, pitch_deg: float = 0.0) -> CameraState:
@@ -45,11 +58,11 @@ def view_state(view: StartView, *, pitch_deg: float = 0.0) -> CameraState:
     return CameraState(c2w, pitch_deg)
 
 
-def _free_state(scene: Scene, rng: np.random.Generator) -> CameraState:
+def _free_state(rooms: tuple[Scene, ...], rng: np.random.Generator) -> CameraState:
     """Anywhere with room, looking anywhere, mostly level."""
     while True:
         x, z = rng.uniform(0, PERIOD, 2)
-        if clearance(scene, x, z) > KEEP_AWAY:
+        if all(clearance(room, x, z) > KEEP_AWAY for room in rooms):
             pitch = RIG.pitch_deg * float(rng.choice((0, 0, 0, -1, 1, -2, 2)))
             yaw = float(rng.uniform(0, 360))
             return view_state(StartView("", x, z, yaw, "", 0), pitch_deg=pitch)
@@ -66,32 +79,58 @@ def _segment(state: CameraState, rng: np.random.Generator) -> str:
     return key
 
 
-def make_walk(scene_index: int, seed: int, latents: int) -> Walk:
-    """A walk of `latents` latent frames; half start at one of the scene's start views."""
+def make_walk(scene_index: int, seed: int, latents: int, *, switch: bool = False) -> Walk:
+    """A walk of `latents` latent frames; half start at one of the scene's start views.
+
+    With `switch` some of them change the world on the way, at a latent frame, as a new prompt does.
+    """
     scene = scenes()[scene_index]
     rng = np.random.default_rng((seed, scene_index))
+    when, after = _draw_switch(scene_index, rng, latents) if switch else (NEVER, scene_index)
+    rooms = (scene, scenes()[after])  # room enough in both
     from_view = bool(rng.uniform() < 0.5)
     state = (
         view_state(scene.starts[int(rng.integers(len(scene.starts)))])
         if from_view
-        else _free_state(scene, rng)
+        else _free_state(rooms, rng)
     )
     poses, keys = [state.c2w], [""]
     held, left = "", 0
     while len(poses) < latents:
         if left == 0:
             held, left = _segment(state, rng), int(rng.integers(1, 7))
-        after = advance(state, held, RIG)
-        stuck = after.pitch_deg == state.pitch_deg and ("i" in held or "k" in held)
-        x, z = after.c2w[0, 3] * METRES, after.c2w[2, 3] * METRES
-        moved = not np.allclose(after.c2w[:3, 3], state.c2w[:3, 3])
-        if stuck or (moved and clearance(scene, x, z) < KEEP_AWAY):
+        step = advance(state, held, RIG)
+        stuck = step.pitch_deg == state.pitch_deg and ("i" in held or "k" in held)
+        if stuck or not _may_go(rooms, state, step):
             left = 0
             continue
-        state, left = after, left - 1
+        state, left = step, left - 1
         poses.append(state.c2w)
         keys.append(held)
-    return Walk(scene_index, tuple(keys), np.stack(poses), from_view)
+    return Walk(scene_index, tuple(keys), np.stack(poses), from_view, when, after)
+
+
+def _may_go(rooms: tuple[Scene, ...], state: CameraState, step: CameraState) -> bool:
+    """Whether a step keeps its distance in every world; coming nearer no further is allowed."""
+    if np.allclose(step.c2w[:3, 3], state.c2w[:3, 3]):
+        return True
+    old, new = (s.c2w[[0, 2], 3] * METRES for s in (state, step))
+    for room in rooms:
+        there = clearance(room, new[0], new[1])
+        if there < KEEP_AWAY and there <= clearance(room, old[0], old[1]):
+            return False
+    return True
+
+
+def _draw_switch(scene_index: int, rng: np.random.Generator, latents: int) -> tuple[int, int]:
+    """The latent frame of a change and the world after it."""
+    if rng.uniform() >= SWITCH_SHARE:
+        return NEVER, scene_index
+    worlds = scenes()
+    others = [i for i in range(len(worlds)) if i != scene_index]
+    twins = [i for i in others if worlds[i].layout == worlds[scene_index].layout]
+    choice = twins if twins and rng.uniform() < SAME_LAYOUT else others
+    return int(rng.integers(2, latents - 2)), int(rng.choice(choice))
 
 
 def frame_poses(walk: Walk) -> np.ndarray:
@@ -102,9 +141,12 @@ def frame_poses(walk: Walk) -> np.ndarray:
     return poses
 
 
-def render(walk: Walk, renderer: Renderer) -> np.ndarray:
-    """The walk's pictures, uint8 `[4(L-1)+1, H, W, 3]`."""
-    return np.stack([renderer.frame(pose) for pose in frame_poses(walk)])
+def render(walk: Walk, renderers: Sequence[Renderer]) -> np.ndarray:
+    """The walk's pictures, uint8 `[4(L-1)+1, H, W, 3]`; one renderer per world."""
+    return np.stack([
+        renderers[walk.world(-(-i // STRIDE))].frame(pose)
+        for i, pose in enumerate(frame_poses(walk))
+    ])  # fmt: skip
 
 
 def relative_poses(walk: Walk) -> np.ndarray:

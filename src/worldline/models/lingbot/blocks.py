@@ -6,7 +6,7 @@ callable, never kept here. Parameter names are those of the published checkpoint
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,18 @@ class TextKV(NamedTuple):
 
     k: Tensor
     v: Tensor
+
+    def attend(self, query: Tensor) -> Tensor:
+        """Cross-attention of `query` `[B, L, N, D]`, the only thing a block asks of its text."""
+        return attention(query, self.k, self.v)
+
+
+class TextAttend(Protocol):
+    """What a block needs of its text: `TextKV`, or another form with the same result."""
+
+    def attend(self, query: Tensor) -> Tensor:
+        """Cross-attention of `query` `[B, L, N, D]`."""
+        ...
 
 
 def cast_linear(layer: nn.Linear, x: Tensor) -> Tensor:
@@ -125,7 +137,7 @@ class Block(nn.Module):
         table: Tensor,
         rope: RopeTable,
         camera: CameraModulation | None,
-        text: TextKV,
+        text: TextAttend,
         attend: Attend,
         layer: int,
     ) -> Tensor:
@@ -143,7 +155,7 @@ class Block(nn.Module):
         if camera is not None:
             x = (1 + camera.scale) * x + camera.shift
         query = self.cross_attn.query(self.norm3(x))
-        x = x + self.cross_attn.merge(attention(query, text.k, text.v))
+        x = x + self.cross_attn.merge(text.attend(query))
         normed = modulate(plain_layer_norm(x, self.eps), shift_ff, scale_ff)
         inner = F.gelu(cast_linear(_linear(self.ffn[0]), normed), approximate="tanh")
         return torch.addcmul(x, cast_linear(_linear(self.ffn[2]), inner).to(gate_ff.dtype), gate_ff)

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from worldline.models.lingbot.blocks import Block, CameraModulation, TextKV, cast_linear
+from worldline.models.lingbot.blocks import Block, CameraModulation, TextAttend, TextKV, cast_linear
 from worldline.models.lingbot.params import DiTParams
 from worldline.ops.attention import Attend, CacheWriter, FullAttention
 from worldline.ops.modulation import modulate, sinusoid
@@ -155,7 +155,7 @@ class LingBotDiT(nn.Module):
         time: TimeModulation | TimeTables,
         rope: RopeTable,
         camera: Camera,
-        cross: Sequence[TextKV],
+        cross: Sequence[TextAttend],
         attend: Attend,
     ) -> Tensor:
         """Run all blocks over the tokens `x [B, L, C]`.
@@ -181,7 +181,7 @@ class LingBotDiT(nn.Module):
         time: TimeModulation | TimeTables,
         rope: RopeTable,
         camera: Camera,
-        cross: Sequence[TextKV],
+        cross: Sequence[TextAttend],
         writer: CacheWriter,
     ) -> None:
         """Context pass: like `run_blocks`, but the last block stops after its cache write."""
@@ -207,7 +207,7 @@ class LingBotDiT(nn.Module):
         tables: TimeTables,
         rope: RopeTable,
         camera: Camera,
-        cross: Sequence[TextKV],
+        cross: Sequence[TextAttend],
         attend: Attend,
     ) -> Tensor:
         for layer, block in enumerate(blocks):
