@@ -38,7 +38,8 @@ def setup(device: str = "auto", mode: str = "exact", threads: int | None = None)
     if exact and target.type == "cuda":
         # cuBLAS reads this when it is first used; without it, its results may differ between runs.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(exact)
+    # Not `use_deterministic_algorithms`, which does the same and imports the compiler: a second.
+    torch.set_deterministic_debug_mode("error" if exact else "default")
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore
     torch.backends.cudnn.benchmark = not exact
     torch.backends.cudnn.deterministic = exact

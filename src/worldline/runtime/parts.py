@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from worldline.core.errors import CheckpointError, KeysError
 from worldline.models.architecture import dit_params, umt5_params, vae_params
@@ -104,8 +105,23 @@ def make_plan(layout: Layout, named: Preset | None) -> Plan:
 
 
 def _on_meta(build: Callable[[Params], Module], params: Params) -> Module:
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutValues():
         return build(params)
+
+
+class _WithoutValues(TorchFunctionMode):
+    """Leaves out `nn.init`: on the meta device it fills nothing and imports torch's compiler."""
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return (kwargs or {}).get("tensor", args[0] if args else None)
+        return func(*args, **(kwargs or {}))
 
 
 def _vae_class(params: WanVAEParams | PocketVAEParams) -> Callable[[Any], Vae]:

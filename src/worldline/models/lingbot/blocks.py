@@ -90,7 +90,8 @@ class Block(nn.Module):
     def __init__(self, params: DiTParams) -> None:
         super().__init__()
         self.eps = params.eps
-        self.modulation = nn.Parameter(torch.randn(1, 6, params.dim) / params.dim**0.5)
+        self.modulation = nn.Parameter(torch.empty(1, 6, params.dim))
+        nn.init.normal_(self.modulation, std=params.dim**-0.5)
         self.self_attn = Attention(params)
         self.norm3 = AffineLayerNorm(params.dim, params.eps)
         self.cross_attn = Attention(params)

@@ -52,7 +52,8 @@ class Head(nn.Module):
         super().__init__()
         self.eps = params.eps
         self.head = nn.Linear(params.dim, 4 * params.out_dim)
-        self.modulation = nn.Parameter(torch.randn(1, 2, params.dim) / params.dim**0.5)
+        self.modulation = nn.Parameter(torch.empty(1, 2, params.dim))
+        nn.init.normal_(self.modulation, std=params.dim**-0.5)
 
     def forward(self, x: Tensor, table: Tensor) -> Tensor:
         """`x [B, L, C]`, `table [B, M, 2, C]` -> `[B, L, 4 * out_dim]`, float32."""

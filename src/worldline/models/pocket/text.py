@@ -25,7 +25,8 @@ class PocketText(nn.Module):
         self.params = params
         self._rows = {word: row for row, word in enumerate(params.words)}
         assert len(self._rows) == len(params.words), "the word list has doubles"
-        self.table = nn.Parameter(torch.randn(len(params.words) + 1, params.text_dim))
+        self.table = nn.Parameter(torch.empty(len(params.words) + 1, params.text_dim))
+        nn.init.normal_(self.table)
 
     @property
     def text_len(self) -> int:
