@@ -48,7 +48,7 @@ class Judged(NamedTuple):
 def prepare(vae: PocketVAE, model: WorldModel, walks: list[Walk]) -> Judged:
     """Render and encode walks of equal length."""
     renderers = [Renderer(scene) for scene in scenes()]
-    frames = np.stack([render(walk, renderers[walk.scene]) for walk in walks])
+    frames = np.stack([render(walk, renderers) for walk in walks])
     x0 = torch.from_numpy(np.stack([encode_walk(vae, f)[0] for f in frames])).float()
     x0 = x0.transpose(1, 2)  # n 16 T h w
     image = torch.ones(len(walks), dtype=torch.bool)

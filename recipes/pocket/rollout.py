@@ -17,20 +17,29 @@ from recipes.pocket import checkpoint
 from recipes.pocket.data import write_atomically
 from recipes.pocket.scenes import caption, scenes
 from recipes.pocket.sequences import cameras, condition
-from recipes.pocket.streaming import euler_times, generate
+from recipes.pocket.streaming import SHIPPED, Sampler, generate
 from recipes.pocket.world_model import WorldModel
 
 
-def roll_shard(model: WorldModel, source: Path, grey: np.ndarray, *, steps: int = 4) -> np.ndarray:
+def roll_shard(
+    model: WorldModel, source: Path, grey: np.ndarray, *, times: Sampler = SHIPPED
+) -> np.ndarray:
     """The model's own latents of one shard's walks, float16 `[n, L, 16, h, w]`."""
     rng = np.random.default_rng(len(source.name))
     with np.load(source) as shard:
         x0 = torch.from_numpy(shard["latents"].astype(np.float32)).transpose(1, 2)  # n 16 L h w
-        camera = cameras(shard["rel"], x0)
-        prompts = [caption(scenes()[i], rng) for i in shard["scene"]]
+        camera, worlds = cameras(shard["rel"], x0), shard["scene"]
+    if worlds.ndim == 1:
+        worlds = np.broadcast_to(worlds[:, None], (len(x0), x0.shape[2]))
     y = condition(x0, torch.ones(len(x0), dtype=torch.bool), grey)
+    prompts = [caption(scenes()[i], rng) for i in worlds[:, 0]]
+    rows, later = model.text.rows(prompts), {}
+    for i in range(1, x0.shape[2]):
+        for n in np.flatnonzero(worlds[:, i] != worlds[:, i - 1]):
+            prompts[n] = caption(scenes()[worlds[n, i]], rng)
+            later[i] = model.text.rows(prompts)
     seed = int(source.stem.split("-")[-1])
-    made = generate(model, model.text.rows(prompts), y, camera, times=euler_times(steps), seed=seed)
+    made = generate(model, rows, y, camera, times=times, seed=seed, later=later)
     return made.transpose(1, 2).numpy().astype(np.float16)
 
 

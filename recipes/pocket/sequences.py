@@ -22,6 +22,7 @@ from worldline.ops.plucker import camera_condition
 IMAGE_SHARE = 0.5  # sequences that begin with a picture
 VIEW_SHARE = 0.4  # of those, how many begin at a start view of the page's gallery
 NO_CAPTION = 0.15
+OTHER_WORDS = 0.2  # sequences in which only the wording changes on the way, the world stays
 ROLLED_SHARE = 0.5  # sequences with the model's own past, where there is one
 ROLLED_LIMIT = 0.5  # mean squared latent error up to which such a past still shows the same place
 
@@ -34,7 +35,8 @@ class Batch(NamedTuple):
     y: Tensor  # [B, 20, T, h, w]
     camera: Tensor  # [B, 384, T, h, w]
     image: Tensor  # [B] bool
-    prompts: list[str]
+    captions: list[tuple[str, str]]  # the prompt at first, and the one after a change
+    since: Tensor  # [B] the latent frame from which the second is in force; T: never
 
 
 class Sequences:
@@ -45,31 +47,19 @@ class Sequences:
     ) -> None:
         paths = sorted(folder.glob("walks-*.npz"))[:shards]
         assert paths, f"no encoded walks in {folder}"
-        parts: dict[str, list[np.ndarray]] = {
-            k: [] for k in ("latents", "stills", "rel", "scene", "from_view")
-        }
+        self.walks: list[_Encoded] = []
+        self.rolled: list[tuple[int, np.ndarray]] = []  # walk, the model's own latents of it
         for path in paths:
-            with np.load(path) as shard:
-                for name, values in parts.items():
-                    values.append(shard[name])
-        self.latents, self.stills, self.rel, self.scene, self.from_view = (
-            np.concatenate(values) for values in parts.values()
-        )
+            own = rolled / path.name if rolled is not None else None
+            if own is not None and own.exists():
+                with np.load(own) as file:
+                    self.rolled += enumerate(file["rolled"], len(self.walks))
+            self.walks += _read_walks(path)
+        assert rolled is None or self.rolled, f"no own walks in {rolled}"
         with np.load(folder / "grey.npz") as file:
             self.grey: np.ndarray = file["grey"]
-        self.views = np.flatnonzero(self.from_view)
+        self.views = [i for i, walk in enumerate(self.walks) if walk.from_view]
         self.worlds = scenes()
-        self.rolled = np.zeros((0, *self.latents.shape[1:]), np.float16)
-        self.rolled_walks = np.zeros(0, np.int64)  # which walk each of them is
-        if rolled is not None:
-            files = [(i, rolled / path.name) for i, path in enumerate(paths)]
-            files = [(i, file) for i, file in files if file.exists()]
-            assert files, f"no own walks in {rolled}"
-            self.rolled = np.concatenate([np.load(file)["rolled"] for _, file in files])
-            size = len(self.latents) // len(paths)
-            self.rolled_walks = np.concatenate(
-                [np.arange(i * size, (i + 1) * size) for i, _ in files]
-            )
 
     def draw(self, rng: np.random.Generator, size: int, length: int) -> Batch:
         """A random batch of `size` sequences of `length` latent frames."""
@@ -77,10 +67,7 @@ class Sequences:
         x0, past, rel, image = (
             np.stack(part) for part in zip(*(p[1:] for p in picks), strict=True)
         )
-        prompts = []
-        for pick in picks:
-            blank = bool(rng.uniform() < NO_CAPTION)
-            prompts.append("" if blank else caption(self.worlds[self.scene[pick.walk]], rng))
+        captions, since = zip(*(self._captions(p.worlds, rng) for p in picks), strict=True)
         latents, flags = torch.from_numpy(x0).transpose(1, 2), torch.from_numpy(image)
         return Batch(
             x0=latents,
@@ -88,40 +75,74 @@ class Sequences:
             y=condition(latents, flags, self.grey),
             camera=cameras(rel, latents),
             image=flags,
-            prompts=prompts,
+            captions=list(captions),
+            since=torch.tensor(since),
         )
+
+    def _captions(
+        self, worlds: np.ndarray, rng: np.random.Generator
+    ) -> tuple[tuple[str, str], int]:
+        """Words for a stretch that shows `worlds` `[T]`, and when the second ones begin."""
+        since = int((worlds == worlds[0]).sum())  # a walk changes its world once
+        first, second = (caption(self.worlds[i], rng) for i in (worlds[0], worlds[-1]))
+        if since == len(worlds):  # nothing changes: sometimes no words, sometimes other words
+            blank, again = rng.uniform() < NO_CAPTION, rng.uniform() < OTHER_WORDS
+            first = "" if blank else first
+            since = int(rng.integers(1, len(worlds))) if again else since
+        return (first, second), since
 
     def _plain(self, rng: np.random.Generator, length: int) -> _Pick:
         """A stretch of a walk with its true past; half begin with a picture."""
-        count, total = self.latents.shape[:2]
         image = bool(rng.uniform() < IMAGE_SHARE)
         at_view = image and len(self.views) > 0 and bool(rng.uniform() < VIEW_SHARE)
-        walk = int(rng.choice(self.views)) if at_view else int(rng.integers(count))
+        walk = self.walks[
+            int(rng.choice(self.views)) if at_view else int(rng.integers(len(self.walks)))
+        ]
         low = 0 if image else 1  # group 0 has no motion: only a picture may stand there
-        first = 0 if at_view else int(rng.integers(low, total - length + 1))
-        z = self.latents[walk, first : first + length].astype(np.float32)
-        rel = self.rel[walk, first : first + length].copy()
+        first = 0 if at_view else int(rng.integers(low, len(walk.latents) - length + 1))
+        z = walk.latents[first : first + length].astype(np.float32)
+        rel = walk.rel[first : first + length].copy()
         if image:
-            z[0] = self.stills[walk, first]
+            z[0] = walk.stills[first]
             rel[0] = np.eye(4)
-        return _Pick(walk, z, z, rel, image)
+        return _Pick(walk.worlds[first : first + length], z, z, rel, image)
 
     def _own_past(self, rng: np.random.Generator, length: int) -> _Pick | None:
         """A stretch of a walk that the model itself walked; None where it got lost on the way."""
-        if len(self.rolled) == 0 or rng.uniform() >= ROLLED_SHARE:
+        if not self.rolled or rng.uniform() >= ROLLED_SHARE:
             return None
-        own = int(rng.integers(len(self.rolled)))
-        walk = int(self.rolled_walks[own])
-        first = int(rng.integers(0, self.latents.shape[1] - length + 1))
+        number, own = self.rolled[int(rng.integers(len(self.rolled)))]
+        walk = self.walks[number]
+        first = int(rng.integers(0, len(walk.latents) - length + 1))
         part = slice(first, first + length)
-        z, past = self.latents[walk, part].astype(np.float32), self.rolled[own, part]
+        z, past = walk.latents[part].astype(np.float32), own[part].astype(np.float32)
         if np.square(past - z).mean() > ROLLED_LIMIT:
             return None
-        return _Pick(walk, z, past.astype(np.float32), self.rel[walk, part], first == 0)
+        return _Pick(walk.worlds[part], z, past, walk.rel[part], first == 0)
+
+
+class _Encoded(NamedTuple):
+    """One encoded walk of `L` latent frames."""
+
+    latents: np.ndarray  # [L, 16, h, w]
+    stills: np.ndarray
+    rel: np.ndarray  # [L, 4, 4]
+    worlds: np.ndarray  # [L] the scene that each latent frame shows
+    from_view: bool
+
+
+def _read_walks(path: Path) -> list[_Encoded]:
+    """The walks of one shard."""
+    names = ("latents", "stills", "rel", "scene", "from_view")
+    with np.load(path) as shard:
+        latents, stills, rel, scene, from_view = (shard[name] for name in names)
+    if scene.ndim == 1:  # walks that stay in their world may say so with one number
+        scene = np.broadcast_to(scene[:, None], latents.shape[:2])
+    return [_Encoded(*parts) for parts in zip(latents, stills, rel, scene, from_view, strict=True)]
 
 
 class _Pick(NamedTuple):
-    walk: int
+    worlds: np.ndarray  # [T]
     x0: np.ndarray  # [T, 16, h, w]
     past: np.ndarray
     rel: np.ndarray  # [T, 4, 4]

@@ -6,12 +6,14 @@ context pass at time 0), written for batches of walks; frame positions are absol
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from recipes.pocket.world_model import WINDOW, WorldModel
+from worldline.models.lingbot.blocks import TextKV
 from worldline.ops.attention import attention
 
 Sampler = tuple[float, ...]
@@ -53,8 +55,14 @@ class Stream:
     def __init__(self, model: WorldModel, rows: Tensor) -> None:
         self.model = model
         self._memory = _Memory(len(model.dit.iter_blocks()))
-        self._cross = model.dit.cross_kv(model.dit.embed_text(model.text.embed(rows)))
+        self._cross = self._texts(rows)
         self._frame = 0
+
+    def say(self, rows: Tensor) -> None:
+        """Another prompt from the next latent frame on; the memory stays, as in the engine."""
+        self._cross = self.model.dit.cross_kv(
+            self.model.dit.embed_text(self.model.text.embed(rows))
+        )
 
     def step(
         self, y: Tensor, camera: Tensor, noise: Tensor, *, times: Sampler, renoise: bool = False
@@ -90,6 +98,9 @@ class Stream:
         self._memory.writing = False
         self._frame += 1
 
+    def _texts(self, rows: Tensor) -> list[TextKV]:
+        return self.model.dit.cross_kv(self.model.dit.embed_text(self.model.text.embed(rows)))
+
     def _rope(self, x: Tensor):
         return self.model.dit.rope([self._frame], x.shape[-2] // 2, x.shape[-1] // 2)
 
@@ -118,11 +129,17 @@ def generate(
     seed: int = 0,
     renoise: bool = False,
     truth: Tensor | None = None,
+    later: Mapping[int, Tensor] | None = None,
 ) -> Tensor:
-    """Latents `[B, 16, T, h, w]` of whole walks; with `truth` every frame sees the true past."""
+    """Latents `[B, 16, T, h, w]` of whole walks; with `truth` every frame sees the true past.
+
+    `later` holds new prompts' rows by the latent frame from which they are in force.
+    """
     stream, out = Stream(model, rows), []
     generator = torch.Generator().manual_seed(seed)
     for i in range(camera.shape[2]):
+        if later and i in later:
+            stream.say(later[i])
         part = y[:, :, i : i + 1], camera[:, :, i : i + 1]
         noise = torch.randn(part[0][:, 4:].shape, generator=generator)
         with torch.autocast("cpu", torch.bfloat16):

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import torch.distributed as dist
-from torch import Tensor, nn
-from torch.multiprocessing.spawn import spawn
+from torch import Tensor
 
 from recipes.pocket import checkpoint
+from recipes.pocket.export import load_pocket
 from recipes.pocket.optim import Optimisers, rate_factor, update_ema
+from recipes.pocket.processes import average_gradients, join, leave, start
 from recipes.pocket.sequences import Batch, Sequences
-from recipes.pocket.world_model import WINDOW, Noisy, WorldModel, add_noise, x0_error
+from recipes.pocket.world_model import WINDOW, Noisy, Prompts, WorldModel, add_noise, x0_error
 
 SHIFT = 5.0
 PICTURE_WEIGHT = 0.5  # loss of the start picture's own latent: it is given, so easy
@@ -64,6 +64,12 @@ def draw_noise(batch: Batch, generator: torch.Generator) -> tuple[Noisy, Tensor]
     real = torch.where((kind >= 0.25) & (kind < 0.5), 0.15 * level, told)
     clean = add_noise(batch.past, real, torch.randn(batch.x0.shape, generator=generator))
     return Noisy(clean, add_noise(batch.x0, t, eps), told, t), eps
+
+
+def table_rows(model: WorldModel, batch: Batch) -> Prompts:
+    """The batch's captions as rows of the text table."""
+    first, after = ([pair[i] for pair in batch.captions] for i in (0, 1))
+    return Prompts(model.text.rows(first), model.text.rows(after), batch.since)
 
 
 def loss_weights(batch: Batch) -> Tensor:
@@ -129,25 +135,13 @@ class Trainer:
         extra = {
             "y": batch.y,
             "camera": batch.camera,
-            "rows": self.model.text.rows(batch.prompts),
+            "prompts": table_rows(self.model, batch),
             "rope": self.model.dit.rope(range(batch.x0.shape[2]), h // 2, w // 2),
         }
         with torch.autocast("cpu", torch.bfloat16):
             loss = self._loss(self.model, inputs, target, loss_weights(batch), extra)
         loss.backward()
         return loss.item()
-
-
-def average_gradients(model: nn.Module) -> None:
-    """Mean over the processes in one flat all-reduce; nothing when there is only one."""
-    if not dist.is_initialized():
-        return
-    grads = [p.grad for p in model.parameters() if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in grads])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    for grad, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
-        grad.copy_(part.view_as(grad))
 
 
 @torch.no_grad()
@@ -164,23 +158,41 @@ def validate(model: WorldModel, data: Sequences, *, size: int = 24) -> dict[floa
         with torch.autocast("cpu", torch.bfloat16):
             flow = model(
                 Noisy(batch.x0, noisy, torch.zeros_like(t), t),
-                y=batch.y, camera=batch.camera, rows=model.text.rows(batch.prompts), rope=rope,
+                y=batch.y, camera=batch.camera, prompts=table_rows(model, batch), rope=rope,
             )  # fmt: skip
         result[time_value] = x0_error(flow, noisy, batch.x0, t)[:, 1:].mean().item()
     return result
 
 
-def run(rank: int, ranks: int, args: argparse.Namespace, settings: Settings) -> None:
+@torch.no_grad()
+def begin_from(weights: Path) -> WorldModel:
+    """A model with the weights of a packed file; words it did not know get fresh rows."""
+    old = load_pocket(weights, None)[1]
+    model = WorldModel()
+    state = old.state_dict()
+    table, words = state["text.table"], old.text.params.words
+    fresh = model.text.table.clone()
+    fresh[-1] = table[-1]  # the null row
+    for row, word in enumerate(model.text.params.words):
+        if word in words:
+            fresh[row] = table[words.index(word)]
+    model.load_state_dict({**state, "text.table": fresh})
+    return model
+
+
+def run(rank: int, ranks: int, args: argparse.Namespace) -> None:
     """One training process."""
+    settings = Settings(
+        steps=args.steps, decay=args.decay, seed=args.seed, size=8 // ranks, compiled=True
+    )
     torch.set_num_threads(1)
-    if ranks > 1:
-        dist.init_process_group(
-            "gloo", init_method=f"file://{args.out.resolve()}/meet", rank=rank, world_size=ranks
-        )
+    join(rank, ranks, args.out)
     torch.manual_seed(settings.seed)
-    trainer = Trainer(WorldModel(), settings, args.out / "dit.pt")
+    path = args.out / "dit.pt"
+    init: Path | None = None if path.exists() else args.init
+    trainer = Trainer(WorldModel() if init is None else begin_from(init), settings, path)
     data = Sequences(args.data, rolled=args.rolled)
-    counts = f"{len(data.latents)} walks, {len(data.rolled)} of its own"
+    counts = f"{len(data.walks)} walks, {len(data.rolled)} of its own"
     print(f"rank {rank}: {counts}, from step {trainer.step}", flush=True)
     began, mean = time.time(), 0.0
     while trainer.step < settings.steps:
@@ -194,8 +206,7 @@ def run(rank: int, ranks: int, args: argparse.Namespace, settings: Settings) -> 
             began = time.time()
         if rank == 0 and (trainer.step % settings.every == 0 or trainer.step == settings.steps):
             trainer.save()
-    if ranks > 1:
-        dist.destroy_process_group()
+    leave()
 
 
 def main() -> None:
@@ -204,18 +215,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--rolled", type=Path, help="folder written by recipes.pocket.rollout")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--init", type=Path, help="a weights file to begin from, with new data")
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--decay", type=int, default=0)
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "meet").unlink(missing_ok=True)
-    settings = Settings(steps=args.steps, decay=args.decay, seed=args.seed, compiled=True)
-    if args.ranks == 1:
-        run(0, 1, args, settings)
-    else:
-        spawn(run, (args.ranks, args, settings), nprocs=args.ranks)
+    start(run, args.ranks, args)
 
 
 if __name__ == "__main__":

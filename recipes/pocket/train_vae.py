@@ -17,18 +17,20 @@ import torch
 from torch import Tensor
 
 from recipes.pocket import checkpoint
+from recipes.pocket.export import load_pocket
 from recipes.pocket.optim import Optimisers, rate_factor, update_ema
+from recipes.pocket.processes import average_gradients, join, leave, start
 from worldline.models.pocket.params import POCKET_VAE, PocketVAEParams
 from worldline.models.pocket.vae import FOLD, STRIDE, PocketVAE
 
 LATENTS = 4  # latent frames of a training crop
 CROP = 80  # pixels across
-NOISE = 0.2  # latent noise is uniform in 0..this
+NOISE = 0.1  # latent noise is uniform in 0..this
 
 
-def load_frames(folder: Path, shards: int) -> np.ndarray:
-    """Frames of the first `shards` shards, uint8 `[walks, F, H, W, 3]`."""
-    paths = sorted(folder.glob("walks-*.npz"))[:shards]
+def load_frames(folder: Path, shards: int, rank: int = 0, ranks: int = 1) -> np.ndarray:
+    """Frames of every `ranks`-th of the first `shards` shards, uint8 `[walks, F, H, W, 3]`."""
+    paths = sorted(folder.glob("walks-*.npz"))[:shards][rank::ranks]
     assert paths, f"no walks in {folder}"
     with np.load(paths[0]) as first:
         shape = first["frames"].shape
@@ -149,13 +151,21 @@ class Trainer:
     """Autoencoder, optimisers, EMA and step count: all that a checkpoint holds."""
 
     def __init__(
-        self, params: PocketVAEParams, frames: np.ndarray, path: Path, *, settings: Settings
+        self,
+        params: PocketVAEParams,
+        frames: np.ndarray,
+        path: Path,
+        *,
+        settings: Settings,
+        init: dict[str, Tensor] | None = None,
     ) -> None:
         torch.manual_seed(settings.seed)
         self.vae, self.frames, self.path = PocketVAE(params), frames, path
         self.settings, self.step = settings, 0
         state = checkpoint.load(path) if path.exists() else None
-        if state is None:
+        if init is not None:
+            self.vae.load_state_dict(init)
+        elif state is None:
             rng = np.random.default_rng(settings.seed)
             fit_pca(self.vae, frames, rng, groups=settings.pca_groups)
         self.vae.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -178,17 +188,18 @@ class Trainer:
         }
         checkpoint.save(self.path, state)
 
-    def train_step(self) -> float:
-        """One optimiser step; returns its loss."""
+    def train_step(self, rank: int = 0) -> float:
+        """One optimiser step on this process's share of the batch; returns its loss."""
         s = self.settings
-        x = batch(self.frames, checkpoint.step_rng(s.seed, self.step), s.size)
-        noise = checkpoint.step_noise(s.seed, self.step)
+        x = batch(self.frames, checkpoint.step_rng(s.seed, self.step, rank), s.size)
+        noise = checkpoint.step_noise(s.seed, self.step, rank)
         grid = x.shape[-2] // STRIDE, x.shape[-1] // STRIDE
         shape = (s.size, LATENTS, self.vae.params.latent_channels, *grid)
         sigma = NOISE * torch.rand(s.size, 1, 1, 1, 1, generator=noise)
         with torch.autocast("cpu", torch.bfloat16):
             loss = self._loss(self.vae, x, sigma * torch.randn(shape, generator=noise))
         loss.backward()
+        average_gradients(self.vae)
         self.optimisers.step(rate_factor(self.step, warm_up=100, total=s.steps, decay=s.decay))
         self.step += 1
         update_ema(self.ema, self.vae, self.step)
@@ -201,12 +212,14 @@ class Trainer:
         return psnr(vae, val), psnr(vae, val, latent_noise=0.15)
 
 
-def train(trainer: Trainer, val: np.ndarray) -> None:
+def train(trainer: Trainer, val: np.ndarray, rank: int = 0) -> None:
     """Run up to the settings' steps with a log line every 50 and a checkpoint every `every`."""
     s, mean, began = trainer.settings, 0.0, time.time()
     while trainer.step < s.steps:
-        loss = trainer.train_step()
+        loss = trainer.train_step(rank)
         mean = 0.98 * mean + 0.02 * loss if mean else loss
+        if rank > 0:
+            continue
         if trainer.step % 50 == 0:
             pace = (time.time() - began) / 50
             print(f"step {trainer.step} loss {mean:.4f} {pace:.3f} s/step", flush=True)
@@ -218,22 +231,36 @@ def train(trainer: Trainer, val: np.ndarray) -> None:
             began = time.time()
 
 
+def run(rank: int, ranks: int, args: argparse.Namespace) -> None:
+    """One training process; each draws its share of every batch from its share of the shards."""
+    torch.set_num_threads(1)
+    join(rank, ranks, args.out)
+    settings = Settings(
+        steps=args.steps, decay=args.decay, seed=args.seed, size=6 // ranks, compiled=True
+    )
+    frames = load_frames(args.data, args.shards, rank, ranks)
+    val = load_frames(args.val, 1)[:6, :33]
+    path = args.out / "vae.pt"
+    init = load_pocket(args.init, None)[0].state_dict() if args.init and not path.exists() else None
+    train(Trainer(POCKET_VAE, frames, path, settings=settings, init=init), val, rank)
+    leave()
+
+
 def main() -> None:
-    """Command line."""
+    """Command line; starts the processes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--val", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--init", type=Path, help="a weights file to begin from, with new data")
     parser.add_argument("--shards", type=int, default=24)
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--decay", type=int, default=0)
+    parser.add_argument("--ranks", type=int, default=2, choices=(1, 2, 3))
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    frames = load_frames(args.data, args.shards)
-    val = load_frames(args.val, 1)[:6, :33]
-    settings = Settings(steps=args.steps, decay=args.decay, seed=args.seed, compiled=True)
-    train(Trainer(POCKET_VAE, frames, args.out / "vae.pt", settings=settings), val)
+    start(run, args.ranks, args)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from worldline.models.lingbot.blocks import CameraModulation
+from worldline.models.lingbot.blocks import CameraModulation, TextKV
 from worldline.models.lingbot.dit import LingBotDiT, TimeTables
 from worldline.models.lingbot.params import DiTParams
 from worldline.models.pocket.params import POCKET_TEXT, PocketTextParams
@@ -36,6 +36,26 @@ class Noisy(NamedTuple):
     t_noisy: Tensor  # [B, T]
 
 
+class Prompts(NamedTuple):
+    """Prompts as table rows `[B, S]`; from frame `since` `[B]` on, `after` is in force."""
+
+    rows: Tensor
+    after: Tensor
+    since: Tensor
+
+
+class TwoTexts(NamedTuple):
+    """Text of a block for sequences whose prompt changes: each query asks the one in its time."""
+
+    first: TextKV
+    second: TextKV
+    late: Tensor  # [B, L, 1, 1] bool: the second is in force
+
+    def attend(self, query: Tensor) -> Tensor:
+        """Cross-attention of `query` `[B, L, N, D]`."""
+        return torch.where(self.late, self.second.attend(query), self.first.attend(query))
+
+
 class WorldModel(nn.Module):
     """DiT and text table, trained together."""
 
@@ -46,7 +66,7 @@ class WorldModel(nn.Module):
         _initialise(self.dit)
 
     def forward(
-        self, inputs: Noisy, *, y: Tensor, camera: Tensor, rows: Tensor, rope: RopeTable
+        self, inputs: Noisy, *, y: Tensor, camera: Tensor, prompts: Prompts, rope: RopeTable
     ) -> Tensor:
         """Flow `[B, 16, T, h, w]` of the noisy half; `rope` covers one half."""
         dit, (frames, h, w) = self.dit, inputs.clean.shape[2:]
@@ -63,11 +83,19 @@ class WorldModel(nn.Module):
             time=TimeTables(blocks, tables.head),
             rope=twice,
             camera=[CameraModulation(*(m.repeat(1, 2, 1) for m in pair)) for pair in modulation],
-            cross=dit.cross_kv(dit.embed_text(self.text.embed(rows))),
+            cross=self._texts(prompts, frames, tokens),
             attend=TeacherForcing(frames, tokens),
         )
         half = TimeTables((), _per_token(tables.head[:, frames:], tokens))
         return dit.project(x[:, frames * tokens :], half, (frames, h // 2, w // 2))
+
+    def _texts(self, prompts: Prompts, frames: int, tokens: int) -> list[TwoTexts]:
+        """Text of each block for both halves of the sequences."""
+        both = (self.dit.embed_text(self.text.embed(r)) for r in (prompts.rows, prompts.after))
+        first, second = (self.dit.cross_kv(text) for text in both)
+        late = torch.arange(frames) >= prompts.since[:, None]  # B T
+        late = late.repeat_interleave(tokens, dim=1).repeat(1, 2)[:, :, None, None]  # B 2L 1 1
+        return [TwoTexts(a, b, late) for a, b in zip(first, second, strict=True)]
 
 
 def _per_token(table: Tensor, tokens: int) -> Tensor:

@@ -20,7 +20,7 @@ from recipes.pocket.rollout import roll_shard
 from recipes.pocket.sequences import Sequences
 from recipes.pocket.streaming import Stream
 from recipes.pocket.train_dit import Settings, Trainer, draw_noise
-from recipes.pocket.world_model import POCKET_DIT, WINDOW, Noisy, WorldModel
+from recipes.pocket.world_model import POCKET_DIT, WINDOW, Noisy, Prompts, WorldModel
 from worldline.models.pocket.params import POCKET_TEXT, PocketVAEParams
 from worldline.models.pocket.vae import PocketVAE
 
@@ -96,7 +96,7 @@ def test_the_models_own_past_becomes_context_and_never_target(
     torch.manual_seed(2)
     with np.load(encoded / "grey.npz") as file:
         rolled = roll_shard(
-            WorldModel(DIT).eval(), encoded / "walks-0000.npz", file["grey"], steps=1
+            WorldModel(DIT).eval(), encoded / "walks-0000.npz", file["grey"], times=euler_times(1)
         )
     write_atomically(tmp_path / "walks-0000.npz", rolled=rolled)
     monkeypatch.setattr(sequences, "ROLLED_LIMIT", np.inf)
@@ -139,11 +139,16 @@ def test_teacher_forcing_equals_streaming(encoded: Path) -> None:
     batch = Sequences(encoded).draw(checkpoint.step_rng(1, 1), 2, WINDOW)
     noisy, _ = draw_noise(batch, checkpoint.step_noise(1, 1))
     when = torch.full((2, WINDOW), 0.8)
-    rows, rope = model.text.rows(batch.prompts), model.dit.rope(range(WINDOW), 6, 10)
+    since = torch.tensor([3, WINDOW])  # one prompt changes on the way
+    first, after = (model.text.rows(words) for words in (["red pillars", "snow"], ["dusk", "fog"]))
+    rope = model.dit.rope(range(WINDOW), 6, 10)
     inputs = Noisy(batch.x0, noisy.noisy, torch.zeros_like(when), when)
-    whole = model(inputs, y=batch.y, camera=batch.camera, rows=rows, rope=rope)
-    stream = Stream(model, rows)
+    prompts = Prompts(first, after, since)
+    whole = model(inputs, y=batch.y, camera=batch.camera, prompts=prompts, rope=rope)
+    stream = Stream(model, first)
     for i in range(WINDOW):
+        if i == since[0]:
+            stream.say(torch.stack([after[0], first[1]]))
         part = slice(i, i + 1)
         given = batch.y[:, :, part], batch.camera[:, :, part]
         x = inputs.noisy[:, :, part]
