@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from worldline.core.config import DEFAULT_OPTIONS, EngineOptions
 from worldline.models.lingbot.dit import LingBotDiT
 from worldline.models.lingbot.params import DiTParams
 from worldline.models.preset import Preset
@@ -95,7 +96,7 @@ def preset(**changes: object) -> Preset:
 def world(
     *,
     seed: int = 0,
-    camera_cache: str = "auto",
+    options: EngineOptions = DEFAULT_OPTIONS,
     without: Collection[str] = (),
     reanchor_at: int = 1024,
     **changes: object,
@@ -107,7 +108,7 @@ def world(
     build(dit, seed)
     build(vae, seed + 1)
     components = Components(preset=numbers, dit=dit, vae=vae, text=HashText(), weights_id="tiny")
-    return World(components, camera_cache=camera_cache, without=without, reanchor_at=reanchor_at)
+    return World(components, options=options, without=without, reanchor_at=reanchor_at)
 
 
 def picture(seed: int = 0) -> NDArray[np.uint8]:

@@ -25,6 +25,7 @@ from worldline.bench.arithmetic import (
 )
 from worldline.bench.decode_work import decode_flops
 from worldline.bench.ruler import chunk_size, chunk_work
+from worldline.core.config import EngineOptions
 from worldline.models.lingbot.dit import LingBotDiT
 from worldline.models.registry import PRESETS, get_preset
 from worldline.runtime.savings import SAVINGS
@@ -141,7 +142,7 @@ def test_a_chunk_is_what_torch_counts(off: tuple[str, ...]) -> None:
 
 
 def test_a_chunk_without_the_camera_cache_is_what_torch_counts() -> None:
-    world, session = full_session(camera_cache="off")
+    world, session = full_session(options=EngineOptions(camera_cache="off"))
     found = counted(lambda: session.step([("j",)] * session.chunk))
     work = chunk_work(world, session, session.state.kv.visible_tokens)
     assert found == sum(sum(parts.values()) for parts in work.flops.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests import tiny
+from worldline.core.config import EngineOptions
 from worldline.runtime.engine import World
 from worldline.runtime.protocol import OpenRequest, WorkerSettings
 
@@ -24,12 +25,12 @@ def load(
     mode: str,
     random_weights: bool,
     threads: int | None,
-    camera_cache: str,
+    options: EngineOptions,
     progress: Callable[[int, int, str], None],
 ) -> World:
     """What the worker calls; the small model comes in one kind only."""
     del model, device, dtype, mode, random_weights, threads, progress
-    return tiny.world(reanchor_at=REANCHOR_AT, camera_cache=camera_cache)
+    return tiny.world(reanchor_at=REANCHOR_AT, options=options)
 
 
 def open_request(session_id: str) -> OpenRequest:

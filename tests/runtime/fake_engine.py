@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldline.core.chunk import Chunk, StageTimings
-from worldline.core.config import WorldInfo
+from worldline.core.config import EngineOptions, WorldInfo
 from worldline.core.errors import CheckpointError, ControlError, PromptError
 from worldline.runtime.protocol import OpenRequest, WorkerSettings
 
@@ -160,7 +160,7 @@ def load(
     mode: str,
     random_weights: bool,
     threads: int | None,
-    camera_cache: str,
+    options: EngineOptions,
     progress: Callable[[int, int, str], None],
 ) -> FakeWorld:
     """Load nothing, or fail in the way the model's name asks for."""

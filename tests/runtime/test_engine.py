@@ -12,6 +12,7 @@ import torch
 from tests import tiny
 from worldline.core.camera import Intrinsics
 from worldline.core.chunk import Chunk
+from worldline.core.config import EngineOptions
 from worldline.core.errors import (
     ConfigError,
     ControlError,
@@ -108,7 +109,7 @@ def test_prompt_blend_recomputes_until_it_arrives() -> None:
 
 
 def test_camera_cache_changes_no_bit() -> None:
-    assert same(walk(tiny.world()), walk(tiny.world(camera_cache="off")))
+    assert same(walk(tiny.world()), walk(tiny.world(options=EngineOptions(camera_cache="off"))))
 
 
 @pytest.mark.parametrize("name", [*SAVINGS, "all"])

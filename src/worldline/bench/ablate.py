@@ -126,7 +126,6 @@ def measure_ablation(
     request: ChunkRequest,
     variants: dict[str, tuple[str, ...]],
     *,
-    camera_cache: str = "auto",
     on_chunk: Callable[[int, int], None] = lambda i, n: None,
 ) -> dict[str, Variant]:
     """Measure `variants` (see `chosen`), the complete engine first among them.
@@ -141,7 +140,7 @@ def measure_ablation(
             name: World(
                 world.components,
                 mode=world.mode,
-                camera_cache=camera_cache,
+                options=world.options,
                 without=variants[name],
                 synchronise=True,
             )

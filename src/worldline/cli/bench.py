@@ -40,7 +40,7 @@ def chunk(options: BenchChunk) -> int:
         )
     ablation = None
     if options.ablate is not None:
-        ablation = _ablation(world, request, options.ablate, options.load.camera_cache)
+        ablation = _ablation(world, request, options.ablate)
     _print_chunk(options, figures, ablation)
     if options.picture is not None:
         _draw_chunk(options.picture, figures, ablation)
@@ -48,9 +48,7 @@ def chunk(options: BenchChunk) -> int:
     return 0 if kept else BROKEN_PROMISE_EXIT
 
 
-def _ablation(
-    world: World, request: ChunkRequest, name: str, camera_cache: str
-) -> dict[str, Variant]:
+def _ablation(world: World, request: ChunkRequest, name: str) -> dict[str, Variant]:
     from worldline.bench.ablate import chosen, measure_ablation
 
     variants = chosen(name)
@@ -60,7 +58,6 @@ def _ablation(
             world,
             request,
             variants,
-            camera_cache=camera_cache,
             on_chunk=lambda done, total: bar.update(task, completed=done, total=total),
         )
 

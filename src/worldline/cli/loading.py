@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from worldline.cli.options import ModelOptions
-from worldline.core.config import WorldInfo
+from worldline.core.config import EngineOptions, WorldInfo
 from worldline.core.env import apply_openmp_policy, read_env
 from worldline.core.errors import ConfigError
 from worldline.runtime.protocol import WorkerSettings
@@ -38,7 +38,7 @@ def worker_settings(options: ModelOptions) -> WorkerSettings:
         mode=options.mode or env.mode,
         random_weights=options.random_weights,
         threads=env.threads if options.threads is None else options.threads,
-        camera_cache=options.camera_cache,
+        options=EngineOptions(camera_cache=options.camera_cache),
     )
 
 
@@ -55,7 +55,7 @@ def load_world(settings: WorkerSettings, *, synchronise: bool = False) -> World:
             mode=settings.mode,
             random_weights=settings.random_weights,
             threads=settings.threads,
-            camera_cache=settings.camera_cache,
+            options=settings.options,
             synchronise=synchronise,
             progress=display.report,
         )

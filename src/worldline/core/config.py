@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 
@@ -29,6 +31,19 @@ class WorldInfo(msgspec.Struct, frozen=True, kw_only=True):
     def frames_in_chunk(self, index: int) -> int:
         """Pixel frames of chunk `index`: `1 + 4(T-1)` for the first, `4T` for later ones."""
         return 4 * self.chunk - 3 if index == 0 else 4 * self.chunk
+
+
+class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How the engine goes about its work; crosses to the worker as it is. What the defaults compute
+    is the reference.
+
+    `camera_cache` off recomputes the camera modulation in every pass.
+    """
+
+    camera_cache: Literal["auto", "off"] = "auto"
+
+
+DEFAULT_OPTIONS = EngineOptions()
 
 
 class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from worldline.core.camera import Intrinsics
-from worldline.core.config import WorldInfo
+from worldline.core.config import DEFAULT_OPTIONS, EngineOptions, WorldInfo
 from worldline.core.errors import ConfigError, ImageError
 from worldline.models.preset import Preset, RuntimeParams, RuntimeValues, resolve_runtime
 from worldline.models.registry import require_live
@@ -90,21 +90,19 @@ class World:
         components: Components,
         *,
         mode: str = "exact",
-        camera_cache: str = "auto",
+        options: EngineOptions = DEFAULT_OPTIONS,
         without: Collection[str] = (),
         reanchor_at: int = TRAINED_FRAMES,
         synchronise: bool = False,
     ) -> None:
-        """Take loaded networks. `camera_cache` is `auto` or `off`; see `docs/structures.md`.
+        """Take loaded networks.
 
         `without` names savings to switch off (see `runtime.savings`). Positions in time stay below
         `reanchor_at` latent frames.
         """
-        if camera_cache not in ("auto", "off"):
-            raise ConfigError("unknown camera cache", expected="auto or off", got=camera_cache)
         self.components = components
         self.mode = mode
-        self._cache_camera = camera_cache == "auto"
+        self.options = options
         self._without = check_savings(without)
         self._synchronise = synchronise
         self._reanchor_at = reanchor_at
@@ -187,7 +185,7 @@ class World:
             workspace=self._workspace,
             stationary=self._stationary,
             reanchor_at=self._reanchor_at,
-            camera_cache=self._cache_camera and camera_cache_fits(dit, tokens),
+            camera_cache=self.options.camera_cache == "auto" and camera_cache_fits(dit, tokens),
             without=self._without,
             synchronise=self._synchronise,
         )
@@ -237,7 +235,7 @@ def load(
     mode: str = "exact",
     random_weights: bool = False,
     threads: int | None = None,
-    camera_cache: str = "auto",
+    options: EngineOptions = DEFAULT_OPTIONS,
     synchronise: bool = False,
     progress: Progress | None = None,
 ) -> World:
@@ -252,7 +250,7 @@ def load(
     components = load_components(
         model, device=target, dtype=dtype, random_weights=random_weights, progress=progress
     )
-    return World(components, mode=mode, camera_cache=camera_cache, synchronise=synchronise)
+    return World(components, mode=mode, options=options, synchronise=synchronise)
 
 
 def nearest_size(sizes: Sequence[tuple[int, int]], width: int, height: int) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import msgspec
 
 from worldline.core.chunk import StageTimings
-from worldline.core.config import WorldInfo
+from worldline.core.config import DEFAULT_OPTIONS, EngineOptions, WorldInfo
 from worldline.core.errors import GenerationError, WorldlineError, error_classes
 
 UNASKED = 0  # the id of messages that answer no call
@@ -135,7 +135,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the worker loads, and how.
 
     `engine` is `module:callable`; called as `load(model, device=, dtype=, mode=, random_weights=,
-    threads=, camera_cache=, progress=)` it returns an object shaped like `worldline.World`.
+    threads=, options=, progress=)` it returns an object shaped like `worldline.World`.
     """
 
     model: str
@@ -144,7 +144,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     mode: str = "exact"
     random_weights: bool = False
     threads: int | None = None
-    camera_cache: str = "auto"
+    options: EngineOptions = DEFAULT_OPTIONS
     engine: str = "worldline.runtime.engine:load"
 
 

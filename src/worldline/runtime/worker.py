@@ -265,7 +265,7 @@ def load_engine(settings: WorkerSettings, send: Send) -> EngineWorld:
         mode=settings.mode,
         random_weights=settings.random_weights,
         threads=settings.threads,
-        camera_cache=settings.camera_cache,
+        options=settings.options,
         progress=report,
     )
 
