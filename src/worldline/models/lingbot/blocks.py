@@ -14,9 +14,16 @@ from torch import Tensor, nn
 
 from worldline.models.lingbot.params import DiTParams
 from worldline.ops.attention import Attend, CacheWriter, attention
-from worldline.ops.modulation import modulate
-from worldline.ops.norm import AffineLayerNorm, RMSNorm, plain_layer_norm
-from worldline.ops.rope import RopeTable, apply_rope
+from worldline.ops.block_math import (
+    PLAIN,
+    BlockMath,
+    HeadNorms,
+    KeyValue,
+    Projected,
+    split_heads,
+)
+from worldline.ops.norm import AffineLayerNorm, RMSNorm
+from worldline.ops.rope import RopeTable
 
 
 class CameraModulation(NamedTuple):
@@ -63,21 +70,23 @@ class Attention(nn.Module):
         self.norm_q = RMSNorm(params.dim, params.eps)
         self.norm_k = RMSNorm(params.dim, params.eps)
 
-    def split(self, x: Tensor) -> Tensor:
-        """`[B, L, C]` -> `[B, L, N, D]`."""
-        return x.unflatten(-1, (self.num_heads, -1))
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of queries and keys, and of what the projections take."""
+        return self.norm_q.weight.dtype
 
-    def query(self, x: Tensor) -> Tensor:
-        """Normalised queries `[B, L, N, D]` of `x [B, L, C]`."""
-        return self.split(self.norm_q(cast_linear(self.q, x)))
+    @property
+    def norms(self) -> HeadNorms:
+        """Norms and head count as `BlockMath` takes them."""
+        return HeadNorms(self.norm_q, self.norm_k, self.num_heads)
 
-    def key(self, x: Tensor) -> Tensor:
-        """Normalised keys `[B, L, N, D]`."""
-        return self.split(self.norm_k(cast_linear(self.k, x)))
+    def project(self, x: Tensor) -> Projected:
+        """Queries, keys and values of `x [B, L, C]`, neither normalised nor split."""
+        return Projected(cast_linear(self.q, x), *self.project_kv(x))
 
-    def value(self, x: Tensor) -> Tensor:
-        """Values `[B, L, N, D]`."""
-        return self.split(cast_linear(self.v, x))
+    def project_kv(self, x: Tensor) -> KeyValue:
+        """Keys and values of `x [B, L, C]`, neither normalised nor split."""
+        return KeyValue(cast_linear(self.k, x), cast_linear(self.v, x))
 
     def merge(self, heads: Tensor) -> Tensor:
         """Output projection of `[B, L, N, D]` -> `[B, L, C]`."""
@@ -121,15 +130,27 @@ class Block(nn.Module):
 
     def text_kv(self, text: Tensor) -> TextKV:
         """Keys and values of the embedded text `[B, S, C]`; every row counts, padding included."""
-        return TextKV(self.cross_attn.key(text), self.cross_attn.value(text))
+        cross = self.cross_attn
+        k, v = cross.project_kv(text)
+        heads = cross.num_heads
+        return TextKV(split_heads(cross.norm_k(k), heads), split_heads(v, heads))
 
     def write_cache(
-        self, x: Tensor, *, table: Tensor, rope: RopeTable, writer: CacheWriter, layer: int
+        self,
+        x: Tensor,
+        *,
+        table: Tensor,
+        rope: RopeTable,
+        writer: CacheWriter,
+        layer: int,
+        math: BlockMath = PLAIN,
     ) -> None:
         """Store this block's keys and values of `x [B, L, C]` and stop there."""
-        normed = modulate(plain_layer_norm(x, self.eps), table[:, :, 0], table[:, :, 1])
-        key = apply_rope(self.self_attn.key(normed), rope)
-        writer.write(layer, key, self.self_attn.value(normed))
+        own = self.self_attn
+        shift, scale = table[:, :, 0], table[:, :, 1]  # B M C
+        normed = math.norm_modulate(x, shift=shift, scale=scale, eps=self.eps, dtype=own.dtype)
+        kv = own.project_kv(normed)
+        math.store(kv, norms=own.norms, rope=rope, writer=writer, layer=layer)
 
     def forward(
         self,
@@ -141,25 +162,26 @@ class Block(nn.Module):
         text: TextAttend,
         attend: Attend,
         layer: int,
+        math: BlockMath = PLAIN,
     ) -> Tensor:
         """Advance the residual stream `x [B, L, C]`.
 
         `table [B, M, 6, C]` is shift, scale, gate for attention, then for the feed-forward, with
-        `M` 1 or `L`.
+        `M` 1 or `L`. `math` computes what lies between the matmuls.
         """
+        own, cross, eps, dtype = self.self_attn, self.cross_attn, self.eps, self.self_attn.dtype
         shift_sa, scale_sa, gate_sa, shift_ff, scale_ff, gate_ff = table.unbind(2)  # B M C
-        normed = modulate(plain_layer_norm(x, self.eps), shift_sa, scale_sa)
-        q = apply_rope(self.self_attn.query(normed), rope)
-        k = apply_rope(self.self_attn.key(normed), rope)
-        heads = attend(layer, q, k, self.self_attn.value(normed))
-        x = torch.addcmul(x, self.self_attn.merge(heads).to(gate_sa.dtype), gate_sa)
-        if camera is not None:
-            x = (1 + camera.scale) * x + camera.shift
-        query = self.cross_attn.query(self.norm3(x))
-        x = x + self.cross_attn.merge(text.attend(query))
-        normed = modulate(plain_layer_norm(x, self.eps), shift_ff, scale_ff)
+        normed = math.norm_modulate(x, shift=shift_sa, scale=scale_sa, eps=eps, dtype=dtype)
+        qkv = own.project(normed)
+        heads = math.self_attend(qkv, norms=own.norms, rope=rope, attend=attend, layer=layer)
+        x, normed = math.after_attention(
+            x, own.merge(heads), gate=gate_sa, camera=camera, norm=self.norm3
+        )
+        query = math.query(cast_linear(cross.q, normed), norms=cross.norms)
+        y = cross.merge(text.attend(query))
+        x, normed = math.after_text(x, y, shift=shift_ff, scale=scale_ff, eps=eps, dtype=dtype)
         inner = F.gelu(cast_linear(_linear(self.ffn[0]), normed), approximate="tanh")
-        return torch.addcmul(x, cast_linear(_linear(self.ffn[2]), inner).to(gate_ff.dtype), gate_ff)
+        return math.add_gated(x, cast_linear(_linear(self.ffn[2]), inner), gate=gate_ff)
 
 
 def _linear(module: nn.Module) -> nn.Linear:

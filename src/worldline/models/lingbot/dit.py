@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from worldline.models.lingbot.blocks import Block, CameraModulation, TextAttend, TextKV, cast_linear
 from worldline.models.lingbot.params import DiTParams
 from worldline.ops.attention import Attend, CacheWriter, FullAttention
+from worldline.ops.block_math import PLAIN, BlockMath
 from worldline.ops.modulation import modulate, sinusoid
 from worldline.ops.norm import plain_layer_norm
 from worldline.ops.rope import RopeTable, rope_table
@@ -158,11 +159,13 @@ class LingBotDiT(nn.Module):
         camera: Camera,
         cross: Sequence[TextAttend],
         attend: Attend,
+        math: BlockMath = PLAIN,
     ) -> Tensor:
         """Run all blocks over the tokens `x [B, L, C]`.
 
         `camera` is the list from `camera_modulation`, or the embedding itself (then every block
-        computes its own part: slower, less memory), or None for no camera at all.
+        computes its own part: slower, less memory), or None for no camera at all. `math` computes
+        what lies between the matmuls.
         """
         tables = time if isinstance(time, TimeTables) else self.time_tables(time)
         return self._advance(
@@ -173,6 +176,7 @@ class LingBotDiT(nn.Module):
             camera=camera,
             cross=cross,
             attend=attend,
+            math=math,
         )
 
     def write_cache(
@@ -184,6 +188,7 @@ class LingBotDiT(nn.Module):
         camera: Camera,
         cross: Sequence[TextAttend],
         writer: CacheWriter,
+        math: BlockMath = PLAIN,
     ) -> None:
         """Context pass: like `run_blocks`, but the last block stops after its cache write."""
         tables = time if isinstance(time, TimeTables) else self.time_tables(time)
@@ -196,9 +201,12 @@ class LingBotDiT(nn.Module):
             camera=camera,
             cross=cross,
             attend=writer,
+            math=math,
         )
         last = len(blocks) - 1
-        blocks[last].write_cache(x, table=tables.blocks[last], rope=rope, writer=writer, layer=last)
+        blocks[last].write_cache(
+            x, table=tables.blocks[last], rope=rope, writer=writer, layer=last, math=math
+        )
 
     def _advance(
         self,
@@ -210,6 +218,7 @@ class LingBotDiT(nn.Module):
         camera: Camera,
         cross: Sequence[TextAttend],
         attend: Attend,
+        math: BlockMath,
     ) -> Tensor:
         for layer, block in enumerate(blocks):
             x = block(
@@ -220,6 +229,7 @@ class LingBotDiT(nn.Module):
                 text=cross[layer],
                 attend=attend,
                 layer=layer,
+                math=math,
             )
         return x
 

@@ -1,0 +1,178 @@
+"""What a block computes between its matmuls: norms, modulation, gates, RoPE and the cache write.
+
+`BlockMath` is the seam where kernels come in. `PlainMath` is the reference in plain PyTorch: any
+device, any dtype, differentiable; what a kernel computes is measured against it. The stream
+`x [B, L, C]` stays float32 whatever the weights' dtype; what goes into a matmul is cast once.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from worldline.ops.attention import Attend, CacheWriter
+from worldline.ops.modulation import modulate
+from worldline.ops.norm import AffineLayerNorm, RMSNorm, plain_layer_norm
+from worldline.ops.rope import RopeTable, apply_rope
+
+
+class KeyValue(NamedTuple):
+    """Projected keys and values, both `[B, L, C]`."""
+
+    k: Tensor
+    v: Tensor
+
+
+class Projected(NamedTuple):
+    """Projected queries, keys and values of a self-attention, all `[B, L, C]`."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+
+
+class HeadNorms(NamedTuple):
+    """Norms of queries and keys, and the number of heads the width is split into."""
+
+    q: RMSNorm
+    k: RMSNorm
+    heads: int
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """`[B, L, C]` -> `[B, L, N, D]`."""
+    return x.unflatten(-1, (heads, -1))
+
+
+class Advanced(NamedTuple):
+    """The stream `x [B, L, C]`, and its norm as the next matmul takes it."""
+
+    x: Tensor
+    normed: Tensor
+
+
+class BlockMath(Protocol):
+    """Everything of a block that is neither matmul nor attention.
+
+    `shift`, `scale` and `gate` are float32 `[B, M, C]` with `M` 1 or `L`; `camera` is scale and
+    shift `[B, L, C]`; `dtype` is what the next matmul takes.
+    """
+
+    def norm_modulate(
+        self, x: Tensor, *, shift: Tensor, scale: Tensor, eps: float, dtype: torch.dtype
+    ) -> Tensor:
+        """`layer_norm(x) * (1 + scale) + shift`."""
+        ...
+
+    def self_attend(
+        self, qkv: Projected, *, norms: HeadNorms, rope: RopeTable, attend: Attend, layer: int
+    ) -> Tensor:
+        """Normalise and turn queries and keys, then attend: `[B, L, N, D]`."""
+        ...
+
+    def store(
+        self, kv: KeyValue, *, norms: HeadNorms, rope: RopeTable, writer: CacheWriter, layer: int
+    ) -> None:
+        """Normalise and turn the keys and store them with the values."""
+        ...
+
+    def after_attention(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        gate: Tensor,
+        camera: tuple[Tensor, Tensor] | None,
+        norm: AffineLayerNorm,
+    ) -> Advanced:
+        """`x + gate * y`, camera modulation, then `norm` in the dtype of its weights."""
+        ...
+
+    def query(self, q: Tensor, *, norms: HeadNorms) -> Tensor:
+        """Normalise projected queries `[B, L, C]` that are not turned: `[B, L, N, D]`."""
+        ...
+
+    def after_text(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        shift: Tensor,
+        scale: Tensor,
+        eps: float,
+        dtype: torch.dtype,
+    ) -> Advanced:
+        """`x + y`, then `norm_modulate`."""
+        ...
+
+    def add_gated(self, x: Tensor, y: Tensor, *, gate: Tensor) -> Tensor:
+        """`x + gate * y`."""
+        ...
+
+
+class PlainMath:
+    """`BlockMath` in plain PyTorch: the reference."""
+
+    def norm_modulate(
+        self, x: Tensor, *, shift: Tensor, scale: Tensor, eps: float, dtype: torch.dtype
+    ) -> Tensor:
+        """See `BlockMath`."""
+        return modulate(plain_layer_norm(x, eps), shift, scale).to(dtype)
+
+    def self_attend(
+        self, qkv: Projected, *, norms: HeadNorms, rope: RopeTable, attend: Attend, layer: int
+    ) -> Tensor:
+        """See `BlockMath`."""
+        q = apply_rope(split_heads(norms.q(qkv.q), norms.heads), rope)
+        k = apply_rope(split_heads(norms.k(qkv.k), norms.heads), rope)
+        return attend(layer, q, k, split_heads(qkv.v, norms.heads))
+
+    def store(
+        self, kv: KeyValue, *, norms: HeadNorms, rope: RopeTable, writer: CacheWriter, layer: int
+    ) -> None:
+        """See `BlockMath`."""
+        k = apply_rope(split_heads(norms.k(kv.k), norms.heads), rope)
+        writer.write(layer, k, split_heads(kv.v, norms.heads))
+
+    def after_attention(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        gate: Tensor,
+        camera: tuple[Tensor, Tensor] | None,
+        norm: AffineLayerNorm,
+    ) -> Advanced:
+        """See `BlockMath`."""
+        x = self.add_gated(x, y, gate=gate)
+        if camera is not None:
+            scale, shift = camera
+            x = (1 + scale) * x + shift
+        return Advanced(x, norm(x).to(norm.weight.dtype))
+
+    def query(self, q: Tensor, *, norms: HeadNorms) -> Tensor:
+        """See `BlockMath`."""
+        return split_heads(norms.q(q), norms.heads)
+
+    def after_text(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        shift: Tensor,
+        scale: Tensor,
+        eps: float,
+        dtype: torch.dtype,
+    ) -> Advanced:
+        """See `BlockMath`."""
+        x = x + y
+        return Advanced(x, self.norm_modulate(x, shift=shift, scale=scale, eps=eps, dtype=dtype))
+
+    def add_gated(self, x: Tensor, y: Tensor, *, gate: Tensor) -> Tensor:
+        """See `BlockMath`."""
+        return torch.addcmul(x, y.to(gate.dtype), gate)
+
+
+PLAIN = PlainMath()
