@@ -1,13 +1,16 @@
 """The start pictures of the page: every start view of the pocket worlds, as the training shows it.
 
-`python -m recipes.pocket.gallery` writes `gallery.json` and two files per view into the package:
-the PNG that is sent to the model, at exactly its size, and a larger JPEG that is only looked at.
+`python -m recipes.pocket.gallery` writes `gallery.json` and three files per view into the package:
+the PNG that is sent to the model, at exactly its size, and two JPEGs that are only looked at, one
+for the whole screen and one for its tile. Files of views that are gone are removed.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +22,12 @@ from recipes.pocket.walks import METRES, view_state
 from worldline.models.pocket import params as pocket_params
 
 GALLERY = Path(pocket_params.__file__).with_name("gallery")
-PREVIEW_SCALE = 5  # 800 x 480: sharp on the start screen, a few dozen kB
-PREVIEW_QUALITY = 88
+LIMIT = 1_500_000  # bytes of the whole folder: it ships in the wheel
+PREVIEW = (8, 84)  # 1280 x 768, JPEG quality: fills the start screen, about 35 kB
+TILE = (2, 88)  # 320 x 192: sharp on a dense display, about 5 kB
+ENDINGS = ("*.png", "*.jpg")
+
+Entry = dict[str, str | int]
 
 
 def picture(scene: Scene, view: StartView, *, scale: int = 1) -> np.ndarray:
@@ -35,26 +42,53 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def write(folder: Path) -> list[dict[str, str | int]]:
+def in_order() -> Iterator[tuple[Scene, StartView]]:
+    """All views, first one of every world, then the second ones: neighbours look different."""
+    worlds = scenes()
+    for row in zip_longest(*(scene.starts for scene in worlds)):
+        yield from ((s, v) for s, v in zip(worlds, row, strict=True) if v is not None)
+
+
+def entry(scene: Scene, view: StartView) -> Entry:
+    """What the page reads; worlds of one layout differ in light and colours only."""
+    name = slug(view.name)
+    return {
+        "name": view.name,
+        "file": f"{name}.png",
+        "preview": f"{name}.jpg",
+        "tile": f"{name}-tile.jpg",
+        "prompt": view.prompt,
+        "seed": view.seed,
+        "world": scene.name,
+        "layout": scene.layout,
+    }
+
+
+def write(folder: Path) -> list[Entry]:
     """Write all files into `folder`; returns the entries of `gallery.json`."""
     folder.mkdir(parents=True, exist_ok=True)
-    entries: list[dict[str, str | int]] = []
-    for scene in scenes():
-        for view in scene.starts:
-            name = slug(view.name)
-            Image.fromarray(picture(scene, view)).save(folder / f"{name}.png", optimize=True)
-            large = Image.fromarray(picture(scene, view, scale=PREVIEW_SCALE))
-            large.save(folder / f"{name}.jpg", quality=PREVIEW_QUALITY, optimize=True)
-            files = {"file": f"{name}.png", "preview": f"{name}.jpg"}
-            entries.append({"name": view.name, **files, "prompt": view.prompt, "seed": view.seed})
+    entries = [entry(scene, view) for scene, view in in_order()]
+    for (scene, view), files in zip(in_order(), entries, strict=True):
+        Image.fromarray(picture(scene, view)).save(folder / str(files["file"]), optimize=True)
+        for key, (scale, quality) in (("preview", PREVIEW), ("tile", TILE)):
+            large = Image.fromarray(picture(scene, view, scale=scale))
+            large.save(folder / str(files[key]), quality=quality, optimize=True)
+    kept = {files[key] for files in entries for key in ("file", "preview", "tile")}
+    for old in (path for ending in ENDINGS for path in folder.glob(ending)):
+        if old.name not in kept:
+            old.unlink()
     (folder / "gallery.json").write_text(json.dumps(entries, indent=2) + "\n")
     return entries
 
 
 def main() -> None:
     """Command line."""
-    for entry in write(GALLERY):
-        print(entry["file"], entry["name"])
+    entries = write(GALLERY)
+    size = sum(path.stat().st_size for path in GALLERY.iterdir())
+    assert size <= LIMIT, f"{size} bytes are too many for the package's {LIMIT}"
+    for one in entries:
+        print(one["file"], one["world"])
+    print(f"{len(entries)} start worlds, {size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":
