@@ -20,7 +20,7 @@ from worldline.core.camera import DEFAULT_INTRINSICS, scale_intrinsics
 from worldline.ops.plucker import camera_condition
 
 IMAGE_SHARE = 0.5  # sequences that begin with a picture
-VIEW_SHARE = 0.4  # of those, how many begin at a start view of the page's gallery
+VIEW_SHARE = 0.7  # of those in walks from a start view of the gallery, how many begin there
 NO_CAPTION = 0.15
 OTHER_WORDS = 0.2  # sequences in which only the wording changes on the way, the world stays
 ROLLED_SHARE = 0.5  # sequences with the model's own past, where there is one
@@ -58,8 +58,11 @@ class Sequences:
         assert rolled is None or self.rolled, f"no own walks in {rolled}"
         with np.load(folder / "grey.npz") as file:
             self.grey: np.ndarray = file["grey"]
-        self.views = [i for i, walk in enumerate(self.walks) if walk.from_view]
         self.worlds = scenes()
+        begun = [int(walk.worlds[0]) for walk in self.walks]
+        self.by_world = [
+            [i for i, world in enumerate(begun) if world == k] for k in sorted(set(begun))
+        ]
 
     def draw(self, rng: np.random.Generator, size: int, length: int) -> Batch:
         """A random batch of `size` sequences of `length` latent frames."""
@@ -94,10 +97,10 @@ class Sequences:
     def _plain(self, rng: np.random.Generator, length: int) -> _Pick:
         """A stretch of a walk with its true past; half begin with a picture."""
         image = bool(rng.uniform() < IMAGE_SHARE)
-        at_view = image and len(self.views) > 0 and bool(rng.uniform() < VIEW_SHARE)
-        walk = self.walks[
-            int(rng.choice(self.views)) if at_view else int(rng.integers(len(self.walks)))
-        ]
+        group = self.by_world[int(rng.integers(len(self.by_world)))]  # every world alike
+        walk = self.walks[group[int(rng.integers(len(group)))]]
+        # half of the walks begin at a start view
+        at_view = image and walk.from_view and bool(rng.uniform() < VIEW_SHARE)
         low = 0 if image else 1  # group 0 has no motion: only a picture may stand there
         first = 0 if at_view else int(rng.integers(low, len(walk.latents) - length + 1))
         z = walk.latents[first : first + length].astype(np.float32)
