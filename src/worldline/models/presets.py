@@ -12,7 +12,7 @@ from worldline.core.camera import Rig
 from worldline.models.lingbot.params import ACTION_CHANNELS, CAMERA_CHANNELS, DiTParams
 from worldline.models.pocket.params import POCKET_TEXT, POCKET_VAE
 from worldline.models.preset import Preset, Sampler
-from worldline.models.wan.params import UMT5Params, WanVAEParams
+from worldline.models.wan.params import TinyDecoderParams, UMT5Params, WanVAEParams
 
 DIT_14B = DiTParams(
     dim=5120,
@@ -49,6 +49,10 @@ WAN_VAE = WanVAEParams(
     temporal_downsample=(False, True, True),
     mean=WAN_MEAN,
     std=WAN_STD,
+)
+# The published preview decoder of the same latents (TAEHV, MIT).
+TAEW2_1 = TinyDecoderParams(
+    latent_channels=16, widths=(256, 128, 64, 64), doubles=(False, True, True)
 )
 UMT5_XXL = UMT5Params(
     vocab=256384,

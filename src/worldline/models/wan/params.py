@@ -87,3 +87,15 @@ class UMT5Params(msgspec.Struct, frozen=True, kw_only=True):
                 expected="dim_attn divisible by num_heads",
                 got=f"dim_attn {self.dim_attn}, num_heads {self.num_heads}",
             )
+
+
+class TinyDecoderParams(msgspec.Struct, frozen=True, kw_only=True):
+    """Architecture of the preview decoder.
+
+    `widths` holds the channels at 8, 4, 2 and 1 pixels per cell; `doubles` says after which of the
+    first three levels the frames are doubled.
+    """
+
+    latent_channels: int
+    widths: tuple[int, int, int, int]
+    doubles: tuple[bool, bool, bool]
