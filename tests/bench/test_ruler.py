@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 
-from worldline.bench.overhead import measure_overhead, union
+from worldline.bench.overhead import Profiled, gaps, lean, measure_overhead, read_events, union
 from worldline.bench.picture import Bar, Lines, Stacked, draw, ticks
 from worldline.bench.rates import Rates, best_seconds
 from worldline.bench.ruler import CHUNK, PASSES, Work, lay_beside, work_lines
@@ -59,6 +60,62 @@ def test_operators_are_counted_from_the_outside() -> None:
     assert 0 < found.operators_ms <= found.chunk_ms
     assert 0 <= found.outside_percent < 100
     assert found.device_idle_percent is None
+
+
+def test_the_profiler_does_not_count_as_overhead() -> None:
+    """Ten operators called, thirty recorded, 3 ms dearer with the profiler: 0.1 ms an event."""
+    seen = Profiled(wall=13.0, events=30, outer=10, inside=11.0)
+    found = lean(10.0, seen, chunks=1, cuda=False)
+    assert found.operators_ms == 9.0  # less 2 ms for the twenty inside others
+    assert found.outside_percent == 10.0
+    assert found.profiled_outside_percent == pytest.approx(100 * 2 / 13, abs=0.01)
+    # On a disturbed machine the profiled chunk may even be the faster one.
+    assert lean(20.0, seen, chunks=1, cuda=False).operators_ms == 11.0
+
+
+class Event:
+    """One event as the profiler tells it; times in ns."""
+
+    def __init__(self, name: str, start: int, end: int, *, device: str = "CPU") -> None:
+        self._name, self._start, self._end = name, start, end
+        self._device = device
+
+    def name(self) -> str:
+        return self._name
+
+    def start_ns(self) -> int:
+        return self._start
+
+    def duration_ns(self) -> int:
+        return self._end - self._start
+
+    def device_type(self) -> SimpleNamespace:
+        return SimpleNamespace(name=self._device)
+
+
+def test_waits_and_gaps_on_a_gpu() -> None:
+    events = [
+        Event("aten::linear", 0, 400_000),
+        Event("aten::addmm", 100_000, 300_000),
+        Event("cudaLaunchKernel", 150_000, 160_000),
+        Event("cudaMemcpyAsync", 500_000, 600_000),
+        Event("cudaStreamSynchronize", 600_000, 900_000),
+        Event("gemm", 200_000, 500_000, device="CUDA"),
+        Event("norm", 503_000, 600_000, device="CUDA"),  # 3 us later: no gap worth the name
+        Event("copy", 700_000, 800_000, device="CUDA"),
+    ]
+    seen = read_events(events, wall=1.0)
+    assert (seen.events, seen.outer, seen.inside) == (2, 1, pytest.approx(0.4))
+    assert seen.busy == pytest.approx(0.497)
+    assert seen.gaps == (pytest.approx(0.1),)
+    found = lean(1.0, seen, chunks=1, cuda=True)
+    assert found.device_idle_percent == pytest.approx(50.3)
+    assert (found.launch_gaps, found.longest_gap_ms, found.host_waits_ms) == (1, 0.1, 0.3)
+
+
+def test_gaps_lie_between_what_overlaps() -> None:
+    assert gaps([]) == []
+    assert gaps([(0, 10), (2, 5), (20, 25), (24, 30), (31, 32)]) == [10, 1]
 
 
 def test_the_best_batch_is_taken() -> None:
