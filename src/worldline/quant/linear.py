@@ -50,12 +50,17 @@ class Fp8Linear(nn.Module):
         values, scale = to_e4m3(weight)
         return {"weight": values, "scale": scale}
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map `x [..., in]` of any float dtype to `[..., out]`."""
-        rows = to_e4m3(x)
+    def forward(self, x: Tensor | Rows) -> Tensor:
+        """Map `x [..., in]` of any float dtype, or already quantised, to `[..., out]`."""
+        rows = x if isinstance(x, Rows) else to_e4m3(x)
         weight = Rows(self.weight, self.scale)
         multiply = scaled_product if self.native else plain_product
         return multiply(rows, weight, self.bias, self.out_dtype)
+
+
+def shared_rows(layer: nn.Module, x: Tensor | Rows) -> Tensor | Rows:
+    """What `layer` and others of its kind take of `x [..., in]`: quantised once for all of them."""
+    return to_e4m3(x) if isinstance(layer, Fp8Linear) and isinstance(x, Tensor) else x
 
 
 def plain_product(x: Rows, weight: Rows, bias: Tensor | None, dtype: torch.dtype) -> Tensor:

@@ -21,12 +21,14 @@ from torch import Tensor, nn
 
 from worldline.core.errors import CheckpointError, KeysError, UnsafeFileError
 from worldline.models.tensor_files import Shape, WeightFiles, listed, shapes_of, tensor_table
+from worldline.quant.linear import Fp8Linear
 
 TORCH_FILES = (b"PK", b"\x80")  # how a zip and a bare pickle begin
 
 Progress = Callable[[int, int, str], None]
 Rename = Callable[[str], str | None]  # file name -> module name; None for a tensor not wanted
 DtypeOf = Callable[[str], torch.dtype | None]  # module name -> dtype; None keeps the file's
+Store = Callable[[nn.Module, str, Tensor], None]  # module, attribute, its new value
 
 
 class Source:
@@ -139,6 +141,12 @@ def compare_keys(pairs: Iterable[tuple[str, nn.Module, Source]], *, layout: str)
         )
 
 
+def attach(owner: nn.Module, leaf: str, tensor: Tensor) -> None:
+    """Make `tensor` the parameter or buffer `leaf` of `owner`."""
+    is_parameter = isinstance(getattr(owner, leaf), nn.Parameter)
+    setattr(owner, leaf, nn.Parameter(tensor, requires_grad=False) if is_parameter else tensor)
+
+
 def fill_from(
     module: nn.Module,
     source: Source,
@@ -146,20 +154,29 @@ def fill_from(
     device: torch.device,
     dtype_of: DtypeOf,
     done: Callable[[int], None] = lambda nbytes: None,
+    store: Store = attach,
 ) -> None:
     """Replace every tensor of `module` by the source's, cast and moved one at a time.
 
-    Names and shapes must have been compared. `done` is told the bytes of each tensor read.
+    Names and shapes must have been compared. Weights of eight-bit layers are quantised as they
+    come. `done` is told the bytes of each tensor read; `store` puts tensors elsewhere.
     """
     for name, tensor in source.tensors():
         # A copy always: a view of a mapped file would change, or crash, when the file does.
-        place(module, name, tensor.to(device, dtype_of(name) or tensor.dtype, copy=True))
+        loaded = tensor.to(device, dtype_of(name) or tensor.dtype, copy=True)
+        place(module, name, loaded, store=store)
         done(tensor.nbytes)
     seal(module, device)
 
 
 def fill_random(
-    module: nn.Module, *, device: torch.device, dtype_of: DtypeOf, seed: int, label: str
+    module: nn.Module,
+    *,
+    device: torch.device,
+    dtype_of: DtypeOf,
+    seed: int,
+    label: str,
+    store: Store = attach,
 ) -> None:
     """Draw every tensor of `module` on the device in its final dtype; same seed, same numbers.
 
@@ -171,7 +188,7 @@ def fill_random(
         digest = hashlib.sha256(f"{seed}/{label}/{name}".encode()).digest()
         generator = torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "little"))
         mean, std = _spread_of(name, old.shape)
-        place(module, name, tensor.normal_(mean, std, generator=generator))
+        place(module, name, tensor.normal_(mean, std, generator=generator), store=store)
     seal(module, device)
 
 
@@ -185,12 +202,15 @@ def _spread_of(name: str, shape: torch.Size) -> tuple[float, float]:
     return 0.0, fan_in**-0.5
 
 
-def place(module: nn.Module, name: str, tensor: Tensor) -> None:
-    """Put `tensor` where the parameter or buffer `name` is."""
+def place(module: nn.Module, name: str, tensor: Tensor, *, store: Store = attach) -> None:
+    """Put `tensor` where the parameter or buffer `name` is; eight-bit weights are quantised."""
     path, _, leaf = name.rpartition(".")
     owner = module.get_submodule(path)
-    is_parameter = isinstance(getattr(owner, leaf), nn.Parameter)
-    setattr(owner, leaf, nn.Parameter(tensor, requires_grad=False) if is_parameter else tensor)
+    if isinstance(owner, Fp8Linear) and leaf == "weight":
+        for part, rows in owner.weight_rows(tensor).items():
+            store(owner, part, rows)
+    else:
+        store(owner, leaf, tensor)
 
 
 def seal(module: nn.Module, device: torch.device) -> None:

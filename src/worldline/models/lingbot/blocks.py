@@ -6,7 +6,7 @@ callable, never kept here. Parameter names are those of the published checkpoint
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,12 @@ from worldline.ops.block_math import (
 )
 from worldline.ops.norm import AffineLayerNorm, RMSNorm
 from worldline.ops.rope import RopeTable
+from worldline.quant.linear import Fp8Linear, shared_rows
+from worldline.quant.rows import Rows
+
+# The parts of a block that are used at different times: text once per prompt, camera once per
+# chunk, body in every pass.
+Part = Literal["text", "camera", "body"]
 
 
 class CameraModulation(NamedTuple):
@@ -52,8 +58,14 @@ class TextAttend(Protocol):
         ...
 
 
-def cast_linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """Apply `layer` in the dtype of its weights; the stream is float32, they may not be."""
+def cast_linear(layer: nn.Linear | Fp8Linear, x: Tensor | Rows) -> Tensor:
+    """Apply `layer` in the dtype of its weights; the stream is float32, they may not be.
+
+    Rows in eight bits, made once for several layers, are for eight-bit layers only.
+    """
+    if isinstance(layer, Fp8Linear):
+        return layer(x)
+    assert isinstance(x, Tensor), "a full layer takes full numbers"
     return layer(x.to(layer.weight.dtype))
 
 
@@ -82,11 +94,13 @@ class Attention(nn.Module):
 
     def project(self, x: Tensor) -> Projected:
         """Queries, keys and values of `x [B, L, C]`, neither normalised nor split."""
-        return Projected(cast_linear(self.q, x), *self.project_kv(x))
+        rows = shared_rows(self.q, x)
+        return Projected(cast_linear(self.q, rows), *self.project_kv(rows))
 
-    def project_kv(self, x: Tensor) -> KeyValue:
+    def project_kv(self, x: Tensor | Rows) -> KeyValue:
         """Keys and values of `x [B, L, C]`, neither normalised nor split."""
-        return KeyValue(cast_linear(self.k, x), cast_linear(self.v, x))
+        rows = shared_rows(self.k, x)
+        return KeyValue(cast_linear(self.k, rows), cast_linear(self.v, rows))
 
     def merge(self, heads: Tensor) -> Tensor:
         """Output projection of `[B, L, N, D]` -> `[B, L, C]`."""
@@ -113,6 +127,16 @@ class Block(nn.Module):
         self.cam_injector_layer2 = nn.Linear(params.dim, params.dim)
         self.cam_scale_layer = nn.Linear(params.dim, params.dim)
         self.cam_shift_layer = nn.Linear(params.dim, params.dim)
+
+    @staticmethod
+    def part_of(name: str) -> Part | None:
+        """When the block's tensor `name` is used; None for the modulation, needed at any time."""
+        if name == "modulation":
+            return None
+        if name.startswith("cam_"):
+            return "camera"
+        text = name.startswith(("cross_attn.k.", "cross_attn.v.", "cross_attn.norm_k."))
+        return "text" if text else "body"
 
     def time_table(self, e0: Tensor) -> Tensor:
         """Shift, scale, gate of attention and feed-forward: `e0 [B, M, 6, C]` -> same, float32."""
@@ -184,6 +208,6 @@ class Block(nn.Module):
         return math.add_gated(x, cast_linear(_linear(self.ffn[2]), inner), gate=gate_ff)
 
 
-def _linear(module: nn.Module) -> nn.Linear:
-    assert isinstance(module, nn.Linear), "ffn.0 and ffn.2 are linear layers"
+def _linear(module: nn.Module) -> nn.Linear | Fp8Linear:
+    assert isinstance(module, nn.Linear | Fp8Linear), "ffn.0 and ffn.2 are linear layers"
     return module

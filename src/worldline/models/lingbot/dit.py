@@ -10,14 +10,22 @@ modulation, norms, residual stream and head stay in float32, as on the official 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from worldline.models.lingbot.blocks import Block, CameraModulation, TextAttend, TextKV, cast_linear
+from worldline.models.lingbot.blocks import (
+    Block,
+    CameraModulation,
+    Part,
+    TextAttend,
+    TextKV,
+    cast_linear,
+)
 from worldline.models.lingbot.params import DiTParams
 from worldline.ops.attention import Attend, CacheWriter, FullAttention
 from worldline.ops.block_math import PLAIN, BlockMath
@@ -44,6 +52,26 @@ class TimeTables(NamedTuple):
 
 
 Camera = Tensor | Sequence[CameraModulation] | None
+
+# Multiplied in eight bits where that is asked for: the blocks' projections, which are nearly all of
+# the arithmetic. What stays as it is: embeddings and head (first and last word on every pixel,
+# little work), norms and modulation tables (no matmuls), and the camera layers (once per chunk;
+# their result scales the stream itself, so its error is not damped by a residual).
+_EIGHT_BIT = re.compile(r"blocks\.\d+\.(self_attn\.[qkvo]|cross_attn\.[qkvo]|ffn\.[02])")
+
+
+class Residency(Protocol):
+    """Sees to it that blocks have their weights on the device while they are looked at."""
+
+    def __call__(self, part: Part, blocks: Sequence[Block]) -> Iterable[Block]:
+        """The same blocks one after the other, each with the weights of `part` in place."""
+        ...
+
+
+def resident(part: Part, blocks: Sequence[Block]) -> Sequence[Block]:
+    """The `Residency` of a network that is whole on its device."""
+    del part
+    return blocks
 
 
 class Head(nn.Module):
@@ -82,6 +110,12 @@ class LingBotDiT(nn.Module):
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
         self.blocks = nn.ModuleList([Block(params) for _ in range(params.num_layers)])
         self.head = Head(params)
+        self.residency: Residency = resident
+
+    @staticmethod
+    def takes_eight_bits(name: str) -> bool:
+        """Whether the linear layer `name` may be quantised."""
+        return _EIGHT_BIT.fullmatch(name) is not None
 
     @staticmethod
     def storage_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
@@ -135,16 +169,18 @@ class LingBotDiT(nn.Module):
 
     def camera_modulation(self, camera: Tensor) -> list[CameraModulation]:
         """Scale and shift of every block from the camera embedding `[B, L, C]`."""
-        return [block.camera_modulation(camera) for block in self.iter_blocks()]
+        blocks = self.residency("camera", self.iter_blocks())
+        return [block.camera_modulation(camera) for block in blocks]
 
     def cross_kv(self, text: Tensor) -> list[TextKV]:
         """Keys and values of every block from the embedded text `[B, S, C]`."""
-        return [block.text_kv(text) for block in self.iter_blocks()]
+        return [block.text_kv(text) for block in self.residency("text", self.iter_blocks())]
 
     def patchify(self, x: Tensor) -> Tensor:
         """Embed `[B, in_dim, T, h, w]` (noise and condition) into tokens `[B, L, C]`, float32."""
         tokens = self.patch_embedding(x.to(self.dtype))  # B C T h/2 w/2
-        return tokens.flatten(2).transpose(1, 2).float()
+        # Laid out by token, or every operation on the stream would read it across.
+        return tokens.flatten(2).transpose(1, 2).float().contiguous()
 
     def rope(self, frames: Sequence[int], rows: int, columns: int) -> RopeTable:
         """RoPE table of latent frames at absolute positions `frames`; grid in tokens."""
@@ -204,9 +240,10 @@ class LingBotDiT(nn.Module):
             math=math,
         )
         last = len(blocks) - 1
-        blocks[last].write_cache(
-            x, table=tables.blocks[last], rope=rope, writer=writer, layer=last, math=math
-        )
+        for block in self.residency("body", blocks[last:]):
+            block.write_cache(
+                x, table=tables.blocks[last], rope=rope, writer=writer, layer=last, math=math
+            )
 
     def _advance(
         self,
@@ -220,18 +257,25 @@ class LingBotDiT(nn.Module):
         attend: Attend,
         math: BlockMath,
     ) -> Tensor:
-        for layer, block in enumerate(blocks):
+        for layer, block in enumerate(self.residency("body", blocks)):
             x = block(
                 x,
                 table=tables.blocks[layer],
                 rope=rope,
-                camera=_camera_of(camera, block, layer),
+                camera=self._camera_of(camera, block, layer),
                 text=cross[layer],
                 attend=attend,
                 layer=layer,
                 math=math,
             )
         return x
+
+    def _camera_of(self, camera: Camera, block: Block, layer: int) -> CameraModulation | None:
+        """What block `layer` gets of a camera given as embedding, as list, or not at all."""
+        if not isinstance(camera, Tensor):
+            return None if camera is None else camera[layer]
+        (found,) = [b.camera_modulation(camera) for b in self.residency("camera", [block])]
+        return found
 
     def project(self, x: Tensor, time: TimeModulation | TimeTables, grid: Sequence[int]) -> Tensor:
         """Head and unpatchify: `x [B, L, C]`, token grid `(T, h/2, w/2)` -> flow.
@@ -262,10 +306,3 @@ class LingBotDiT(nn.Module):
             attend=FullAttention(),
         )
         return self.project(tokens, time, grid)
-
-
-def _camera_of(camera: Camera, block: Block, layer: int) -> CameraModulation | None:
-    """What block `layer` gets of a camera given as embedding, as list, or not at all."""
-    if camera is None:
-        return None
-    return block.camera_modulation(camera) if isinstance(camera, Tensor) else camera[layer]
