@@ -1,20 +1,22 @@
 """Render walks into shard files: `python -m recipes.pocket.data --out DIR --first 0 --count 50`.
 
 A shard `walks-<n>.npz` holds `WALKS` walks: frames uint8 `[n, F, H, W, 3]`, relative poses
-`[n, L, 4, 4]`, scene indices `[n, L]`, whether each began at a start view, held keys. Shards appear
-atomically (written aside, then renamed), so a reader or a killed run never sees half of one.
+`[n, L, 4, 4]`, scene indices `[n, L]`, whether each began at a start view, held keys, and what
+names the scenes as drawn. Shards appear atomically (written aside, then renamed), so a reader or a
+killed run never sees half of one.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 import numpy as np
 
+from recipes.pocket.checkpoint import whole_or_not
 from recipes.pocket.renderer import Renderer
 from recipes.pocket.scenes import scenes
+from recipes.pocket.shards import scene_prints
 from recipes.pocket.walks import make_walk, relative_poses, render, walk_seed
 
 WALKS = 24
@@ -23,10 +25,8 @@ LATENTS = 17
 
 def write_atomically(path: Path, **fields: np.ndarray) -> None:
     """Save an `.npz` so that it is either whole or not there."""
-    aside = path.with_name(path.name + ".part")
-    with aside.open("wb") as file:
+    with whole_or_not(path) as file:
         np.savez(file, **fields)  # pyright: ignore[reportArgumentType]
-    os.replace(aside, path)
 
 
 def make_shard(
@@ -51,6 +51,7 @@ def make_shard(
         "scene": np.array(ids),
         "from_view": np.array(starts),
         "keys": np.array(keys),
+        "scene_prints": np.array(scene_prints(worlds)),
     }
 
 

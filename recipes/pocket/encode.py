@@ -2,7 +2,8 @@
 
 Per walk: the latents of its 4-frame groups `[L, 16, h, w]` and, because a sequence may start from
 any picture, the latents of the last frame of each group held still. float16, one file per shard.
-The still latent of frame 0 stands for group 0 too. `grey.npz` holds the encode of mid-grey.
+The still latent of frame 0 stands for group 0 too. `grey.npz` holds the encode of mid-grey. Each
+file names the encoder that made it; a folder holds latents of one encoder only.
 """
 
 from __future__ import annotations
@@ -15,13 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recipes.pocket import checkpoint
+from recipes.pocket import checkpoint, shards
 from recipes.pocket.data import write_atomically
 from recipes.pocket.train_vae import fold_group, to_folded
+from worldline.core.errors import ShapeError
 from worldline.models.pocket.params import POCKET_VAE
 from worldline.models.pocket.vae import FOLD, PocketVAE
 
 BATCH = 34
+WALKS: dict[str, shards.Shape] = {
+    "frames": ("n", "F", "H", "W", 3), "rel": ("n", "L", 4, 4),
+    "from_view": ("n",), "keys": ("n", "L"),
+}  # fmt: skip
 
 
 def load_vae(path: Path) -> PocketVAE:
@@ -53,12 +59,26 @@ def grey_latent(vae: PocketVAE, height: int, width: int) -> np.ndarray:
 
 
 def encode_shard(vae: PocketVAE, source: Path, target: Path) -> None:
-    """Encode one shard of walks into `target`."""
-    with np.load(source) as shard:
-        pairs = [encode_walk(vae, walk) for walk in shard["frames"]]
-        rest = {k: shard[k] for k in ("rel", "scene", "from_view", "keys")}
+    """Encode one shard of walks into `target`. Raises `InputError` where it is broken."""
+    shard = shards.read(source, WALKS, also=("scene", "scene_prints"))
+    shards.check_scenes(source, shard.get("scene_prints"))
+    frames = shard.pop("frames")
+    if frames.shape[1] != FOLD * (shard["rel"].shape[1] - 1) + 1:
+        expected = f"{FOLD * (shard['rel'].shape[1] - 1) + 1} for {shard['rel'].shape[1]} poses"
+        raise ShapeError(f"frames per walk in {source}", expected=expected, got=frames.shape[1])
+    pairs = [encode_walk(vae, walk) for walk in frames]
     latents, stills = (np.stack(part) for part in zip(*pairs, strict=True))
-    write_atomically(target, latents=latents, stills=stills, **rest)
+    name = np.array(shards.encoder_print(vae.state_dict()))
+    write_atomically(target, latents=latents, stills=stills, encoder_print=name, **shard)
+
+
+def write_grey(vae: PocketVAE, folder: Path) -> None:
+    """Write `grey.npz`. Raises `CheckpointError` if `folder` has latents of another encoder."""
+    path, name = folder / "grey.npz", shards.encoder_print(vae.state_dict())
+    if path.exists() and any(folder.glob("walks-*.npz")):
+        old = shards.read(path, {}, also=("encoder_print",)).get("encoder_print")
+        shards.one_encoder({path: shards.text_of(old), Path("--vae"): name})
+    write_atomically(path, grey=grey_latent(vae, 96, 160), encoder_print=np.array(name))
 
 
 def main() -> None:
@@ -71,7 +91,9 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     vae = load_vae(args.vae)
-    write_atomically(args.out / "grey.npz", grey=grey_latent(vae, 96, 160))
+    if args.follow == 0:
+        shards.find(args.data, "walks")
+    write_grey(vae, args.out)
     idle = time.monotonic()
     while True:
         todo = [

@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recipes.pocket import shards as files
 from recipes.pocket.scenes import caption, scenes
 from worldline.core.camera import DEFAULT_INTRINSICS, scale_intrinsics
+from worldline.core.errors import InputError, ShapeError
 from worldline.ops.plucker import camera_condition
 
 IMAGE_SHARE = 0.5  # sequences that begin with a picture
@@ -39,25 +41,36 @@ class Batch(NamedTuple):
     since: Tensor  # [B] the latent frame from which the second is in force; T: never
 
 
+ENCODED: dict[str, files.Shape] = {
+    "latents": ("n", "L", 16, "h", "w"), "stills": ("n", "L", 16, "h", "w"),
+    "rel": ("n", "L", 4, 4), "from_view": ("n",),
+}  # fmt: skip
+
+
 class Sequences:
-    """Encoded walks in memory and the drawing of batches from them."""
+    """Encoded walks in memory and the drawing of batches from them.
+
+    Broken files raise `InputError` or `ShapeError`, latents of two encoders `CheckpointError`.
+    """
 
     def __init__(
         self, folder: Path, *, shards: int | None = None, rolled: Path | None = None
     ) -> None:
-        paths = sorted(folder.glob("walks-*.npz"))[:shards]
-        assert paths, f"no encoded walks in {folder}"
         self.walks: list[_Encoded] = []
         self.rolled: list[tuple[int, np.ndarray]] = []  # walk, the model's own latents of it
-        for path in paths:
+        made_by: dict[Path, str | None] = {}
+        for path in files.find(folder, "encoded walks")[:shards]:
+            walks, made_by[path] = read_walks(path)
             own = rolled / path.name if rolled is not None else None
             if own is not None and own.exists():
-                with np.load(own) as file:
-                    self.rolled += enumerate(file["rolled"], len(self.walks))
-            self.walks += _read_walks(path)
-        assert rolled is None or self.rolled, f"no own walks in {rolled}"
-        with np.load(folder / "grey.npz") as file:
-            self.grey: np.ndarray = file["grey"]
+                latents, made_by[own] = read_rolled(own, (len(walks), *walks[0].latents.shape))
+                self.rolled += enumerate(latents, len(self.walks))
+            self.walks += walks
+        if rolled is not None and not self.rolled:
+            expected = f"files named as in {folder}"
+            raise InputError(f"no own walks in {rolled}", expected=expected, got="none")
+        self.grey, made_by[folder / "grey.npz"] = read_grey(folder)
+        self.encoder = files.one_encoder(made_by)  # None where no file says
         self.worlds = scenes()
         begun = [int(walk.worlds[0]) for walk in self.walks]
         self.by_world = [
@@ -134,14 +147,31 @@ class _Encoded(NamedTuple):
     from_view: bool
 
 
-def _read_walks(path: Path) -> list[_Encoded]:
-    """The walks of one shard."""
-    names = ("latents", "stills", "rel", "scene", "from_view")
-    with np.load(path) as shard:
-        latents, stills, rel, scene, from_view = (shard[name] for name in names)
-    if scene.ndim == 1:  # walks that stay in their world may say so with one number
+def read_walks(path: Path) -> tuple[list[_Encoded], str | None]:
+    """The walks of one shard, and what names the encoder that made them."""
+    shard = files.read(path, ENCODED, also=("scene", "encoder_print", "scene_prints"))
+    files.check_scenes(path, shard.get("scene_prints"))
+    latents, scene = shard["latents"], shard.get("scene", np.empty(0))
+    if scene.shape == latents.shape[:1]:  # walks that stay may say so with one number
         scene = np.broadcast_to(scene[:, None], latents.shape[:2])
-    return [_Encoded(*parts) for parts in zip(latents, stills, rel, scene, from_view, strict=True)]
+    if scene.shape != latents.shape[:2]:
+        expected, got = list(latents.shape[:2]), list(scene.shape)
+        raise ShapeError(f"scene in {path}", expected=expected, got=got)
+    parts = latents, shard["stills"], shard["rel"], scene, shard["from_view"]
+    walks = [_Encoded(*walk) for walk in zip(*parts, strict=True)]
+    return walks, files.text_of(shard.get("encoder_print"))
+
+
+def read_rolled(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, str | None]:
+    """A model's own latents of the walks of `shape` `[n, L, 16, h, w]`, and their encoder."""
+    file = files.read(path, {"rolled": shape}, also=("encoder_print",))
+    return file["rolled"], files.text_of(file.get("encoder_print"))
+
+
+def read_grey(folder: Path) -> tuple[np.ndarray, str | None]:
+    """The latent of mid-grey `[16, h, w]`, and its encoder."""
+    file = files.read(folder / "grey.npz", {"grey": (16, "h", "w")}, also=("encoder_print",))
+    return file["grey"], files.text_of(file.get("encoder_print"))
 
 
 class _Pick(NamedTuple):

@@ -21,6 +21,8 @@ from recipes.pocket.export import load_pocket
 from recipes.pocket.optim import Optimisers, rate_factor, update_ema
 from recipes.pocket.processes import average_gradients, join, leave, start
 from recipes.pocket.sequences import Batch, Sequences
+from recipes.pocket.shards import one_encoder
+from recipes.pocket.stage import check
 from recipes.pocket.world_model import WINDOW, Noisy, Prompts, WorldModel, add_noise, x0_error
 
 SHIFT = 5.0
@@ -91,8 +93,11 @@ def loss_fn(
 class Trainer:
     """Model, optimisers, EMA and step count: all that a checkpoint holds."""
 
-    def __init__(self, model: WorldModel, settings: Settings, path: Path) -> None:
+    def __init__(
+        self, model: WorldModel, settings: Settings, path: Path, *, encoder: str | None = None
+    ) -> None:
         self.model, self.settings, self.path = model, settings, path
+        self.encoder = encoder  # names the autoencoder of the latents; None: they do not say
         self.optimisers = Optimisers(
             model, is_matrix, muon_lr=settings.muon_lr, adam_lr=settings.adam_lr
         )
@@ -103,7 +108,11 @@ class Trainer:
         self._loss = torch.compile(loss_fn) if settings.compiled else loss_fn
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a checkpoint's state."""
+        """Continue from a checkpoint's state. Raises `CheckpointError` for other latents."""
+        old = state.get("encoder_print")
+        if old and self.encoder:
+            one_encoder({self.path: old, Path("--data"): self.encoder})
+        self.encoder = self.encoder or old
         self.model.load_state_dict(state["model"])
         self.optimisers.load_state_dict(state["optimisers"])
         self.ema, self.step = state["ema"], state["step"]
@@ -113,7 +122,7 @@ class Trainer:
         checkpoint.save(self.path, {
             "model": self.model.state_dict(), "ema": self.ema,
             "optimisers": self.optimisers.state_dict(), "step": self.step,
-            "settings": self.settings._asdict(),
+            "settings": self.settings._asdict(), "encoder_print": self.encoder,
         })  # fmt: skip
 
     def train_step(self, data: Sequences, rank: int) -> float:
@@ -190,13 +199,15 @@ def run(rank: int, ranks: int, args: argparse.Namespace) -> None:
     torch.manual_seed(settings.seed)
     path = args.out / "dit.pt"
     init: Path | None = None if path.exists() else args.init
-    trainer = Trainer(WorldModel() if init is None else begin_from(init), settings, path)
     data = Sequences(args.data, rolled=args.rolled)
+    model = WorldModel() if init is None else begin_from(init)
+    trainer = Trainer(model, settings, path, encoder=data.encoder)
     counts = f"{len(data.walks)} walks, {len(data.rolled)} of its own"
     print(f"rank {rank}: {counts}, from step {trainer.step}", flush=True)
     began, mean = time.time(), 0.0
     while trainer.step < settings.steps:
         loss = trainer.train_step(data, rank)
+        check(loss, trainer.step)
         mean = 0.98 * mean + 0.02 * loss if mean else loss
         if rank == 0 and trainer.step % 20 == 0:
             print(

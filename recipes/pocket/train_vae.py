@@ -8,7 +8,6 @@ noise while training so that the decoder forgives the errors of the world model.
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +19,9 @@ from recipes.pocket import checkpoint
 from recipes.pocket.export import load_pocket
 from recipes.pocket.optim import Optimisers, rate_factor, update_ema
 from recipes.pocket.processes import average_gradients, join, leave, start
+from recipes.pocket.shards import find, read
+from recipes.pocket.stage import train
+from worldline.core.errors import InputError
 from worldline.models.pocket.params import POCKET_VAE, PocketVAEParams
 from worldline.models.pocket.vae import FOLD, STRIDE, PocketVAE
 
@@ -30,14 +32,15 @@ NOISE = 0.1  # latent noise is uniform in 0..this
 
 def load_frames(folder: Path, shards: int, rank: int = 0, ranks: int = 1) -> np.ndarray:
     """Frames of every `ranks`-th of the first `shards` shards, uint8 `[walks, F, H, W, 3]`."""
-    paths = sorted(folder.glob("walks-*.npz"))[:shards][rank::ranks]
-    assert paths, f"no walks in {folder}"
-    with np.load(paths[0]) as first:
-        shape = first["frames"].shape
-    frames = np.empty((len(paths) * shape[0], *shape[1:]), np.uint8)
+    paths = find(folder, "walks")[:shards][rank::ranks]
+    if not paths:
+        raise InputError("too few shards for the processes", expected=ranks, got=rank)
+    first = read(paths[0], {"frames": ("n", "F", "H", "W", 3)})["frames"]
+    count, *walk = first.shape
+    frames = np.empty((len(paths) * count, *walk), np.uint8)  # one array, no copies in between
     for i, path in enumerate(paths):
-        with np.load(path) as shard:
-            frames[i * shape[0] : (i + 1) * shape[0]] = shard["frames"]
+        shard = read(path, {"frames": (count, *walk)})["frames"]
+        frames[i * count : (i + 1) * count] = shard
     return frames
 
 
@@ -100,14 +103,18 @@ def fit_pca(
     vae.scale.copy_(scale / scale.square().mean().sqrt())
 
 
+def picture_loss(error: Tensor) -> Tensor:
+    """What an error of the picture `[B, T, 12, H, W]` costs: itself, its edges, its square."""
+    dx, dy = error.diff(dim=-1), error.diff(dim=-2)
+    picture = error.abs().mean() + 0.5 * (dx.abs().mean() + dy.abs().mean())
+    return picture + 20 * error.square().mean()
+
+
 def loss_fn(vae: PocketVAE, x: Tensor, noise: Tensor) -> Tensor:
     """Picture loss of `x` `[B, T, 12, H, W]` through noisy latents, plus a leash on the latents."""
     z = vae.encode_folded(x.flatten(0, 1)).unflatten(0, x.shape[:2])  # B T 16 h w
     out, _ = vae.decode_folded(z + noise, None)
-    error = out.float() - x
-    dx, dy = error.diff(dim=-1), error.diff(dim=-2)
-    picture = error.abs().mean() + 0.5 * (dx.abs().mean() + dy.abs().mean())
-    picture = picture + 20 * error.square().mean()
+    picture = picture_loss(out.float() - x)
     white = (z.float() / vae.scale[:, None, None]).movedim(2, 0).flatten(1)  # 16 n
     leash = white.mean(1).square() + (white.std(1) - 1).square()
     leash = leash.mean() + 0.1 * (white.abs() - 4).relu().square().mean()
@@ -205,30 +212,12 @@ class Trainer:
         update_ema(self.ema, self.vae, self.step)
         return loss.item()
 
-    def judge(self, val: np.ndarray) -> tuple[float, float]:
+    def judge(self, val: np.ndarray) -> str:
         """PSNR (dB) of the averaged weights on `val`, with clean latents and with noise .15."""
         vae = PocketVAE(self.vae.params)
         vae.load_state_dict(self.ema)
-        return psnr(vae, val), psnr(vae, val, latent_noise=0.15)
-
-
-def train(trainer: Trainer, val: np.ndarray, rank: int = 0) -> None:
-    """Run up to the settings' steps with a log line every 50 and a checkpoint every `every`."""
-    s, mean, began = trainer.settings, 0.0, time.time()
-    while trainer.step < s.steps:
-        loss = trainer.train_step(rank)
-        mean = 0.98 * mean + 0.02 * loss if mean else loss
-        if rank > 0:
-            continue
-        if trainer.step % 50 == 0:
-            pace = (time.time() - began) / 50
-            print(f"step {trainer.step} loss {mean:.4f} {pace:.3f} s/step", flush=True)
-            began = time.time()
-        if trainer.step % s.every == 0 or trainer.step == s.steps:
-            trainer.save()
-            clean, noisy = trainer.judge(val)
-            print(f"step {trainer.step} val {clean:.2f} dB, noise .15: {noisy:.2f}", flush=True)
-            began = time.time()
+        clean, noisy = psnr(vae, val), psnr(vae, val, latent_noise=0.15)
+        return f"val {clean:.2f} dB, noise .15: {noisy:.2f}"
 
 
 def run(rank: int, ranks: int, args: argparse.Namespace) -> None:
