@@ -6,6 +6,7 @@ from collections.abc import Generator
 
 import pytest
 import torch
+from torch import nn
 
 from worldline.core.errors import ConfigError
 from worldline.runtime import device
@@ -57,3 +58,59 @@ def test_asked_for_threads_win(mode: str) -> None:
 def test_refused(name: str, mode: str, threads: int | None, text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         device.setup(name, mode, threads)
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "threads"), [(3.0, 1.7, 2), (3.0, 2.8, 1), (3.0, 40.0, 1), (3.0, 3.0, 1)]
+)
+def test_a_second_thread_must_be_worth_it(
+    one: float, two: float, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device.os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(device, "_block_ms", lambda: (one, two))
+    assert device.fastest_threads() == threads
+
+
+def test_one_core_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(device, "_block_ms", lambda: pytest.fail("measured"))
+    assert device.fastest_threads() == 1
+
+
+def test_both_counts_are_timed() -> None:
+    assert min(device._block_ms()) > 0
+
+
+@pytest.mark.parametrize(
+    ("found", "mode", "name", "wanted"),
+    [
+        ({"avx512_bf16": True}, "fast", "cpu", "bfloat16"),
+        ({"avx512_bf16": False, "amx_bf16": True}, "fast", "cpu", "bfloat16"),
+        ({"avx512_f": True}, "fast", "cpu", None),
+        ({"avx512_bf16": True}, "exact", "cpu", None),
+        ({"avx512_bf16": True}, "8bit", "cpu", None),
+        ({"avx512_bf16": True}, "fast", "cuda", None),
+    ],
+)
+def test_bfloat16_where_the_processor_multiplies_it(
+    found: dict[str, bool],
+    mode: str,
+    name: str,
+    wanted: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    assert device.preferred_dtype(torch.device(name), mode) == wanted
+
+
+def test_only_small_networks_on_the_cpu_are_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed: list[nn.Module] = []
+    monkeypatch.setattr(device, "pack_linears", packed.append)
+    network = nn.Linear(8, 8)
+    device.pack_for_cpu(network, torch.device("cuda"))
+    monkeypatch.setattr(device, "PACKED_BYTES", 8)
+    device.pack_for_cpu(network, torch.device("cpu"))
+    assert not packed
+    monkeypatch.setattr(device, "PACKED_BYTES", 1000)
+    device.pack_for_cpu(network, torch.device("cpu"))
+    assert packed == [network]

@@ -1,0 +1,69 @@
+"""Linear layers whose weights lie packed as oneDNN's matrix kernels read them; CPU, inference only.
+
+Torch sends float32 products to MKL, which packs the weight anew in every call and on processors of
+other makers than its own leaves half of each vector unused. oneDNN, which is inside every x86 build
+of torch, does neither: the pocket world's layers take about half the time (`docs/benchmarks.md`).
+Sums are formed in another order, so results differ from `nn.Linear` in the last bits; for equal
+input they are always equal.
+"""
+
+from __future__ import annotations
+
+import platform
+
+import torch
+from torch import Tensor, nn
+
+X86 = ("x86_64", "AMD64")
+USUAL_ROWS = 64  # tokens of a call, about: a hint for how to lay the weights, others work too
+
+
+class PackedLinear(nn.Linear):
+    """A linear layer that shares its parameters with another one and keeps a packed copy.
+
+    The copy follows a weight that is written to or exchanged. Gradients take the ordinary way.
+    """
+
+    _packed: Tensor
+
+    def __init__(self, layer: nn.Linear) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+        self.weight, self.bias = layer.weight, layer.bias
+        self.register_buffer("_packed", self._pack(), persistent=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map `input [..., in]` to `[..., out]`."""
+        if torch.is_grad_enabled():
+            return super().forward(input)
+        if self._source != _identity(self.weight):
+            self._packed = self._pack()
+        return torch.ops.mkldnn._linear_pointwise(input, self._packed, self.bias, "none", [], "")
+
+    def _pack(self) -> Tensor:
+        self._source = _identity(self.weight)
+        return torch.ops.mkldnn._reorder_linear_weight(self.weight.detach(), USUAL_ROWS)
+
+
+def can_pack(dtype: torch.dtype) -> bool:
+    """Whether this machine's torch packs weights of `dtype`."""
+    if platform.machine() not in X86 or not torch.backends.mkldnn.is_available():
+        return False
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype == torch.float32
+
+
+def pack_linears(module: nn.Module) -> int:
+    """Put a `PackedLinear` in place of every linear layer inside that can be; returns how many."""
+    found = [(name, m) for name, m in module.named_modules() if type(m) is nn.Linear]
+    chosen = [(name, m) for name, m in found if can_pack(m.weight.dtype)]
+    for name, layer in chosen:
+        path, _, leaf = name.rpartition(".")
+        setattr(module.get_submodule(path), leaf, PackedLinear(layer))
+    return len(chosen)
+
+
+def _identity(weight: Tensor) -> tuple[int, int]:
+    """Changes whenever the weight's numbers may have."""
+    return weight.data_ptr(), weight._version
