@@ -13,12 +13,13 @@ from tests.contract import tree
 # What each package may import of the others; `runtime.handle` and the messages it carries are the
 # only door from the server to the engine.
 DOOR = ("runtime.handle", "runtime.protocol")
-ENGINE = ("runtime", "models", "sampling", "quant", "ops", "core")
+ENGINE = ("runtime", "models", "sampling", "quant", "kernels", "ops", "core")
 ALLOWED: dict[str, tuple[str, ...]] = {
     "core": ("core",),
     "ops": ("ops", "core"),
     "sampling": ("sampling", "ops", "core"),
-    "quant": ("quant", "ops", "core"),
+    "kernels": ("kernels", "ops", "core"),
+    "quant": ("quant", "kernels", "ops", "core"),
     "models": ("models", "quant", "ops", "core"),
     "runtime": ENGINE,
     "media": ("media", "core"),
@@ -28,8 +29,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "cli": ("cli", "bench", "client", "server", "media", *ENGINE),
 }
 TORCH_FREE = ("core", "media", "server", "client")
-LOOP_FREE = ("core", "ops", "quant", "sampling", "models", "runtime")
-HEAVY = {"torch", "transformers", "diffusers", "huggingface_hub", "numba"}
+LOOP_FREE = ("core", "ops", "kernels", "quant", "sampling", "models", "runtime")
+HEAVY = {"torch", "triton", "transformers", "diffusers", "huggingface_hub", "numba"}
 LOOPS = {"asyncio", "anyio", "starlette", "uvicorn", "websockets", "av", "aiortc"}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,6 +27,31 @@ class CacheWriter(Protocol):
 
     def write(self, layer: int, k: Tensor, v: Tensor) -> None:
         """Store `k, v [B, L, N, D]` of block `layer`."""
+        ...
+
+
+class Slots(NamedTuple):
+    """Where the current chunk's keys and values go.
+
+    `keys` and `values` are buffers `[1, K, N, D]`, contiguous; token `i` of the chunk belongs into
+    row `index[i]`, int64 `[L]`.
+    """
+
+    keys: Tensor
+    values: Tensor
+    index: Tensor
+
+
+@runtime_checkable
+class SlotAttend(Protocol):
+    """An `Attend` whose slots a kernel may write itself; `read` then takes the place of a call."""
+
+    def slots(self, layer: int) -> Slots:
+        """Where block `layer` of the current chunk writes."""
+        ...
+
+    def read(self, layer: int, q: Tensor) -> Tensor:
+        """Attend `q [1, L, N, D]` of block `layer` to every visible slot."""
         ...
 
 

@@ -1,0 +1,1 @@
+"""Kernels for CUDA devices, each measured against plain PyTorch, and the choice among backends."""

@@ -1,0 +1,49 @@
+"""Which `BlockMath` a world computes with: plain PyTorch, or Triton where that pays.
+
+`auto` is Triton on a CUDA device that has it. Exact mode stays with plain PyTorch,
+because the kernels add up in another order. Nothing here imports Triton unless it is chosen.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+
+import torch
+
+from worldline.core.errors import ConfigError
+from worldline.ops.block_math import PLAIN, BlockMath
+
+KINDS = ("auto", "torch", "triton")
+CAPABILITY = (8, 0)  # bfloat16 in hardware
+
+
+def choose_math(kind: str, *, mode: str, device: torch.device) -> BlockMath:
+    """The arithmetic of kernel choice `kind` (one of `KINDS`) in `mode` on `device`.
+
+    Raises: ConfigError for an unknown kind, or `triton` where it cannot run.
+    """
+    if kind not in KINDS:
+        raise ConfigError("unknown kernels", expected=" or ".join(KINDS), got=kind)
+    if kind == "torch" or (kind == "auto" and mode == "exact"):
+        return PLAIN
+    obstacle = triton_obstacle(device)
+    if obstacle is None:
+        from worldline.kernels.block_math import TritonMath
+
+        return TritonMath()
+    if kind == "auto":
+        return PLAIN
+    raise ConfigError("Triton's kernels cannot run here", expected=obstacle, got=str(device))
+
+
+def triton_obstacle(device: torch.device) -> str | None:
+    """What the kernels lack on `device`; None where they run."""
+    if find_spec("triton") is None:
+        return "the package triton, which CUDA builds of torch bring along on Linux"
+    if device.type == "cuda":
+        wide_enough = torch.cuda.get_device_capability(device) >= CAPABILITY
+        return None if wide_enough else f"a GPU of compute capability {CAPABILITY[0]}.0 or more"
+    # Triton's own switch: kernels are interpreted, which is for tests and far too slow otherwise.
+    interpreted = device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
+    return None if interpreted else "a CUDA device"
