@@ -34,8 +34,6 @@ def figure(page: Page, name: str) -> str:
 def test_frames_arrive_and_turning_moves_the_picture_the_right_way(
     page: Page, complaints: list[str]
 ) -> None:
-    page.wait_for_selector(".thumb input:checked")
-    screenshot(page, "start")
     enter(page)
     idle = record(page, 20)
     left = hold(page, "ArrowLeft", TURN)
@@ -120,6 +118,7 @@ def test_stop_leads_back_to_the_start_and_restart_begins_again(
 @pytest.mark.parametrize("output_format", ["webp", "raw"])
 def test_every_picture_format_walks(page: Page, complaints: list[str], output_format: str) -> None:
     name = {"webp": "WebP", "raw": "Raw"}[output_format]
+    page.get_by_role("button", name="Options").click()
     page.click(f".formats >> text={name}")
     enter(page)
     wait_for_frames(page, 9)
@@ -136,8 +135,9 @@ def test_a_picture_of_ones_own_is_taken_and_a_broken_one_refused(
     Image.linear_gradient("L").resize((900, 540)).convert("RGB").save(picture, "PNG")
     own = FilePayload(name="own.png", mimeType="image/png", buffer=picture.getvalue())
     page.set_input_files("input[type=file]", files=own)
-    page.wait_for_selector(".frame img[alt='own.png']")
-    assert page.locator(".thumb input:checked").count() == 0
+    page.wait_for_selector(".scenery img[alt='own.png'].shown")
+    assert page.locator(".tile input:checked").count() == 0
+    assert "toy world at best" in page.inner_text(".fine.loud")
     page.fill("textarea", "")
     enter(page)
     wait_for_frames(page, 9)

@@ -10,7 +10,7 @@ import { Controls } from "./lib/controls";
 import { decodeBatch } from "./lib/decode";
 import { explain, retryDelay, type Ended, type Ending } from "./lib/endings";
 import type { Action, ControlInput } from "./lib/keys";
-import { FrameMeter, LatencyMeter } from "./lib/meters";
+import { FrameMeter, LatencyMeter, type Spread } from "./lib/meters";
 import { createPainter, type Painter } from "./lib/painter";
 import type { Picture } from "./lib/picture";
 import { Playback } from "./lib/playback";
@@ -28,6 +28,8 @@ import {
 export interface WalkRequest {
   readonly picture: Picture;
   readonly prompt: string;
+  /** The gallery's world that this begins in; null for a picture or words of one's own. */
+  readonly place: string | null;
   readonly seed: number;
   readonly format: OutputFormat;
   readonly quality: number;
@@ -40,6 +42,9 @@ export interface Hud {
   readonly fps: number | null;
   readonly chunkMs: number | null;
   readonly latencyMs: number | null;
+  readonly latency: Spread | null;
+  readonly stalls: number;
+  readonly longestGapMs: number;
   readonly size: string | null;
   readonly stalled: boolean;
 }
@@ -50,7 +55,16 @@ interface Shown {
   readonly bitmap: ImageBitmap;
 }
 
-const NO_HUD: Hud = { fps: null, chunkMs: null, latencyMs: null, size: null, stalled: false };
+const NO_HUD: Hud = {
+  fps: null,
+  chunkMs: null,
+  latencyMs: null,
+  latency: null,
+  stalls: 0,
+  longestGapMs: 0,
+  size: null,
+  stalled: false,
+};
 const HUD_PERIOD_MS = 250;
 const STALL_MS = 2500;
 const MAX_BUFFERED = 1 << 20;
@@ -64,6 +78,8 @@ export class World {
   readonly hud = signal<Hud>(NO_HUD);
   readonly held = signal<readonly Action[]>([]);
   readonly promptState = signal<PromptState>(null);
+  /** The gallery's world that the newest prompt names, if it names one. */
+  readonly place = signal<string | null>(null);
   readonly notice = signal<string | null>(null);
   readonly warmingUp = signal(false);
   /** The first frame is late although the model is warm: most likely the seats are taken. */
@@ -157,12 +173,13 @@ export class World {
     if (walking || input.type !== "press") this.#controls.apply(input);
   }
 
-  sendPrompt(prompt: string): boolean {
+  sendPrompt(prompt: string, place: string | null = null): boolean {
     const id = this.#eventId + 1;
     if (!this.#connection?.send(promptEvent(prompt, id))) return false;
     this.#eventId = id;
     this.#prompts.sent(id, performance.now());
     this.promptState.value = { phase: "sent", ms: 0 };
+    this.place.value = place;
     return true;
   }
 
@@ -178,6 +195,7 @@ export class World {
     this.#controls.reset();
     this.hud.value = NO_HUD;
     this.promptState.value = null;
+    this.place.value = this.request.place;
     this.notice.value = null;
   }
 
@@ -274,6 +292,9 @@ export class World {
       fps: this.#frames.fps(now),
       chunkMs: stats ? Math.max(0, stats.chunkTotalMs - stats.paceWaitMs) : null,
       latencyMs: this.#latency.last,
+      latency: this.#latency.spread(),
+      stalls: this.#frames.stalls,
+      longestGapMs: this.#frames.longest,
       size: this.#size,
       stalled: now - this.#lastFrameAt > STALL_MS,
     };

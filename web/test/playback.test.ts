@@ -96,6 +96,13 @@ describe("FrameMeter", () => {
     expect(meter.fps(63 * 62.5 + 1000)).toBeLessThan(9);
     expect(meter.fps(63 * 62.5 + 5000)).toBeNull();
   });
+
+  it("counts the times that nothing was drawn for long", () => {
+    const meter = new FrameMeter();
+    for (const now of [0, 60, 460, 861, 920]) meter.shown(now);
+    expect(meter.stalls).toBe(1);
+    expect(meter.longest).toBe(401);
+  });
 });
 
 describe("LatencyMeter", () => {
@@ -109,5 +116,15 @@ describe("LatencyMeter", () => {
     expect(meter.shown(1, 450)).toEqual([]);
     expect(meter.shown(3, 500)).toEqual([2]);
     expect(meter.last).toBe(350);
+  });
+
+  it("knows the median and the 95th percentile of all of them", () => {
+    const meter = new LatencyMeter();
+    expect(meter.spread()).toBeNull();
+    for (let id = 1; id <= 20; id++) {
+      meter.sent(id, 0);
+      meter.shown(id, 10 * id);
+    }
+    expect(meter.spread()).toEqual({ count: 20, median: 100, p95: 190 });
   });
 });

@@ -2,14 +2,32 @@
 
 const FPS_WINDOW_MS = 2000;
 const STALL_MS = 400;
+const MAX_SAMPLES = 4096;
 
-/** Frames drawn per second over the last two seconds. */
+/** Frames drawn per second over the last two seconds, and how evenly they came since the start. */
 export class FrameMeter {
   #shown: number[] = [];
+  #last: number | null = null;
+  #longest = 0;
+  #stalls = 0;
 
   shown(now: number): void {
+    const gap = this.#last === null ? 0 : now - this.#last;
+    this.#longest = Math.max(this.#longest, gap);
+    if (gap > STALL_MS) this.#stalls++;
+    this.#last = now;
     this.#shown.push(now);
     this.#forget(now);
+  }
+
+  /** Times that no frame was drawn for more than 400 ms. */
+  get stalls(): number {
+    return this.#stalls;
+  }
+
+  /** The longest time between two frames, in milliseconds. */
+  get longest(): number {
+    return this.#longest;
   }
 
   /** Null until two frames were drawn within the window. */
@@ -30,9 +48,16 @@ export class FrameMeter {
   }
 }
 
+export interface Spread {
+  readonly count: number;
+  readonly median: number;
+  readonly p95: number;
+}
+
 /** Time from an input to the first drawn frame that carries its id or a newer one. */
 export class LatencyMeter {
   #waiting = new Map<number, number>();
+  #samples: number[] = [];
   #last: number | null = null;
 
   get last(): number | null {
@@ -51,8 +76,17 @@ export class LatencyMeter {
       if (id > eventId) continue;
       this.#waiting.delete(id);
       this.#last = now - at;
+      this.#samples.push(this.#last);
       answered.push(id);
     }
+    if (this.#samples.length > MAX_SAMPLES) this.#samples.splice(0, MAX_SAMPLES / 2);
     return answered;
+  }
+
+  /** Over all inputs so far (the newest few thousand); null before the first. */
+  spread(): Spread | null {
+    const sorted = this.#samples.toSorted((a, b) => a - b);
+    const rank = (share: number): number => sorted[Math.ceil(share * sorted.length) - 1] as number;
+    return sorted.length > 0 ? { count: sorted.length, median: rank(0.5), p95: rank(0.95) } : null;
   }
 }

@@ -17,16 +17,23 @@ export interface GalleryEntry {
   readonly file: string;
   readonly prompt: string;
   readonly seed: number;
+  /** A larger rendering of the same view, and a small one; both are only looked at. */
   readonly preview?: string;
+  readonly tile?: string;
+  /** Which world this is, and what worlds of the same shapes have in common. */
+  readonly world?: string;
+  readonly layout?: string;
+}
+
+export function galleryUrl(file: string): string {
+  return new URL(`gallery/${encodeURIComponent(file)}`, document.baseURI).href;
 }
 
 /** Every file of the gallery is sent as it lies on the server, so a walk can be repeated exactly. */
 export function galleryPicture(entry: GalleryEntry): Picture {
-  const address = (file: string): string =>
-    new URL(`gallery/${encodeURIComponent(file)}`, document.baseURI).href;
-  const url = address(entry.preview ?? entry.file);
+  const url = galleryUrl(entry.preview ?? entry.file);
   const bytes = async (): Promise<Uint8Array> => {
-    const reply = await fetch(address(entry.file));
+    const reply = await fetch(galleryUrl(entry.file));
     if (!reply.ok) throw new Error(`the start picture could not be fetched (${reply.status})`);
     return new Uint8Array(await reply.arrayBuffer());
   };

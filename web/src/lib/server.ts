@@ -83,6 +83,8 @@ function isEntry(value: unknown): value is GalleryEntry {
     typeof field(value, "file") === "string" &&
     typeof field(value, "prompt") === "string" &&
     typeof field(value, "seed") === "number" &&
-    ["string", "undefined"].includes(typeof field(value, "preview"))
+    ["preview", "tile", "world", "layout"].every((name) =>
+      ["string", "undefined"].includes(typeof field(value, name)),
+    )
   );
 }

@@ -52,7 +52,7 @@ export function App() {
       <div class="screen" hidden={world.value !== null}>
         <Start model={model.value} gallery={gallery.value} server={server.value} enter={enter} />
       </div>
-      {world.value && <Stage world={world.value} leave={leave} />}
+      {world.value && <Stage world={world.value} gallery={gallery.value ?? []} leave={leave} />}
     </>
   );
 }

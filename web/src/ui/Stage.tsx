@@ -2,6 +2,8 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 
 import { KEY_ACTIONS } from "../lib/keys";
+import type { GalleryEntry } from "../lib/picture";
+import { suggestions } from "../lib/suggestions";
 import type { World } from "../world";
 import { Brand } from "./Brand";
 import { Figures } from "./Figures";
@@ -11,11 +13,14 @@ import { PromptBar } from "./PromptBar";
 
 interface Props {
   readonly world: World;
+  readonly gallery: readonly GalleryEntry[];
   readonly leave: () => void;
 }
 
+const OFFERS = 4; // as many as fit beside each other
+
 /** The walk: the picture fills the window, everything else keeps to its edges. */
-export function Stage({ world, leave }: Props) {
+export function Stage({ world, gallery, leave }: Props) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const ambient = useRef<HTMLCanvasElement>(null);
   const stage = useRef<HTMLDivElement>(null);
@@ -39,6 +44,8 @@ export function Stage({ world, leave }: Props) {
 
   const phase = world.phase.value;
   const hud = world.hud.value;
+  // These words are those of the pocket worlds; a large model has its own idea of them.
+  const known = world.request.model?.family === "pocket" ? gallery : [];
   return (
     <div class={`stage ${phase} ${bare.value ? "bare" : ""}`} ref={stage} tabIndex={-1}>
       <canvas class="ambient" ref={ambient} width={20} height={12} aria-hidden="true" />
@@ -76,7 +83,12 @@ export function Stage({ world, leave }: Props) {
       )}
       <div class="bottom">
         <Pads world={world} group="move" />
-        <PromptBar world={world} input={prompt} stage={stage} />
+        <PromptBar
+          world={world}
+          offers={suggestions(known, world.place.value, OFFERS)}
+          input={prompt}
+          stage={stage}
+        />
         <Pads world={world} group="look" />
       </div>
       {phase !== "live" && <Overlay world={world} leave={leave} />}

@@ -3,10 +3,13 @@ import { useEffect, useRef } from "preact/hooks";
 
 import { firstImage, galleryPicture, ownPicture, type GalleryEntry, type Picture } from "../lib/picture";
 import type { ModelInfo } from "../lib/server";
-import { OUTPUT_FORMATS, type OutputFormat } from "../lib/wire";
+import type { OutputFormat } from "../lib/wire";
 import type { WalkRequest } from "../world";
 import type { ServerState } from "./App";
 import { Brand } from "./Brand";
+import { Gallery } from "./Gallery";
+import { Options } from "./Options";
+import { Scenery } from "./Scenery";
 
 interface Props {
   readonly model: ModelInfo | null;
@@ -17,12 +20,6 @@ interface Props {
 
 const MAX_SEED = 0xffffffff;
 const FALLBACK_PROMPT = "A place to walk through, as the picture shows it.";
-const FORMAT_NAMES: Readonly<Record<OutputFormat, string>> = { jpeg: "JPEG", webp: "WebP", raw: "Raw" };
-const FORMAT_HINTS: Readonly<Record<OutputFormat, string>> = {
-  jpeg: "Fast, good on every network",
-  webp: "Smaller, slower to encode",
-  raw: "Exact pixels, for a fast network",
-};
 const SERVER_WORDS: Readonly<Record<ServerState, string>> = {
   unknown: "Looking for the server",
   ready: "Ready",
@@ -30,8 +27,10 @@ const SERVER_WORDS: Readonly<Record<ServerState, string>> = {
   away: "The server does not answer",
 };
 
+/** The start: where to begin, in which words, and the way in. */
 export function Start({ model, gallery, server, enter }: Props) {
   const picture = useSignal<Picture | null>(null);
+  const chosen = useSignal<GalleryEntry | null>(null);
   const prompt = useSignal("");
   const edited = useSignal(false);
   const seed = useSignal("42");
@@ -39,10 +38,12 @@ export function Start({ model, gallery, server, enter }: Props) {
   const quality = useSignal(95);
   const problem = useSignal<string | null>(null);
   const dragging = useSignal(false);
+  const options = useSignal(false);
   const file = useRef<HTMLInputElement>(null);
 
   const choose = (entry: GalleryEntry): void => {
     picture.value = galleryPicture(entry);
+    chosen.value = entry;
     problem.value = null;
     if (!edited.value) prompt.value = entry.prompt;
     seed.value = String(entry.seed);
@@ -53,6 +54,7 @@ export function Start({ model, gallery, server, enter }: Props) {
     try {
       const previous = picture.value;
       picture.value = await ownPicture(blob, blob.name || "Your picture");
+      chosen.value = null;
       if (previous?.own) URL.revokeObjectURL(previous.url);
       problem.value = null;
       if (!edited.value) prompt.value = "";
@@ -77,17 +79,17 @@ export function Start({ model, gallery, server, enter }: Props) {
 
   const submit = (event: Event): void => {
     event.preventDefault();
-    const chosen = picture.value;
     const number = Number(seed.value);
-    if (!chosen) {
+    if (!picture.value) {
       problem.value = "Choose a start picture first.";
     } else if (!/^\d+$/.test(seed.value.trim()) || number > MAX_SEED) {
       problem.value = `The seed is a whole number from 0 to ${MAX_SEED}.`;
     } else {
       problem.value = null;
       enter({
-        picture: chosen,
+        picture: picture.value,
         prompt: prompt.value.trim() || FALLBACK_PROMPT,
+        place: edited.value ? null : (chosen.value?.world ?? null),
         seed: number,
         format: format.value,
         quality: quality.value,
@@ -103,9 +105,11 @@ export function Start({ model, gallery, server, enter }: Props) {
   };
 
   const toy = model?.family === "pocket";
+  const own = picture.value?.own ? picture.value : null;
   return (
-    <div
+    <form
       class="start"
+      onSubmit={submit}
       onDragOver={(event) => {
         event.preventDefault();
         dragging.value = true;
@@ -115,7 +119,7 @@ export function Start({ model, gallery, server, enter }: Props) {
       }}
       onDrop={drop}
     >
-      {picture.value && <img class="backdrop" src={picture.value.url} alt="" key={picture.value.url} />}
+      <Scenery picture={picture.value} />
       <header class="top">
         <Brand />
         <span class={`server ${server}`} role="status">
@@ -125,64 +129,39 @@ export function Start({ model, gallery, server, enter }: Props) {
         </span>
       </header>
       <main>
-        <section class="scene" aria-label="Start picture">
-          <button
-            type="button"
-            class={`frame ${dragging.value ? "dragging" : ""} ${picture.value ? "" : "empty"}`}
-            onClick={() => file.current?.click()}
-            aria-label="Choose a picture of your own"
-          >
-            {picture.value && <img src={picture.value.url} alt={picture.value.name} />}
-            <span class="drop">
-              <svg viewBox="0 0 24 24" aria-hidden="true">
-                <path d="M12 16V5m0 0L7.5 9.5M12 5l4.5 4.5M4 16.5V19h16v-2.5" />
-              </svg>
-              {dragging.value ? "Let go to use it" : "Drop, paste or choose a picture"}
-            </span>
-          </button>
-          <input
-            ref={file}
-            class="file"
-            type="file"
-            accept="image/*"
-            tabIndex={-1}
-            aria-label="Picture file"
-            onChange={(event) => {
-              void bring(event.currentTarget.files?.[0] ?? null);
-              event.currentTarget.value = "";
-            }}
-          />
-          {gallery && gallery.length > 0 && (
-            <div class="thumbs" role="radiogroup" aria-label="Gallery">
-              {gallery.map((entry) => {
-                const one = galleryPicture(entry);
-                return (
-                  <label key={entry.file} class="thumb" title={entry.name}>
-                    <input
-                      type="radio"
-                      name="start"
-                      checked={picture.value?.url === one.url}
-                      onChange={() => choose(entry)}
-                    />
-                    <img src={one.url} alt="" loading="lazy" />
-                    <span>{entry.name}</span>
-                  </label>
-                );
-              })}
-            </div>
-          )}
-        </section>
-        <form class="panel" onSubmit={submit}>
+        <section class="intro">
           <h1>
             Step into <br />a picture.
           </h1>
           <p class="lead">
             Every frame ahead of you is generated live as you walk. Choose where to begin, then take the keys.
           </p>
+        </section>
+        <Gallery
+          entries={gallery ?? []}
+          chosen={chosen.value}
+          own={own}
+          ownFirst={model !== null && !toy}
+          choose={choose}
+          bring={() => file.current?.click()}
+        />
+        <input
+          ref={file}
+          class="file"
+          type="file"
+          accept="image/*"
+          tabIndex={-1}
+          aria-label="Picture file"
+          onChange={(event) => {
+            void bring(event.currentTarget.files?.[0] ?? null);
+            event.currentTarget.value = "";
+          }}
+        />
+        <section class="words">
           <label class="field">
             <span>Prompt</span>
             <textarea
-              rows={3}
+              rows={2}
               value={prompt.value}
               maxLength={2000}
               placeholder="What does the place look like?"
@@ -192,99 +171,66 @@ export function Start({ model, gallery, server, enter }: Props) {
               }}
             />
           </label>
-          <div class="row">
-            <label class="field seed">
-              <span>Seed</span>
-              <span class="joined">
-                <input
-                  inputMode="numeric"
-                  value={seed.value}
-                  onInput={(event) => (seed.value = event.currentTarget.value)}
-                />
-                <button
-                  type="button"
-                  aria-label="Random seed"
-                  title="Random seed"
-                  onClick={() => (seed.value = String(Math.floor(Math.random() * 100_000)))}
-                >
-                  <svg viewBox="0 0 24 24" aria-hidden="true">
-                    <path d="M4 7h3.5c5 0 5.5 10 10.5 10H21m-3-3 3 3-3 3M4 17h3.5c1.7 0 2.9-1.1 3.8-2.6M21 7h-3c-1.7 0-2.9 1.1-3.8 2.600M18 4l3 3-3 3" />
-                  </svg>
-                </button>
-              </span>
-            </label>
-            <fieldset class="field formats">
-              <legend>Picture format</legend>
-              <span class="joined">
-                {OUTPUT_FORMATS.map((name) => (
-                  <label key={name} title={FORMAT_HINTS[name]}>
-                    <input
-                      type="radio"
-                      name="format"
-                      checked={format.value === name}
-                      onChange={() => (format.value = name)}
-                    />
-                    <span>{FORMAT_NAMES[name]}</span>
-                  </label>
-                ))}
-              </span>
-            </fieldset>
-            <label class={`field quality ${format.value === "raw" ? "off" : ""}`}>
-              <span>
-                Quality <output>{format.value === "raw" ? "exact" : quality.value}</output>
-              </span>
-              <input
-                type="range"
-                min={40}
-                max={100}
-                value={quality.value}
-                disabled={format.value === "raw"}
-                onInput={(event) => (quality.value = Number(event.currentTarget.value))}
-              />
-            </label>
-          </div>
+          {options.value && <Options seed={seed} format={format} quality={quality} />}
+          <p class={`fine ${own && toy ? "loud" : ""}`}>
+            {toy
+              ? "The pocket model needs no graphics card: it draws 160 × 96 pixels of painted worlds that it knows by heart. A photograph becomes a toy world at best."
+              : "A photograph works best when it looks ahead, at eye height."}
+            {model?.notice && ` ${model.notice}`}
+          </p>
+        </section>
+        <section class="go">
+          {problem.value && (
+            <p class="problem" role="alert">
+              {problem.value}
+            </p>
+          )}
           <button class="enter" type="submit" disabled={!picture.value}>
             Enter the world
             <svg viewBox="0 0 24 24" aria-hidden="true">
               <path d="M5 12h14m-6-6 6 6-6 6" />
             </svg>
           </button>
-          {problem.value && (
-            <p class="problem" role="alert">
-              {problem.value}
-            </p>
-          )}
-          <p class="fine">
-            {toy
-              ? "The pocket model is small enough for a laptop processor and learned from simple painted scenes. A photograph becomes a toy world at best."
-              : "A photograph works best when it looks ahead, at eye height."}
-            {model?.notice && ` ${model.notice}`}
-          </p>
-        </form>
+          <button
+            type="button"
+            class="plain more"
+            aria-expanded={options.value}
+            onClick={() => (options.value = !options.value)}
+          >
+            Options
+          </button>
+        </section>
       </main>
-      <footer class="keys-help">
-        <span>
-          <kbd>W</kbd>
-          <kbd>A</kbd>
-          <kbd>S</kbd>
-          <kbd>D</kbd> walk
-        </span>
-        <span>
-          <kbd>←</kbd>
-          <kbd>↑</kbd>
-          <kbd>↓</kbd>
-          <kbd>→</kbd> look
-        </span>
-        <span>
-          <kbd>T</kbd> new prompt
-        </span>
-        <span>
-          <kbd>H</kbd> hide the interface
-        </span>
-        <span>
-          <kbd>F</kbd> full screen
-        </span>
-      </footer>
-    </div>
+      <KeysHelp />
+      {dragging.value && <p class="dropping">Let go to walk into this picture</p>}
+    </form>
+  );
+}
+
+function KeysHelp() {
+  return (
+    <footer class="keys-help">
+      <span>
+        <kbd>W</kbd>
+        <kbd>A</kbd>
+        <kbd>S</kbd>
+        <kbd>D</kbd> walk
+      </span>
+      <span>
+        <kbd>←</kbd>
+        <kbd>↑</kbd>
+        <kbd>↓</kbd>
+        <kbd>→</kbd> look
+      </span>
+      <span>
+        <kbd>T</kbd> new prompt
+      </span>
+      <span>
+        <kbd>H</kbd> hide the interface
+      </span>
+      <span>
+        <kbd>F</kbd> full screen
+      </span>
+    </footer>
   );
 }
