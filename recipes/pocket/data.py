@@ -30,15 +30,25 @@ def write_atomically(path: Path, **fields: np.ndarray) -> None:
 
 
 def make_shard(
-    index: int, split: str, *, walks: int = WALKS, latents: int = LATENTS, switch: bool = False
+    index: int,
+    split: str,
+    *,
+    walks: int = WALKS,
+    latents: int = LATENTS,
+    switch: bool = False,
+    begin: Sequence[int] = (),
 ) -> dict[str, np.ndarray]:
-    """Render shard `index` of a split; the same numbers give the same bits."""
+    """Render shard `index` of a split; the same numbers give the same bits.
+
+    Walks begin in the worlds `begin` by turns, in all of them when that is empty.
+    """
     worlds = scenes()
+    begin = begin or range(len(worlds))
     renderers = [Renderer(scene) for scene in worlds]
     frames, rels, ids, starts, keys = [], [], [], [], []
     for i in range(walks):
         number = index * walks + i
-        world = number % len(worlds)
+        world = begin[number % len(begin)]
         walk = make_walk(world, walk_seed(split, number), latents, switch=switch)
         frames.append(render(walk, renderers))
         rels.append(relative_poses(walk))
@@ -65,12 +75,15 @@ def main() -> None:
     parser.add_argument("--step", type=int, default=1)
     parser.add_argument("--latents", type=int, default=LATENTS)
     parser.add_argument("--still", action="store_true", help="no walk changes its world")
+    parser.add_argument("--begin", type=int, nargs="*", default=[], help="worlds to begin in")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     for index in range(args.first, args.first + args.count * args.step, args.step):
         path = args.out / f"walks-{index:04d}.npz"
         if not path.exists():
-            shard = make_shard(index, args.split, latents=args.latents, switch=not args.still)
+            shard = make_shard(
+                index, args.split, latents=args.latents, switch=not args.still, begin=args.begin
+            )
             write_atomically(path, **shard)
             print(path, flush=True)
 
