@@ -44,11 +44,13 @@ def dit_params(*, control_dim: int = 6) -> DiTParams:
 class HashText:
     """Text states made of the words' hashes; deterministic, no weights."""
 
-    text_len = 10
     text_dim = 24
 
+    def __init__(self, text_len: int = 10) -> None:
+        self.text_len = text_len
+
     def encode(self, prompts: list[str]) -> torch.Tensor:
-        """`[B, 10, 24]`, zero rows after the last word."""
+        """`[B, S, 24]`, zero rows after the last word."""
         states = torch.zeros(len(prompts), self.text_len, self.text_dim)
         for row, prompt in enumerate(prompts):
             for i, word in enumerate(prompt.split()[: self.text_len]):
@@ -99,6 +101,7 @@ def world(
     options: EngineOptions = DEFAULT_OPTIONS,
     without: Collection[str] = (),
     reanchor_at: int = 1024,
+    text: HashText | None = None,
     **changes: object,
 ) -> World:
     """A world on the small model."""
@@ -107,7 +110,9 @@ def world(
     dit, vae = LingBotDiT(numbers.dit), WanVAE(numbers.vae)
     build(dit, seed)
     build(vae, seed + 1)
-    components = Components(preset=numbers, dit=dit, vae=vae, text=HashText(), weights_id="tiny")
+    components = Components(
+        preset=numbers, dit=dit, vae=vae, text=text or HashText(), weights_id="tiny"
+    )
     return World(components, options=options, without=without, reanchor_at=reanchor_at)
 
 

@@ -13,6 +13,7 @@ from worldline.ops.vae import StreamState
 from worldline.runtime import conditions
 from worldline.runtime.conditions import PoseControls
 from worldline.runtime.state import ImageCondition, PromptStates
+from worldline.runtime.text_cache import Text
 
 RIG = Rig()
 
@@ -118,7 +119,7 @@ def test_prompt_blend_is_linear_and_ends_on_the_target() -> None:
     old, new = torch.zeros(1, 2, 3), torch.ones(1, 2, 3)
     prompt = PromptStates(old, old, old)
     assert conditions.advance_prompt(prompt) is prompt
-    prompt = conditions.switch_prompt(prompt, new, 4)
+    prompt = conditions.switch_prompt(prompt, Text(new, 2), 4)
     levels = []
     for _ in range(5):
         prompt = conditions.advance_prompt(prompt)
@@ -126,5 +127,5 @@ def test_prompt_blend_is_linear_and_ends_on_the_target() -> None:
     assert levels == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert torch.equal(prompt.current, new)
     with pytest.raises(ShapeError):
-        conditions.switch_prompt(prompt, torch.ones(1, 3, 3), 2)
-    assert conditions.switch_prompt(prompt, old, 0).current is old
+        conditions.switch_prompt(prompt, Text(torch.ones(1, 3, 3), 3), 2)
+    assert conditions.switch_prompt(prompt, Text(old, 0), 0).current is old

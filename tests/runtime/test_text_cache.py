@@ -28,8 +28,8 @@ def test_least_recently_used_leaves_first() -> None:
 
 def test_entry_that_was_written_into_is_encoded_again() -> None:
     cache = TextCache(encode)
-    cache.get("a").add_(1)
-    assert torch.equal(cache.get("a"), encode("a"))
+    cache.get("a").states.add_(1)
+    assert torch.equal(cache.get("a").states, encode("a"))
     assert cache.encoded == 2
 
 

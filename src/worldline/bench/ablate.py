@@ -30,7 +30,7 @@ from worldline.runtime.memory import free_bytes
 from worldline.runtime.savings import SAVINGS
 
 ALL, NONE = "all_savings", "none_of_the_savings"
-COMPARED_CHUNKS = 6  # whose video is compared in float32, from the first on
+COMPARED_CHUNKS = 6  # whose latents are compared in float32, from the first on
 CLASS_B_BOUND = 1e-5
 LABELS = {ALL: "nothing", NONE: "all of them"}
 DIT_STAGES = ("conditions", "denoise", "context")
@@ -43,7 +43,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     `dit_ms_p50` is conditions, denoise and context together, `passes_ms_p50` without conditions.
     `slower` is the median, over the turns, of this chunk's time by that of the complete engine;
     `dit_slower` the same of the DiT's stages, `cpu_slower` of the processor time of all threads,
-    which other processes on the machine lengthen little. `max_abs` compares the float32 video of
+    which other processes on the machine lengthen little. `max_abs` compares the latents of
     the first `compared` chunks; `identical` says that all of it, and the uint8 frames of every
     later chunk, are equal bit for bit. `kept` says that the promise of its class held.
     """
@@ -200,12 +200,12 @@ def turned(live: Sequence[T], index: int) -> Iterator[T]:
 
 @torch.no_grad()
 def _advance(one: _Live, index: int, *, compare: bool) -> Output:
-    """The next chunk: its float32 video where that is compared, else its frames, timed."""
+    """The next chunk: its clean latents where they are compared, else its frames, timed."""
     session = one.session
     walk = controls(session, index)
     if compare:
         engine, state = session.engine, session.state
-        output = pipeline.next_chunk(engine, state, walk, engine.clock()).video.float().cpu()
+        output = pipeline.next_chunk(engine, state, walk, engine.clock()).latents.float().cpu()
     else:
         start, busy = time.perf_counter(), time.process_time()
         chunk = session.step(walk)

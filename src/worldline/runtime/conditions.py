@@ -7,6 +7,7 @@ of the picture and the prompt states are written back, and both can be called ag
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from worldline.ops.plucker import action_condition, camera_condition
 from worldline.ops.vae import StreamingVae
 from worldline.runtime import verify
 from worldline.runtime.state import ImageCondition, PromptStates, SessionState
+from worldline.runtime.text_cache import Text
 
 MASK_CHANNELS = 4
 WALK_KEYS = "wasd"
@@ -148,18 +150,20 @@ def image_condition(image: ImageCondition, frames: range, stationary: Tensor | N
     return torch.cat([mask, latents], dim=1)
 
 
-def switch_prompt(prompt: PromptStates, states: Tensor, blend_chunks: int) -> PromptStates:
-    """Head for new text states `[1, S, C]`, at once or over `blend_chunks` chunks.
+def switch_prompt(prompt: PromptStates, text: Text, blend_chunks: int) -> PromptStates:
+    """Head for a new text, at once or over `blend_chunks` chunks.
 
-    Raises `ShapeError` when they cannot be blended with the ones in force.
+    Raises `ShapeError` when it cannot be blended with the one in force.
     """
+    states, rows = text
     if blend_chunks <= 0:
-        return PromptStates(current=states, source=states, target=states)
+        return PromptStates(current=states, source=states, target=states, rows=rows)
     source, target = verify.stack_text([prompt.current[0], states[0]]).split(1)
     return PromptStates(
         current=prompt.current,
         source=source,
         target=target,
+        rows=None if prompt.rows is None else max(prompt.rows, rows),
         blend_chunks=blend_chunks,
         blended=0,
     )
@@ -174,4 +178,4 @@ def advance_prompt(prompt: PromptStates) -> PromptStates:
         current = prompt.target
     else:
         current = torch.lerp(prompt.source, prompt.target, blended / prompt.blend_chunks)
-    return PromptStates(current, prompt.source, prompt.target, prompt.blend_chunks, blended)
+    return replace(prompt, current=current, blended=blended)

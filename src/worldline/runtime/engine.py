@@ -22,6 +22,7 @@ from worldline.core.errors import ConfigError, ImageError
 from worldline.models.preset import Preset, RuntimeParams, RuntimeValues, resolve_runtime
 from worldline.models.registry import require_live
 from worldline.ops.image import image_to_tensor
+from worldline.runtime.device import pack_for_cpu, preferred_dtype
 from worldline.runtime.device import setup as setup_device
 from worldline.runtime.kv_cache import KVRing, RingParams
 from worldline.runtime.loader import Components, load_components
@@ -158,7 +159,7 @@ class World:
         settings = resolve_runtime(self.preset, self.components.checkpoint, options.runtime)
         geometry = self._geometry(image, options)
         engine = self.engine(geometry, settings)
-        states = engine.text_states(prompt)
+        states, rows = engine.text(prompt)
         state = SessionState(
             session_id=uuid.uuid4().hex,
             geometry=geometry,
@@ -168,7 +169,7 @@ class World:
             noise=options.noise or SeededNoise(seed),
             kv=self._ring(geometry, settings),
             image=self._picture(image, geometry, stretch=options.stretch),
-            prompt=PromptStates(current=states, source=states, target=states),
+            prompt=PromptStates(current=states, source=states, target=states, rows=rows),
             caches=StepCache(off=self._without),
         )
         return Session(engine, state)
@@ -203,6 +204,7 @@ class World:
             window=settings.window,
             sink=settings.sink,
             max_attention_frames=settings.max_attention_frames,
+            time_order="ring_order" in self._without,
         )
         return KVRing(params, dtype=dit.dtype, device=dit.device)
 
@@ -248,8 +250,15 @@ def load(
     """
     target = setup_device(device, mode, threads)
     components = load_components(
-        model, device=target, dtype=dtype, random_weights=random_weights, progress=progress
+        model,
+        device=target,
+        dtype=dtype or preferred_dtype(target, mode),
+        mode=mode,
+        random_weights=random_weights,
+        options=options,
+        progress=progress,
     )
+    pack_for_cpu(components.dit, target)
     return World(components, mode=mode, options=options, synchronise=synchronise)
 
 

@@ -12,17 +12,22 @@ With `window` -1 nothing is evicted and the buffers grow by doubling (films).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from worldline.ops.attention import attention
+from worldline.ops.attention import Slots, attention
 from worldline.ops.rope import RopeTable, apply_rope
+from worldline.runtime.transfer import upload, upload_into
 
 
 class RingParams(NamedTuple):
-    """Sizes of a ring; `window`, `sink` and `max_attention_frames` in latent frames."""
+    """Sizes of a ring; `window`, `sink` and `max_attention_frames` in latent frames.
+
+    `time_order` copies what is attended into the order of time in every pass.
+    """
 
     layers: int
     heads: int
@@ -31,6 +36,7 @@ class RingParams(NamedTuple):
     window: int
     sink: int
     max_attention_frames: int | None = None
+    time_order: bool = False
 
 
 def slot_of(frame: int, window: int, sink: int) -> int:
@@ -82,24 +88,29 @@ class KVRing:
             return list(range(end))
         return [*range(sink), *range(end - (window - sink), end)]
 
-    def begin_chunk(self, start: int, frames: int) -> None:
-        """Aim the ring at latent frames `start .. start + frames - 1`."""
+    def begin_chunk(self, start: int, frames: int, *, visible: Sequence[int] | None = None) -> None:
+        """Aim the ring at latent frames `start .. start + frames - 1`.
+
+        The passes attend to all frames that are held, or only to those in `visible`.
+        """
         window, sink = self.params.window, self.params.sink
         # `resolve_runtime` refuses such settings with a typed error long before.
         assert window == -1 or window >= sink + frames, "window >= sink + chunk"
         end = start + frames
         if self.params.window == -1:
             self._grow(end)
-        self._write_index = self._token_index(range(start, end))
-        present = self.present_frames(end)
+        self._write_index = self._aimed(self._write_index, range(start, end))
+        held = self.present_frames(end)
+        wanted = held if visible is None else visible
         limit = self.params.max_attention_frames
-        if limit is not None and limit < len(present):
+        if limit is not None and limit < len(wanted):
             # The newest frames in time order: the official slice, which drops the sink first.
-            present = present[-limit:]
-            self._read_index = self._token_index(present)
+            wanted = wanted[-limit:]
+        if len(wanted) < len(held) or self.params.time_order:
+            self._read_index = self._aimed(self._read_index, wanted)
         else:
             self._read_index = None
-        self._visible = len(present) * self.params.tokens_per_frame
+        self._visible = len(wanted) * self.params.tokens_per_frame
 
     def write(self, layer: int, k: Tensor, v: Tensor) -> None:
         """Write `k, v [1, L, N, D]` of block `layer` into the current chunk's slots."""
@@ -110,6 +121,15 @@ class KVRing:
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Write, then attend `q [1, L, N, D]` to every visible slot."""
         self.write(layer, k, v)
+        return self.read(layer, q)
+
+    def slots(self, layer: int) -> Slots:
+        """Where block `layer` writes the current chunk, for a kernel that does so itself."""
+        assert self._write_index is not None, "begin_chunk comes first"
+        return Slots(self.keys[layer], self.values[layer], self._write_index)
+
+    def read(self, layer: int, q: Tensor) -> Tensor:
+        """Attend `q [1, L, N, D]` to every visible slot."""
         keys, values = self.keys[layer], self.values[layer]
         if self._read_index is not None:
             keys, values = keys[:, self._read_index], values[:, self._read_index]
@@ -127,14 +147,23 @@ class KVRing:
 
         Not used by the passes, which read the ring as it lies.
         """
-        index = self._token_index(self.present_frames(end))
+        index = self._token_index(self.present_frames(end)).to(self._device)
         return self.keys[layer][:, index], self.values[layer][:, index]
 
-    def _token_index(self, frames: range | list[int]) -> Tensor:
+    def _token_index(self, frames: Sequence[int]) -> Tensor:
+        """Tokens of `frames` in the ring, on the CPU."""
         tokens = self.params.tokens_per_frame
         slots = [slot_of(f, self.params.window, self.params.sink) for f in frames]
         first = torch.tensor(slots, dtype=torch.long).unsqueeze(1) * tokens
-        return (first + torch.arange(tokens)).flatten().to(self._device)
+        return (first + torch.arange(tokens)).flatten()
+
+    def _aimed(self, old: Tensor | None, frames: Sequence[int]) -> Tensor:
+        """An index of the tokens of `frames`: `old` written anew, so that its address stays."""
+        index = self._token_index(frames)
+        if old is None or old.shape != index.shape:
+            return upload(index, self._device)
+        upload_into(old, index)
+        return old
 
     def _grow(self, frames: int) -> None:
         if frames <= self._capacity:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from worldline.models.lingbot.blocks import TextKV
+from worldline.models.lingbot.blocks import TextAttend
 from worldline.models.lingbot.dit import Camera, LingBotDiT, TimeTables
 from worldline.ops.rope import RopeTable
 from worldline.runtime.kv_cache import KVRing
@@ -25,7 +25,7 @@ class ChunkInputs(NamedTuple):
     grid: tuple[int, int, int]
     rope: RopeTable
     camera: Camera
-    cross: Sequence[TextKV]
+    cross: Sequence[TextAttend]
 
 
 class ModelInput:

@@ -6,7 +6,7 @@ the decoder and the cursor as they were; the ring's slots of that chunk are simp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from worldline.core.errors import PromptError
+from worldline.models.lingbot.blocks import TextAttend
 from worldline.models.lingbot.dit import LingBotDiT, TimeTables
 from worldline.models.preset import Preset
 from worldline.ops.vae import StreamingVae
@@ -26,9 +27,10 @@ from worldline.runtime.passes import (
     context_pass,
     denoise_pass,
 )
-from worldline.runtime.state import SessionState
+from worldline.runtime.state import PromptStates, SessionState
 from worldline.runtime.step_cache import StepCache
-from worldline.runtime.text_cache import TextCache
+from worldline.runtime.text_cache import Text, TextCache
+from worldline.runtime.text_rows import distinct_text, kept_rows
 from worldline.runtime.timing import StageClock
 from worldline.sampling.dmd import euler_step, renoise, to_x0
 
@@ -61,8 +63,8 @@ class Engine(NamedTuple):
         """A stage clock of this device."""
         return StageClock(self.dit.device, synchronise=self.synchronise)
 
-    def text_states(self, prompt: str) -> Tensor:
-        """Text states `[1, S, C]` of a prompt on the device. Raises `PromptError` if empty."""
+    def text(self, prompt: str) -> Text:
+        """Text states of a prompt on the device. Raises `PromptError` if it is empty."""
         if not prompt.strip():
             raise PromptError("the prompt is empty", expected="some words", got=repr(prompt))
         return self.texts.get(prompt)
@@ -96,7 +98,7 @@ def next_chunk(
     with clock.stage("conditions"):
         prompt = conditions.advance_prompt(state.prompt)
         motion = conditions.fold_motion(state.camera, controls, engine.preset.rig, frames)
-        inputs = PassInputs(partial(chunk_inputs, engine, state, motion, prompt.current))
+        inputs = PassInputs(partial(chunk_inputs, engine, state, motion, prompt))
     latents = denoise_chunk(engine, state, condition, inputs, clock)
     with clock.stage("decode"):
         video, decoder = engine.vae.decode_stream(latents, state.decoder)
@@ -133,7 +135,9 @@ def picture_condition(engine: Engine, state: SessionState, frames: range) -> Ten
     return condition
 
 
-def chunk_inputs(engine: Engine, state: SessionState, motion: Motion, text: Tensor) -> ChunkInputs:
+def chunk_inputs(
+    engine: Engine, state: SessionState, motion: Motion, prompt: PromptStates
+) -> ChunkInputs:
     """What all passes of the chunk share, each computed once per what it depends on.
 
     Asked for by every pass; only what a changed input or a switched-off saving demands is computed.
@@ -141,8 +145,9 @@ def chunk_inputs(engine: Engine, state: SessionState, motion: Motion, text: Tens
     dit, caches = engine.dit, state.caches
     rows, columns = state.geometry.tokens
     start, count = state.next_frame, state.settings.chunk
+    text = prompt.current
     verify.verify_text(text, dit.params.text_dim)
-    cross = caches.get("cross_kv", (), lambda: dit.cross_kv(dit.embed_text(text)), sources=(text,))
+    cross = caches.get("cross_kv", (), lambda: project_text(engine, prompt), sources=(text,))
     times = range(start - state.anchor, start - state.anchor + count)
     rope = caches.get(
         "rope", (times, rows, columns, dit.device), lambda: dit.rope(times, rows, columns)
@@ -165,6 +170,16 @@ def chunk_inputs(engine: Engine, state: SessionState, motion: Motion, text: Tens
             sources=(embedding,),
         )
     return ChunkInputs((count, rows, columns), rope, camera, cross)
+
+
+def project_text(engine: Engine, prompt: PromptStates) -> Sequence[TextAttend]:
+    """Keys and values of the text in force, for every block."""
+    dit, states = engine.dit, prompt.current
+    if prompt.rows is not None and "text_pads" not in engine.without:
+        kept = kept_rows(prompt.rows, states.shape[1])
+        if kept is not None:
+            return distinct_text(dit, states, kept)
+    return dit.cross_kv(dit.embed_text(states))
 
 
 def denoise_chunk(

@@ -60,8 +60,8 @@ class Session:
         before = state.prompt
         if prompt is not None:
             with clock.stage("conditions"):
-                states = engine.text_states(prompt)
-                state.prompt = conditions.switch_prompt(before, states, blend_chunks)
+                text = engine.text(prompt)
+                state.prompt = conditions.switch_prompt(before, text, blend_chunks)
         index = state.next_chunk
         try:
             video = pipeline.next_chunk(engine, state, controls, clock).video

@@ -63,11 +63,15 @@ class ImageCondition:
 
 @dataclass
 class PromptStates:
-    """Text states `[1, S, C]` in force, and where a blend is heading."""
+    """Text states `[1, S, C]` in force, and where a blend is heading.
+
+    From row `rows` on all of them are zero; None where nobody knows.
+    """
 
     current: Tensor
     source: Tensor
     target: Tensor
+    rows: int | None = None
     blend_chunks: int = 0
     blended: int = 0
 

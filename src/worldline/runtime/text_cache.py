@@ -12,11 +12,20 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from worldline.runtime.text_rows import true_rows
+
 CAPACITY = 64
 
 
-class _Entry(NamedTuple):
+class Text(NamedTuple):
+    """States `[1, S, C]` of a prompt, zero from row `rows` on."""
+
     states: Tensor
+    rows: int
+
+
+class _Entry(NamedTuple):
+    text: Text
     version: int
 
 
@@ -32,14 +41,15 @@ class TextCache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, prompt: str) -> Tensor:
-        """Text states `[1, S, C]` of `prompt`; do not write into them."""
+    def get(self, prompt: str) -> Text:
+        """Text states of `prompt`; do not write into them."""
         entry = self._entries.get(prompt)
-        if entry is None or entry.states._version != entry.version:
+        if entry is None or entry.text.states._version != entry.version:
             states = self._encode(prompt)
             self.encoded += 1
-            entry = self._entries[prompt] = _Entry(states, states._version)
+            entry = _Entry(Text(states, true_rows(states)), states._version)
+            self._entries[prompt] = entry
         self._entries.move_to_end(prompt)
         while len(self._entries) > self._capacity:
             self._entries.popitem(last=False)
-        return entry.states
+        return entry.text
