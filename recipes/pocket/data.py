@@ -9,6 +9,7 @@ killed run never sees half of one.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
