@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Error, Page, sync_playwright
 
+from tests.e2e.browsers import FLAGS, MISSING, find_browser
 from tests.e2e.serving import serving
 
 STEP_LIMIT_MS = 60_000  # of one step of the browser, on a busy machine
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="session")
 def chromium_path() -> Path:
-    """The browser named by WORLDLINE_CHROMIUM, else the first one installed; skips without one."""
-    named = os.environ.get("WORLDLINE_CHROMIUM")
-    if named is not None:
-        return Path(named)
-    for name in NAMES:
-        if (found := shutil.which(name)) is not None:
-            return Path(found)
-    pytest.skip(f"no browser: install one of {', '.join(NAMES)} or set WORLDLINE_CHROMIUM")
+    """The browser to drive; skips without one."""
+    found = find_browser()
+    return pytest.skip(MISSING) if found is None else found
 
 
 @pytest.fixture(scope="module")

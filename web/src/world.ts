@@ -13,7 +13,7 @@ import type { Action, ControlInput } from "./lib/keys";
 import { FrameMeter, LatencyMeter, type Spread } from "./lib/meters";
 import { createPainter, type Painter } from "./lib/painter";
 import type { Picture } from "./lib/picture";
-import { Playback } from "./lib/playback";
+import { Playback, type Queued } from "./lib/playback";
 import { isReady, requestedSize, type ModelInfo } from "./lib/server";
 import {
   cameraEvent,
@@ -258,18 +258,19 @@ export class World {
     this.#tick = requestAnimationFrame(this.#onTick);
     const now = performance.now();
     const next = this.phase.value === "ended" ? null : this.#playback.take(now);
-    if (next) this.#show(next.frame.bitmap, next.eventId, now);
+    if (next) this.#show(next, now);
     this.#controls.flushSoon();
     if (now - this.#hudAt >= HUD_PERIOD_MS) this.#refreshHud(now);
   };
 
-  #show(bitmap: ImageBitmap, eventId: number | null, now: number): void {
+  #show({ frame: { bitmap }, chunk, eventId }: Queued<Shown>, now: number): void {
     if (!this.#painter || !this.#canvas) return bitmap.close();
     const size = `${bitmap.width} × ${bitmap.height}`;
     if (this.#drawn++ % 6 === 0) this.#ambient?.drawImage(bitmap, 0, 0, 20, 12);
     this.#canvas.style.setProperty("--ratio", String(bitmap.width / bitmap.height));
     this.#painter.draw(bitmap);
     this.#canvas.dataset["drawn"] = String(this.#drawn);
+    this.#canvas.dataset["chunk"] = String(chunk);
     this.#canvas.dataset["event"] = String(eventId ?? 0);
     this.#size = size;
     this.#lastFrameAt = now;

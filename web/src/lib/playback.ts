@@ -13,6 +13,7 @@ const TICK_TOLERANCE_MS = 4; // a display tick this early still counts as on tim
 
 export interface Queued<T> {
   readonly frame: T;
+  readonly chunk: number;
   readonly eventId: number | null;
 }
 
@@ -53,7 +54,7 @@ export class Playback<T> {
       this.#newestEvent = eventId;
       this.#trim(0);
     }
-    for (const frame of frames) this.#queue.push({ frame, eventId });
+    for (const frame of frames) this.#queue.push({ frame, chunk: batch.chunk, eventId });
     this.#trim(frames.length + Math.ceil(this.#fps * MAX_LEAD_S));
   }
 
