@@ -2,7 +2,8 @@
 
 `python -m recipes.pocket.export --vae vae.pt --dit dit.pt --commit HASH` writes bf16 safetensors
 with keys `dit.*`, `vae.*`, `text.*` and metadata: preset, the parts' numbers as JSON, the recipe's
-commit, steps and data seed. The averaged (EMA) weights are shipped.
+commit, steps of each stage and data seed. The averaged (EMA) weights are shipped. An autoencoder
+and a world model that was trained on another one's latents are refused.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from recipes.pocket import checkpoint
+from recipes.pocket.shards import encoder_print, one_encoder
 from recipes.pocket.world_model import POCKET_DIT, WorldModel
+from worldline.core.errors import CheckpointError
 from worldline.models.lingbot.params import DiTParams
 from worldline.models.pocket import params as pocket_params
 from worldline.models.pocket.params import PocketTextParams, PocketVAEParams
@@ -43,10 +47,13 @@ def config_json(dit: DiTParams, vae: PocketVAEParams, text: PocketTextParams) ->
 
 
 def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Save the file; an oversized one is refused before it replaces anything."""
+    """Save the file, whole or not at all. Raises `CheckpointError` if it would be too large."""
     size = sum(t.numel() * t.element_size() for t in tensors.values())
-    assert size < LIMIT, f"{size} bytes do not fit the package's {LIMIT}"
-    save_file(tensors, path, metadata=metadata)
+    if size >= LIMIT:
+        expected = f"less than {LIMIT} bytes"
+        raise CheckpointError("the weights do not fit the package", expected=expected, got=size)
+    with checkpoint.whole_or_not(path) as file:
+        file.write(save(tensors, metadata=metadata))
 
 
 def load_pocket(
@@ -54,7 +61,9 @@ def load_pocket(
 ) -> tuple[PocketVAE, WorldModel]:
     """Networks from a weights file (default: the package's) or from (vae.pt, dit.pt)."""
     if training:
-        vae_state, state = (checkpoint.load(path)["ema"] for path in training)
+        vae_file, dit_file = (checkpoint.load(path) for path in training)
+        same_encoder(vae_file, dit_file)
+        vae_state, state = vae_file["ema"], dit_file["ema"]
         config = {
             "dit": POCKET_DIT,
             "vae": pocket_params.POCKET_VAE,
@@ -75,6 +84,13 @@ def load_pocket(
     return vae, model.eval()
 
 
+def same_encoder(vae: dict[str, Any], dit: dict[str, Any]) -> None:
+    """Raise `CheckpointError` when the world model was trained on another encoder's latents."""
+    if dit.get("encoder_print"):
+        made_by = encoder_print(vae["ema"])
+        one_encoder({Path("dit.pt"): dit["encoder_print"], Path("vae.pt"): made_by})
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -84,12 +100,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=PACKAGED)
     args = parser.parse_args()
     vae, dit = checkpoint.load(args.vae), checkpoint.load(args.dit)
+    same_encoder(vae, dit)
     metadata = {
         "preset": "pocket",
         "config": config_json(POCKET_DIT, pocket_params.POCKET_VAE, pocket_params.POCKET_TEXT),
         "recipe_commit": args.commit,
         "vae_steps": str(vae["step"]),
+        "decoder_steps": str(vae.get("tuned", 0)),
         "dit_steps": str(dit["step"]),
+        "distill_steps": str(dit.get("distilled", 0)),
         "data_seed": "train",
         "licence": "Apache-2.0",
     }

@@ -38,7 +38,7 @@ def read(
 ) -> dict[str, np.ndarray]:
     """Fields of one file, those of `also` only if there. Raises `InputError`, `ShapeError`."""
     try:
-        with np.load(path) as file:
+        with path.open("rb") as raw, np.load(raw) as file:  # raw: closed where it is broken
             names = [*shapes, *(name for name in also if name in file)]
             fields = {name: np.asarray(file[name]) for name in names}
     except _BROKEN as error:

@@ -57,9 +57,7 @@ class Pair(NamedTuple):
     counts: Tensor  # [B, T, 1, 1, 1]
 
 
-def load_pairs(
-    data: Path, latents: Path, predicted: Path, *, encoder: str | None = None
-) -> list[list[Walk]]:
+def load_pairs(data: Path, latents: Path, predicted: Path, *, encoder: str) -> list[list[Walk]]:
     """Walks of every shard that all three folders have; `encoder` names the one that is tuned."""
     shards: list[list[Walk]] = []
     made_by: dict[Path, str | None] = {Path("--vae"): encoder}

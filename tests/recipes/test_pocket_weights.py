@@ -36,8 +36,8 @@ def test_the_world_follows_the_commands() -> None:
     """From a start picture each command must end nearest to its own true picture, and near it."""
     entry = json.loads((GALLERY / "gallery.json").read_text())[0]
     picture = np.array(Image.open(GALLERY / entry["file"]).convert("RGB"))
-    renderer = Renderer(scenes()[0])
-    truth = np.stack([render(command_walk(0, 0, key, LATENTS), renderer) for key in COMMANDS])
+    renderers = [Renderer(scenes()[0])]
+    truth = np.stack([render(command_walk(0, 0, key, LATENTS), renderers) for key in COMMANDS])
     world = worldline.load("pocket", device="cpu")
     for i, key in enumerate(COMMANDS):
         session = world.start(picture, entry["prompt"], seed=entry["seed"])
