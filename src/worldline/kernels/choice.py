@@ -1,18 +1,23 @@
-"""Which `BlockMath` a world computes with: plain PyTorch, or Triton where that pays.
+"""What a world computes with: `BlockMath` in plain PyTorch or Triton, and which attention.
 
-`auto` is Triton on a CUDA device that has it. Exact mode stays with plain PyTorch,
-because the kernels add up in another order. Nothing here imports Triton unless it is chosen.
+Kernels `auto` are Triton on a CUDA device that has it. Exact mode stays with plain PyTorch, because
+the kernels add up in another order, and with the attention that `runtime.device` allows. Nothing
+here imports Triton, or what measures attention, unless it is used.
 """
 
 from __future__ import annotations
 
 import os
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import torch
 
 from worldline.core.errors import ConfigError
 from worldline.ops.block_math import PLAIN, BlockMath
+
+if TYPE_CHECKING:
+    from worldline.kernels.attention import AttentionChooser
 
 KINDS = ("auto", "torch", "triton")
 CAPABILITY = (8, 0)  # bfloat16 in hardware
@@ -35,6 +40,15 @@ def choose_math(kind: str, *, mode: str, device: torch.device) -> BlockMath:
     if kind == "auto":
         return PLAIN
     raise ConfigError("Triton's kernels cannot run here", expected=obstacle, got=str(device))
+
+
+def attention_chooser(*, mode: str, device: torch.device) -> AttentionChooser | None:
+    """What finds the attention of each session's shape; None where torch's own is kept."""
+    if mode == "exact" or device.type != "cuda":
+        return None
+    from worldline.kernels.attention import AttentionChooser
+
+    return AttentionChooser(device)
 
 
 def triton_obstacle(device: torch.device) -> str | None:

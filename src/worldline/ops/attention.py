@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -34,12 +35,12 @@ class Slots(NamedTuple):
     """Where the current chunk's keys and values go.
 
     `keys` and `values` are buffers `[1, K, N, D]`, contiguous; token `i` of the chunk belongs into
-    row `index[i]`, int64 `[L]`.
+    row `rows[i]`, int64 `[L]`.
     """
 
     keys: Tensor
     values: Tensor
-    index: Tensor
+    rows: Tensor
 
 
 @runtime_checkable
@@ -53,6 +54,24 @@ class SlotAttend(Protocol):
     def read(self, layer: int, q: Tensor) -> Tensor:
         """Attend `q [1, L, N, D]` of block `layer` to every visible slot."""
         ...
+
+
+class AttentionFn(Protocol):
+    """What `attention` is; a backend of it."""
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """`q [B, L, N, D]`, `k, v [B, K, N, D]` -> like `q`."""
+        ...
+
+
+class AttentionShape(NamedTuple):
+    """Sizes of one attention: `queries` and `keys` in tokens, `heads` of `head_dim` values."""
+
+    queries: int
+    keys: int
+    heads: int
+    head_dim: int
+    dtype: torch.dtype
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

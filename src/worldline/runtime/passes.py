@@ -13,6 +13,7 @@ from torch import Tensor
 
 from worldline.models.lingbot.blocks import TextAttend
 from worldline.models.lingbot.dit import Camera, LingBotDiT, TimeTables
+from worldline.ops.block_math import PLAIN, BlockMath
 from worldline.ops.rope import RopeTable
 from worldline.runtime.kv_cache import KVRing
 
@@ -20,12 +21,16 @@ LATENT_CHANNELS = 16
 
 
 class ChunkInputs(NamedTuple):
-    """What all passes of a chunk share; `grid` is `(T, h/2, w/2)` in tokens."""
+    """What all passes of a chunk share; `grid` is `(T, h/2, w/2)` in tokens.
+
+    `math` computes what lies between the matmuls.
+    """
 
     grid: tuple[int, int, int]
     rope: RopeTable
     camera: Camera
     cross: Sequence[TextAttend]
+    math: BlockMath = PLAIN
 
 
 class ModelInput:
@@ -58,6 +63,7 @@ def denoise_pass(
         camera=inputs.camera,
         cross=inputs.cross,
         attend=kv,
+        math=inputs.math,
     )
     return dit.project(tokens, time, inputs.grid)
 
@@ -76,4 +82,5 @@ def context_pass(
         camera=inputs.camera,
         cross=inputs.cross,
         writer=kv,
+        math=inputs.math,
     )

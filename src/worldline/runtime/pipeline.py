@@ -17,6 +17,7 @@ from worldline.core.errors import PromptError
 from worldline.models.lingbot.blocks import TextAttend
 from worldline.models.lingbot.dit import LingBotDiT, TimeTables
 from worldline.models.preset import Preset
+from worldline.ops.block_math import PLAIN, BlockMath
 from worldline.ops.vae import StreamingVae
 from worldline.runtime import conditions, verify
 from worldline.runtime.conditions import Controls, Motion
@@ -58,6 +59,7 @@ class Engine(NamedTuple):
     camera_cache: bool
     without: frozenset[str] = frozenset()  # savings that are switched off, see `savings`
     synchronise: bool = False
+    math: BlockMath = PLAIN  # what computes between the matmuls
 
     def clock(self) -> StageClock:
         """A stage clock of this device."""
@@ -169,7 +171,7 @@ def chunk_inputs(
             lambda: dit.camera_modulation(embedding),
             sources=(embedding,),
         )
-    return ChunkInputs((count, rows, columns), rope, camera, cross)
+    return ChunkInputs((count, rows, columns), rope, camera, cross, engine.math)
 
 
 def project_text(engine: Engine, prompt: PromptStates) -> Sequence[TextAttend]:

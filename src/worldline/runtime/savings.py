@@ -27,6 +27,7 @@ SAVINGS: dict[str, Saving] = {
     "condition_half": Saving("A", "the picture's half of the input is written in every pass"),
     "update_cache_only": Saving("A", "the context pass runs the last block and the head in full"),
     "text_pads": Saving("B", "every padding row of the prompt is a key of its own"),
+    "kernels": Saving("B", "torch's own operations between the matmuls, where there are kernels"),
     "ring_order": Saving("B", "keys and values are copied into the order of time in every pass"),
 }
 
