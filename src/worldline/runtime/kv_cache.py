@@ -12,15 +12,18 @@ With `window` -1 nothing is evicted and the buffers grow by doubling (films).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from worldline.ops.attention import Slots, attention
+from worldline.ops.attention import AttentionFn, AttentionShape, Slots, attention
 from worldline.ops.rope import RopeTable, apply_rope
 from worldline.runtime.transfer import upload, upload_into
+
+PickAttention = Callable[[AttentionShape], AttentionFn]
 
 
 class RingParams(NamedTuple):
@@ -46,35 +49,61 @@ def slot_of(frame: int, window: int, sink: int) -> int:
     return sink + (frame - sink) % (window - sink)
 
 
-class KVRing:
-    """Keys and values of one session, all blocks; an `ops.attention.CacheWriter`.
+def one_attention(shape: AttentionShape) -> AttentionFn:
+    """The attention for every shape where none is chosen by measurement."""
+    del shape
+    return attention
 
-    Call `begin_chunk` before the passes of a chunk; the object itself is the `attend` callable.
+
+class FrameRing(ABC):
+    """Which latent frame lies where, of one session and all blocks; how it is stored is left open.
+
+    An `ops.attention.CacheWriter`: call `begin_chunk` before the passes of a chunk.
     """
 
     def __init__(
-        self, params: RingParams, *, dtype: torch.dtype, device: torch.device | str
+        self,
+        params: RingParams,
+        *,
+        dtype: torch.dtype,
+        device: torch.device | str,
+        pick: PickAttention = one_attention,
     ) -> None:
         assert params.window == -1 or 0 <= params.sink < params.window, params
         self.params = params
-        capacity = params.window if params.window != -1 else 0
-        self._dtype, self._device = dtype, torch.device(device)
-        self.keys = [self._buffer(capacity) for _ in range(params.layers)]
-        self.values = [self._buffer(capacity) for _ in range(params.layers)]
-        self._capacity = capacity
+        self._dtype, self._device, self._pick = dtype, torch.device(device), pick
+        self._attention: AttentionFn = attention
         self._write_index: Tensor | None = None  # tokens the current chunk writes
         self._read_index: Tensor | None = None  # tokens attended, None = the filled prefix
         self._visible = 0  # attended tokens
+        self._end = 0  # latent frames begun so far
+        self._capacity = max(params.window, 0)
+        self._reserve(self._capacity)
 
-    def _buffer(self, frames: int) -> Tensor:
-        p = self.params
-        shape = (1, frames * p.tokens_per_frame, p.heads, p.head_dim)  # 1 K N D
-        return torch.empty(shape, dtype=self._dtype, device=self._device)
+    @abstractmethod
+    def _reserve(self, frames: int) -> None:
+        """Make buffers of `frames` slots, keeping what the old ones hold."""
+
+    @abstractmethod
+    def buffers(self) -> list[Tensor]:
+        """Everything that is stored, token by token along dimension 1."""
+
+    @abstractmethod
+    def store(self, layer: int, index: Tensor, k: Tensor, v: Tensor) -> None:
+        """Put `k, v [1, L, N, D]` of block `layer` into the tokens `index [L]`."""
+
+    @abstractmethod
+    def restore(self, layer: int, tokens: int | Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values `[1, K, N, D]` of the first `tokens`, or of those of an index."""
+
+    @abstractmethod
+    def _turn(self, layer: int, table: RopeTable, tokens: int) -> None:
+        """Turn the first `tokens` keys of a block in place."""
 
     @property
     def nbytes(self) -> int:
         """Bytes of all buffers."""
-        return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values))
+        return sum(t.nbytes for t in self.buffers())
 
     @property
     def visible_tokens(self) -> int:
@@ -88,69 +117,91 @@ class KVRing:
             return list(range(end))
         return [*range(sink), *range(end - (window - sink), end)]
 
-    def begin_chunk(self, start: int, frames: int, *, visible: Sequence[int] | None = None) -> None:
+    def begin_chunk(
+        self, start: int, frames: int, *, visible: Sequence[int] | None = None
+    ) -> None:
         """Aim the ring at latent frames `start .. start + frames - 1`.
 
         The passes attend to all frames that are held, or only to those in `visible`.
         """
-        window, sink = self.params.window, self.params.sink
+        p, end = self.params, start + frames
         # `resolve_runtime` refuses such settings with a typed error long before.
-        assert window == -1 or window >= sink + frames, "window >= sink + chunk"
-        end = start + frames
-        if self.params.window == -1:
+        assert p.window == -1 or p.window >= p.sink + frames, "window >= sink + chunk"
+        if end > self._capacity:
             self._grow(end)
+        self._end = end
         self._write_index = self._aimed(self._write_index, range(start, end))
         held = self.present_frames(end)
         wanted = held if visible is None else visible
-        limit = self.params.max_attention_frames
-        if limit is not None and limit < len(wanted):
+        if p.max_attention_frames is not None and p.max_attention_frames < len(wanted):
             # The newest frames in time order: the official slice, which drops the sink first.
-            wanted = wanted[-limit:]
-        if len(wanted) < len(held) or self.params.time_order:
+            wanted = wanted[-p.max_attention_frames :]
+        if len(wanted) < len(held) or p.time_order:
             self._read_index = self._aimed(self._read_index, wanted)
         else:
             self._read_index = None
-        self._visible = len(wanted) * self.params.tokens_per_frame
+        self._visible = len(wanted) * p.tokens_per_frame
+        queries = frames * p.tokens_per_frame
+        shape = AttentionShape(queries, self._visible, p.heads, p.head_dim, self._dtype)
+        self._attention = self._pick(shape)
 
     def write(self, layer: int, k: Tensor, v: Tensor) -> None:
         """Write `k, v [1, L, N, D]` of block `layer` into the current chunk's slots."""
-        assert self._write_index is not None, "begin_chunk comes first"
-        self.keys[layer].index_copy_(1, self._write_index, k.to(self._dtype))
-        self.values[layer].index_copy_(1, self._write_index, v.to(self._dtype))
+        self.store(layer, self._aim(), k, v)
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Write, then attend `q [1, L, N, D]` to every visible slot."""
         self.write(layer, k, v)
-        return self.read(layer, q)
+        index = self._read_index
+        keys, values = self.restore(layer, self._visible if index is None else index)
+        return self._attention(q.to(self._dtype), keys, values)
 
-    def slots(self, layer: int) -> Slots:
-        """Where block `layer` writes the current chunk, for a kernel that does so itself."""
-        assert self._write_index is not None, "begin_chunk comes first"
-        return Slots(self.keys[layer], self.values[layer], self._write_index)
+    def turn(self, table: RopeTable, *, frames: int | None = None) -> None:
+        """Turn the keys of the first `frames` slots, or of all, in place.
 
-    def read(self, layer: int, q: Tensor) -> Tensor:
-        """Attend `q [1, L, N, D]` to every visible slot."""
-        keys, values = self.keys[layer], self.values[layer]
-        if self._read_index is not None:
-            keys, values = keys[:, self._read_index], values[:, self._read_index]
-        else:
-            keys, values = keys[:, : self._visible], values[:, : self._visible]
-        return attention(q.to(self._dtype), keys, values)
+        `table [1, D/2]` has one row.
+        """
+        count = min(self._end, self._capacity) if frames is None else frames
+        for layer in range(self.params.layers):
+            self._turn(layer, table, count * self.params.tokens_per_frame)
 
-    def turn(self, table: RopeTable) -> None:
-        """Turn every cached key in place by the angles of a one-row `table [1, D/2]`."""
-        for keys in self.keys:
-            keys.copy_(apply_rope(keys, table))
+    def take(self, frames: Sequence[int]) -> list[Tensor]:
+        """Copies of everything stored of `frames`, for `put`."""
+        index = upload(self._tokens(frames), self._device)
+        return [buffer[:, index] for buffer in self.buffers()]
+
+    def put(self, frames: Sequence[int], kept: Sequence[Tensor]) -> None:
+        """Store what `take` of a ring of the same kind gave, as `frames`; it may be elsewhere."""
+        if frames[-1] >= self._capacity:
+            self._grow(frames[-1] + 1)
+        self._end = max(self._end, frames[-1] + 1)
+        index = upload(self._tokens(frames), self._device)
+        for buffer, rows in zip(self.buffers(), kept, strict=True):
+            buffer.index_copy_(1, index, rows.to(self._device, non_blocking=True))
+
+    def adopt(self, other: FrameRing) -> None:
+        """Hold what `other` holds; its sizes must be equal, its way of storing may differ."""
+        assert self.params == other.params, "rings of different sizes"
+        if other._end > self._capacity:
+            self._grow(other._end)
+        self._end = other._end
+        filled = min(self._end, self._capacity) * self.params.tokens_per_frame
+        index = upload(torch.arange(filled), self._device)
+        for layer in range(self.params.layers):
+            self.store(layer, index, *other.restore(layer, filled))
 
     def in_time_order(self, layer: int, end: int) -> tuple[Tensor, Tensor]:
         """Copies of keys and values of the frames present at `end`, oldest first: `[1, K, N, D]`.
 
         Not used by the passes, which read the ring as it lies.
         """
-        index = self._token_index(self.present_frames(end)).to(self._device)
-        return self.keys[layer][:, index], self.values[layer][:, index]
+        return self.restore(layer, upload(self._tokens(self.present_frames(end)), self._device))
 
-    def _token_index(self, frames: Sequence[int]) -> Tensor:
+    def _aim(self) -> Tensor:
+        assert self._write_index is not None, "begin_chunk comes first"
+        return self._write_index
+
+    def _tokens(self, frames: Sequence[int]) -> Tensor:
         """Tokens of `frames` in the ring, on the CPU."""
         tokens = self.params.tokens_per_frame
         slots = [slot_of(f, self.params.window, self.params.sink) for f in frames]
@@ -159,19 +210,59 @@ class KVRing:
 
     def _aimed(self, old: Tensor | None, frames: Sequence[int]) -> Tensor:
         """An index of the tokens of `frames`: `old` written anew, so that its address stays."""
-        index = self._token_index(frames)
+        index = self._tokens(frames)
         if old is None or old.shape != index.shape:
             return upload(index, self._device)
         upload_into(old, index)
         return old
 
     def _grow(self, frames: int) -> None:
-        if frames <= self._capacity:
-            return
-        capacity = max(frames, 2 * self._capacity)
-        for buffers in (self.keys, self.values):
-            for i, old in enumerate(buffers):
-                new = self._buffer(capacity)
-                new[:, : old.shape[1]] = old
-                buffers[i] = new
-        self._capacity = capacity
+        if self.params.window == -1:
+            self._capacity = max(frames, 2 * self._capacity)
+            self._reserve(self._capacity)
+
+
+class KVRing(FrameRing):
+    """Keys and values as they are; an `ops.attention.SlotAttend`, so kernels may write them."""
+
+    def _reserve(self, frames: int) -> None:
+        old = self.buffers() if self._end else []
+        p = self.params
+        shape = (1, frames * p.tokens_per_frame, p.heads, p.head_dim)  # 1 K N D
+
+        def made(count: int) -> list[Tensor]:
+            return [
+                torch.empty(shape, dtype=self._dtype, device=self._device) for _ in range(count)
+            ]
+
+        self.keys, self.values = made(p.layers), made(p.layers)
+        for before, now in zip(old, self.buffers() if old else [], strict=True):
+            now[:, : before.shape[1]] = before
+
+    def buffers(self) -> list[Tensor]:
+        """See `FrameRing`; keys of all blocks, then values `[1, K, N, D]`."""
+        return [*self.keys, *self.values]
+
+    def store(self, layer: int, index: Tensor, k: Tensor, v: Tensor) -> None:
+        """See `FrameRing`."""
+        self.keys[layer].index_copy_(1, index, k.to(self._dtype))
+        self.values[layer].index_copy_(1, index, v.to(self._dtype))
+
+    def restore(self, layer: int, tokens: int | Tensor) -> tuple[Tensor, Tensor]:
+        """See `FrameRing`; of a number of tokens a view."""
+        part = slice(tokens) if isinstance(tokens, int) else tokens
+        return self.keys[layer][:, part], self.values[layer][:, part]
+
+    def slots(self, layer: int) -> Slots:
+        """Where block `layer` of the current chunk writes."""
+        return Slots(self.keys[layer], self.values[layer], self._aim())
+
+    def read(self, layer: int, q: Tensor) -> Tensor:
+        """Attend `q [1, L, N, D]` to every visible slot; the chunk's own are written."""
+        index = self._read_index
+        keys, values = self.restore(layer, self._visible if index is None else index)
+        return self._attention(q.to(self._dtype), keys, values)
+
+    def _turn(self, layer: int, table: RopeTable, tokens: int) -> None:
+        keys = self.keys[layer][:, :tokens]
+        keys.copy_(apply_rope(keys, table))

@@ -26,7 +26,7 @@ LEAST_MERGED = 64
 
 
 class DistinctText(NamedTuple):
-    """Projected text of one block `[B, S', N, D]`, whose last row stands for `merged` equal ones."""
+    """Projected text of one block `[B, S', N, D]`; its last row stands for `merged` equal ones."""
 
     k: Tensor
     v: Tensor
