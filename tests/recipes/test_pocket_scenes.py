@@ -12,15 +12,17 @@ pytest.importorskip("numba", reason="the recipe renders with numba")
 
 from recipes.pocket import measures
 from recipes.pocket.renderer import Renderer
-from recipes.pocket.scenes import MAX_PRIMS, PERIOD, arrays, caption, clearance, scenes
+from recipes.pocket.scenes import MAX_PRIMS, PERIOD, Scene, arrays, caption, clearance, scenes
 from recipes.pocket.streaming import SHIPPED
 from recipes.pocket.walks import (
     KEEP_AWAY,
     METRES,
+    NEVER,
     RIG,
     frame_poses,
     make_walk,
     relative_poses,
+    render,
     view_state,
     walk_seed,
 )
@@ -32,16 +34,50 @@ from worldline.sampling.schedules import official_schedule
 SMALL_WORDS = {"a", "an", "with", "and", "in", "of", "the", "on", "at", "under", "from"}
 
 
+def words_of(text: str) -> set[str]:
+    return set(re.findall("[a-z]+", text.lower())) - SMALL_WORDS
+
+
 def test_every_word_of_the_captions_is_known() -> None:
-    rng = np.random.default_rng(0)
-    texts = [caption(scene, rng) for scene in scenes() for _ in range(200)]
+    """Of all parts a caption can be made of, not of a sample; and no known word is never said."""
+    texts = [part for scene in scenes() for parts in scene.words.values() for part in parts]
     texts += [view.prompt for scene in scenes() for view in scene.starts]
-    words = {word for text in texts for word in re.findall("[a-z]+", text.lower())}
-    assert words - SMALL_WORDS <= set(POCKET_TEXT.words)
-    assert set(POCKET_TEXT.words) <= words
-    assert all(
-        len(set(re.findall("[a-z]+", t)) - SMALL_WORDS) <= POCKET_TEXT.text_len for t in texts
-    )
+    said = set[str]().union(*map(words_of, texts))
+    assert said - set(POCKET_TEXT.words) == set()
+    assert set(POCKET_TEXT.words) - said == set()
+    for scene in scenes():
+        rng = np.random.default_rng(0)
+        longest = max(len(words_of(caption(scene, rng))) for _ in range(300))
+        assert longest <= POCKET_TEXT.text_len, "words that would be cut off"
+
+
+@pytest.mark.parametrize("scene", scenes(), ids=lambda scene: scene.name)
+def test_a_world_is_captioned_in_many_ways_of_its_own(scene: Scene) -> None:
+    rng = np.random.default_rng(1)
+    texts = {caption(scene, rng) for _ in range(200)}
+    assert len(texts) > 60
+    assert texts == {text.strip(" ,") for text in texts} and "" not in texts
+    own = set[str]().union(*(words_of(part) for parts in scene.words.values() for part in parts))
+    for text in texts:
+        assert words_of(text) <= own, text
+    for other in scenes():
+        for part in ("place", "thing"):
+            shared = set(scene.words[part]) & set(other.words[part])
+            assert other.name == scene.name or not shared, "one name for two worlds"
+
+
+def test_each_world_has_start_views_and_a_twin_in_another_light() -> None:
+    worlds = scenes()
+    assert len({scene.name for scene in worlds}) == len(worlds) == 8
+    assert sum(len(scene.starts) for scene in worlds) >= 12, "too few for the gallery"
+    for scene in worlds:
+        assert scene.starts
+        twins = [other for other in worlds if other.layout == scene.layout]
+        for twin in twins:
+            assert [[p[:6] for p in cell] for cell in twin.cells] == [
+                [p[:6] for p in cell] for cell in scene.cells
+            ], "the same objects stand in both"
+            assert np.array_equal(arrays(twin).tiles, arrays(scene).tiles)
 
 
 def test_the_rig_is_that_of_the_preset() -> None:
@@ -49,8 +85,8 @@ def test_the_rig_is_that_of_the_preset() -> None:
 
 
 @pytest.mark.parametrize("scene", scenes(), ids=lambda scene: scene.name)
-def test_scenes_fit_their_cells_and_repeat(scene) -> None:
-    assert arrays(scene).prims.shape == (4, MAX_PRIMS, 9)
+def test_scenes_fit_their_cells_and_repeat(scene: Scene) -> None:
+    assert arrays(scene).prims.shape == (4, MAX_PRIMS, 10)
     for view in scene.starts:
         assert clearance(scene, view.x, view.z) > KEEP_AWAY
     renderer = Renderer(scene)
@@ -80,18 +116,76 @@ def test_turning_right_moves_the_picture_left() -> None:
     assert left < 0.6 * right
 
 
+def test_walks_are_the_same_each_time_and_apart_for_each_number() -> None:
+    for switch in (False, True):
+        one, again = (make_walk(3, walk_seed("test", 5), 17, switch=switch) for _ in range(2))
+        assert np.array_equal(one.c2w, again.c2w)
+        assert (one.keys, one.from_view, one.switch, one.after) == (
+            again.keys, again.from_view, again.switch, again.after,
+        )  # fmt: skip
+    paths = {make_walk(3, walk_seed(split, i), 17).keys for i in range(10) for split in "ab"}
+    assert len(paths) == 20
+    assert len({walk_seed(s, i) for s in ("train", "val", "test") for i in range(9)}) == 27
+
+
 def test_walks_keep_away_and_use_every_command() -> None:
     pressed: Counter[str] = Counter()
-    for i in range(90):
-        walk = make_walk(i % 3, walk_seed("test", i), 17)
+    for i in range(96):
+        walk = make_walk(i % 8, walk_seed("test", i), 17)
+        assert walk.switch == NEVER
         scene = scenes()[walk.scene]
         for pose in walk.c2w:
             assert clearance(scene, pose[0, 3] * METRES, pose[2, 3] * METRES) >= KEEP_AWAY - 1e-6
         for keys in walk.keys[1:]:
             pressed.update(keys or " ")
-    latents = 90 * 16
+    latents = 96 * 16
     for key in "wsadijkl ":
         assert pressed[key] / latents > 0.05, f"too little of {key!r}"
+
+
+def test_a_walk_that_changes_its_world_keeps_away_in_both() -> None:
+    changed, twins = 0, 0
+    for i in range(160):
+        walk = make_walk(i % 8, walk_seed("test", i), 17, switch=True)
+        if walk.switch == NEVER:
+            assert {walk.world(latent) for latent in range(17)} == {walk.scene}
+            continue
+        changed += 1
+        before, after = scenes()[walk.scene], scenes()[walk.after]
+        twins += before.layout == after.layout
+        assert walk.after != walk.scene and 2 <= walk.switch < 15
+        assert [walk.world(latent) for latent in range(17)] == [walk.scene] * walk.switch + [
+            walk.after
+        ] * (17 - walk.switch)
+        if walk.from_view:  # a start view need not have room in the other world: never nearer then
+            continue
+        for room in (before, after):
+            for pose in walk.c2w:
+                assert clearance(room, pose[0, 3] * METRES, pose[2, 3] * METRES) >= KEEP_AWAY - 1e-6
+    assert 0.2 < changed / 160 < 0.5
+    assert 0.4 < twins / changed < 0.85
+
+
+def test_a_walk_from_a_view_comes_no_nearer_in_either_world() -> None:
+    for i in range(160):
+        walk = make_walk(i % 8, walk_seed("test", i), 17, switch=True)
+        for world in {walk.scene, walk.world(16)} if walk.from_view else set():
+            room = [
+                clearance(scenes()[world], pose[0, 3] * METRES, pose[2, 3] * METRES)
+                for pose in walk.c2w
+            ]
+            floor = min(KEEP_AWAY, room[0])
+            assert min(room) >= floor - 1e-6, f"walk {i} enters {scenes()[world].name}"
+
+
+def test_the_picture_changes_with_the_world_at_a_latent_frame() -> None:
+    renderers = [Renderer(scene) for scene in scenes()]
+    walk = make_walk(0, walk_seed("test", 3), 5)._replace(switch=3, after=6)
+    frames = render(walk, renderers)
+    for world, part in ((0, slice(0, 9)), (6, slice(9, 17))):
+        whole = render(walk._replace(scene=world, switch=NEVER), renderers)
+        assert np.array_equal(frames[part], whole[part])
+        assert not np.array_equal(frames, whole)
 
 
 def test_motion_is_constant_inside_a_latent_frame() -> None:
