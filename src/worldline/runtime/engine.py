@@ -19,12 +19,16 @@ from numpy.typing import NDArray
 from worldline.core.camera import Intrinsics
 from worldline.core.config import DEFAULT_OPTIONS, EngineOptions, WorldInfo
 from worldline.core.errors import ConfigError, ImageError
+from worldline.kernels.choice import attention_chooser, choose_math
+from worldline.kernels.choice_file import AttentionChoice
 from worldline.models.preset import Preset, RuntimeParams, RuntimeValues, resolve_runtime
 from worldline.models.registry import require_live
+from worldline.ops.block_math import PLAIN
 from worldline.ops.image import image_to_tensor
 from worldline.runtime.device import pack_for_cpu, preferred_dtype
 from worldline.runtime.device import setup as setup_device
-from worldline.runtime.kv_cache import KVRing, RingParams
+from worldline.runtime.kv_cache import FrameRing, KVRing, RingParams, one_attention
+from worldline.runtime.kv_int8 import Int8Ring
 from worldline.runtime.loader import Components, load_components
 from worldline.runtime.memory import camera_cache_fits
 from worldline.runtime.noise import NoiseSource, SeededNoise
@@ -110,12 +114,26 @@ class World:
         self._workspace = StepCache()
         self._texts = TextCache(self._encode)
         self._stationary: dict[tuple[int, int], torch.Tensor] = {}
+        device = components.dit.device
+        chosen = choose_math(options.kernels, mode=mode, device=device)
+        self._math = PLAIN if "kernels" in self._without else chosen
+        self._chooser = attention_chooser(mode=mode, device=device)
         self.info = _describe(components, mode)
 
     @property
     def preset(self) -> Preset:
         """The numbers of the loaded model."""
         return self.components.preset
+
+    @property
+    def kernels(self) -> str:
+        """What computes between the matmuls: `torch` or `triton`."""
+        return "torch" if self._math is PLAIN else "triton"
+
+    @property
+    def attention(self) -> list[AttentionChoice]:
+        """The attention chosen by measurement so far; empty where torch decides."""
+        return [] if self._chooser is None else self._chooser.choices
 
     def start(
         self,
@@ -189,12 +207,13 @@ class World:
             camera_cache=self.options.camera_cache == "auto" and camera_cache_fits(dit, tokens),
             without=self._without,
             synchronise=self._synchronise,
+            math=self._math,
         )
 
     def _encode(self, prompt: str) -> torch.Tensor:
         return self.components.text.encode([prompt]).to(self.components.dit.device)
 
-    def _ring(self, geometry: Geometry, settings: RuntimeParams) -> KVRing:
+    def _ring(self, geometry: Geometry, settings: RuntimeParams) -> FrameRing:
         dit = self.components.dit
         params = RingParams(
             layers=dit.params.num_layers,
@@ -206,7 +225,9 @@ class World:
             max_attention_frames=settings.max_attention_frames,
             time_order="ring_order" in self._without,
         )
-        return KVRing(params, dtype=dit.dtype, device=dit.device)
+        pick = one_attention if self._chooser is None else self._chooser.pick
+        kind = Int8Ring if self.options.kv == "8bit" else KVRing
+        return kind(params, dtype=dit.dtype, device=dit.device, pick=pick)
 
     def _picture(
         self, image: NDArray[np.uint8], geometry: Geometry, *, stretch: bool

@@ -15,7 +15,7 @@ from worldline.models.lingbot.blocks import TextAttend
 from worldline.models.lingbot.dit import Camera, LingBotDiT, TimeTables
 from worldline.ops.block_math import PLAIN, BlockMath
 from worldline.ops.rope import RopeTable
-from worldline.runtime.kv_cache import KVRing
+from worldline.runtime.kv_cache import FrameRing
 
 LATENT_CHANNELS = 16
 
@@ -53,7 +53,7 @@ class ModelInput:
 
 
 def denoise_pass(
-    dit: LingBotDiT, x: Tensor, *, time: TimeTables, inputs: ChunkInputs, kv: KVRing
+    dit: LingBotDiT, x: Tensor, *, time: TimeTables, inputs: ChunkInputs, kv: FrameRing
 ) -> Tensor:
     """Predict the flow `[1, 16, T, h, w]` of `x [1, 36, T, h, w]`; overwrites the chunk's slots."""
     tokens = dit.run_blocks(
@@ -69,7 +69,7 @@ def denoise_pass(
 
 
 def context_pass(
-    dit: LingBotDiT, x: Tensor, *, time: TimeTables, inputs: ChunkInputs, kv: KVRing
+    dit: LingBotDiT, x: Tensor, *, time: TimeTables, inputs: ChunkInputs, kv: FrameRing
 ) -> None:
     """Commit the chunk's keys and values from the clean latent in `x [1, 36, T, h, w]`.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from worldline.core.camera import START, CameraState, Intrinsics
 from worldline.models.preset import RuntimeParams
 from worldline.ops.vae import StreamState
-from worldline.runtime.kv_cache import KVRing
+from worldline.runtime.kv_cache import FrameRing
 from worldline.runtime.noise import NoiseSource
 from worldline.runtime.step_cache import StepCache
 from worldline.sampling.schedules import Schedule
@@ -86,7 +86,7 @@ class SessionState:
     schedule: Schedule
     intrinsics: Intrinsics
     noise: NoiseSource
-    kv: KVRing
+    kv: FrameRing
     image: ImageCondition
     prompt: PromptStates
     camera: CameraState = START
