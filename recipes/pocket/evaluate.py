@@ -1,202 +1,180 @@
-"""Judge a pocket checkpoint: `python -m recipes.pocket.evaluate --out DIR [--weights FILE]`.
+"""Judge the pocket world: `python -m recipes.pocket.evaluate --out DIR [--weights FILE]`.
 
-Held-out walks (seeds apart from training) in the known worlds: reconstruction, next latent from
-the true past against copying, free-running walks, commands told apart, edges and colours over
-time, and a contact sheet. PSNR after the first second rewards emptiness, so look at the sheet.
+Held-out walks (seeds apart from training) in the known worlds against their true renders: a table
+with pass or miss for each target, contact sheets, JSON, and `DIR/index.html`, one page that shows
+all of it. Every group of measures is saved when it ends, so a killed run loses one group and
+`--only GROUP` replaces one. Numbers do not see everything: look at the sheets.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
+import msgspec
 import torch
-from PIL import Image
-from torch import Tensor
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
-from recipes.pocket import measures
-from recipes.pocket.encode import encode_walk, grey_latent
-from recipes.pocket.export import load_pocket
-from recipes.pocket.renderer import Renderer
-from recipes.pocket.scenes import scenes
-from recipes.pocket.sequences import cameras, condition
-from recipes.pocket.streaming import SHIPPED, Sampler, euler_times, generate
-from recipes.pocket.walks import RIG, Walk, make_walk, relative_poses, render, view_state, walk_seed
-from recipes.pocket.world_model import WorldModel
-from worldline.core.camera import advance
-from worldline.models.pocket.vae import PocketVAE
+from recipes.pocket import checkpoint
+from recipes.pocket.export import PACKAGED
+from recipes.pocket.judge_camera import judge_camera
+from recipes.pocket.judge_endurance import judge_endurance
+from recipes.pocket.judge_memory import judge_memory
+from recipes.pocket.judge_picture import judge_picture
+from recipes.pocket.judge_prompt import judge_prompt
+from recipes.pocket.judge_report import MISS, PASS, Finding, load_findings, save_finding
+from recipes.pocket.judge_speed import judge_speed
+from recipes.pocket.judge_subject import Told, load_subject
+from recipes.pocket.judge_trial import QUICK, Plan, Trial
+from recipes.pocket.judge_unseen import judge_unseen
+from recipes.pocket.judge_walk import judge_walk
+from recipes.pocket.page import make_page
+from recipes.pocket.streaming import SHIPPED, euler_times
+from worldline.models.tensor_files import read_header
 
-COMMANDS = ("w", "s", "a", "d", "j", "l", "i", "")
-PIXELS = 160, 96
-SHOWN = (0, 1, 2, 4, 6, 8, 12, 16, 20, 24, 32, 40, 60, 80)
-
-
-class Judged(NamedTuple):
-    """Walks with their truth: frames uint8 `[n, F, H, W, 3]`, latents and what the model sees."""
-
-    walks: list[Walk]
-    frames: np.ndarray
-    x0: Tensor  # n 16 T h w
-    y: Tensor
-    camera: Tensor
-    rows: Tensor
-
-
-def prepare(vae: PocketVAE, model: WorldModel, walks: list[Walk]) -> Judged:
-    """Render and encode walks of equal length."""
-    renderers = [Renderer(scene) for scene in scenes()]
-    frames = np.stack([render(walk, renderers) for walk in walks])
-    x0 = torch.from_numpy(np.stack([encode_walk(vae, f)[0] for f in frames])).float()
-    x0 = x0.transpose(1, 2)  # n 16 T h w
-    image = torch.ones(len(walks), dtype=torch.bool)
-    y = condition(x0, image, grey_latent(vae, PIXELS[1], PIXELS[0]))
-    camera = cameras(np.stack([relative_poses(walk) for walk in walks]), x0)
-    prompts = [scenes()[walk.scene].starts[0].prompt for walk in walks]
-    return Judged(walks, frames, x0, y, camera, model.text.rows(prompts))
+GROUPS: dict[str, Callable[[Trial], Finding]] = {
+    "picture": judge_picture,
+    "walk": judge_walk,
+    "camera": judge_camera,
+    "memory": judge_memory,
+    "prompt": judge_prompt,
+    "endurance": judge_endurance,
+    "unseen": judge_unseen,
+    "speed": judge_speed,
+}
+STYLES = {PASS: "green", MISS: "bold red"}
+LENGTHS = (240, 720)  # latent frames of the endurance targets: one and three minutes
 
 
-@torch.inference_mode()
-def decode(vae: PocketVAE, latents: Tensor) -> np.ndarray:
-    """Pictures uint8 `[n, F, H, W, 3]` of whole clips of latents."""
-    video = torch.cat([vae.decode(z[None]) for z in latents.float()])
-    return ((video.movedim(1, -1) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
+def judge(
+    trial: Trial,
+    groups: list[str],
+    settings: dict[str, str],
+    *,
+    on_finding: Callable[[Finding], None] = lambda finding: None,
+) -> list[Finding]:
+    """Run groups of measures, save each, and write the page of all that are there."""
+    for group in groups:
+        start = time.perf_counter()
+        finding = GROUPS[group](trial)
+        finding.seconds, finding.settings = time.perf_counter() - start, settings
+        save_finding(trial.folder, finding)
+        findings = load_findings(trial.folder, tuple(GROUPS))
+        (trial.folder / "index.html").write_text(make_page(trial.folder, findings), "utf-8")
+        (trial.folder / "figures.json").write_bytes(summary(findings))
+        on_finding(finding)
+    return load_findings(trial.folder, tuple(GROUPS))
 
 
-def command_walk(scene: int, view: int, keys: str, latents: int) -> Walk:
-    """One command held from a start view."""
-    state = view_state(scenes()[scene].starts[view])
-    poses = [state.c2w]
-    for _ in range(latents - 1):
-        state = advance(state, keys, RIG)
-        poses.append(state.c2w)
-    return Walk(scene, ("", *[keys] * (latents - 1)), np.stack(poses), from_view=True)
-
-
-def judge_commands(
-    vae: PocketVAE, model: WorldModel, times: Sampler, *, renoise: bool
-) -> dict[str, object]:
-    """Hold each command for 1.25 s from every start view: is the true render of it the nearest?"""
-    hits, margins = [], {key: [] for key in COMMANDS}
-    for scene, world in enumerate(scenes()):
-        for view in range(len(world.starts)):
-            walks = [command_walk(scene, view, key, 6) for key in COMMANDS]
-            judged = prepare(vae, model, walks)
-            made = generate(
-                model, judged.rows, judged.y, judged.camera, times=times, renoise=renoise
-            )
-            last = decode(vae, made)[:, -4:]
-            table = measures.psnr(last[:, None], judged.frames[None, :, -4:]).mean(-1)  # made true
-            for i, key in enumerate(COMMANDS):
-                others = np.delete(table[i], i)
-                hits.append(table[i, i] > others.max())
-                margins[key].append(float(table[i, i] - others.max()))
-    return {
-        "share": float(np.mean(hits)),
-        "of": len(hits),
-        "margin_db": {key or "none": round(float(np.mean(m)), 2) for key, m in margins.items()},
-    }
-
-
-def judge_walks(
-    vae: PocketVAE, model: WorldModel, judged: Judged, times: Sampler, *, renoise: bool
-) -> tuple[dict[str, object], np.ndarray]:
-    """Free-running and teacher-forced figures, and the free-running pictures."""
-    inputs = judged.rows, judged.y, judged.camera
-    free = decode(vae, generate(model, *inputs, times=times, renoise=renoise))
-    forced = generate(model, *inputs, times=times, renoise=renoise, truth=judged.x0)
-    error = (forced - judged.x0).square().mean(dim=(0, 1, 3, 4))
-    truth = judged.frames
-    # standing still is free for both, and copying it is perfect: it would drown the rest
-    moving = np.array([[bool(keys) for keys in walk.keys[1:]] for walk in judged.walks])
-    forced_db = next_latent_psnr(vae, judged, forced)[moving].mean()
-    copy = measures.psnr(truth[:, :-4:4, None], blocks(truth)).mean(-1)[moving].mean()
-    bands = {"1-4": slice(1, 17), "5-12": slice(17, 49), "13-": slice(49, None)}
-    ratio = {
-        name: {
-            key: round(float(f(free[:, part]).mean() / f(truth[:, part]).mean()), 3)
-            for key, part in bands.items() if free[:, part].size
+def summary(findings: list[Finding]) -> bytes:
+    """All figures by group and name, with goals and verdicts, as JSON."""
+    rows = {
+        finding.group: {
+            figure.name: {
+                "value": figure.value,
+                "unit": figure.unit,
+                "target": figure.goal.words(figure.unit) if figure.goal else None,
+                "verdict": figure.verdict,
+            }
+            for figure in finding.figures
         }
-        for name, f in (("edges", measures.edge_energy), ("columns", measures.column_band))
-    }  # fmt: skip
-    by_latent = measures.psnr(free, truth).mean(0)
-    colour, latents = measures.colour_error(free, truth), judged.x0.shape[2]
-    figures: dict[str, object] = {
-        "next_latent_db": round(float(forced_db), 2),
-        "copy_db": round(float(copy), 2),
-        "x0_error": round(float(error[1:].mean()), 4),
-        "first_second_db": round(float(by_latent[1:17].mean()), 2),
-        "by_latent_db": {i: round(float(by_latent[4 * i]), 1) for i in SHOWN if i < latents},
-        "colour_error_end": round(float(colour[:, -1].mean()), 3),
-        **ratio,
-    }  # fmt: skip
-    return figures, free
+        for finding in findings
+    }
+    return msgspec.json.format(msgspec.json.encode(rows))
 
 
-def blocks(frames: np.ndarray) -> np.ndarray:
-    """Frames after the first, grouped by latent frame: `[n, T-1, 4, H, W, 3]`."""
-    return frames[:, 1:].reshape(len(frames), -1, 4, *frames.shape[2:])
+def table(findings: list[Finding]) -> Table:
+    """The figures for a terminal."""
+    found = Table("measure", "figure", "target", "verdict", "", title="The pocket world, judged")
+    for finding in findings:
+        found.add_section()
+        for figure in finding.figures:
+            goal = figure.goal.words(figure.unit) if figure.goal else ""
+            style = STYLES.get(figure.verdict, "dim")
+            words = f"[{style}]{figure.verdict}[/]"
+            found.add_row(figure.name, figure.words, goal, words, figure.note)
+    return found
 
 
-@torch.inference_mode()
-def next_latent_psnr(vae: PocketVAE, judged: Judged, forced: Tensor) -> np.ndarray:
-    """PSNR `[n, T-1]` of each predicted latent frame decoded after the true ones before it."""
-    truth = blocks(judged.frames)
-    total = np.zeros(truth.shape[:2])
-    for n in range(len(forced)):
-        _, state = vae.decode_stream(judged.x0[n : n + 1, :, :1], None)
-        for i in range(1, forced.shape[2]):
-            guess, _ = vae.decode_stream(forced[n : n + 1, :, i : i + 1], state)
-            _, state = vae.decode_stream(judged.x0[n : n + 1, :, i : i + 1], state)
-            picture = ((guess[0].movedim(0, -1) + 1) * 127.5).round().byte().numpy()
-            total[n, i - 1] = measures.psnr(picture, truth[n, i - 1]).mean()
-    return total
+def plan_of(args: argparse.Namespace) -> Plan:
+    """The plan that the command line asks for."""
+    plan = QUICK if args.quick else Plan()
+    if args.walks is not None:
+        plan = plan._replace(walks=args.walks)
+    if args.latents is not None:
+        plan = plan._replace(latents=args.latents)
+    if args.endurance is not None:
+        shorter = [length for length in LENGTHS if length < args.endurance]
+        lengths = [*shorter, args.endurance] if args.endurance else []
+        plan = plan._replace(endurance=tuple(lengths))
+    return plan._replace(speed=tuple(args.speed))
 
 
-def contact_sheet(judged: Judged, free: np.ndarray, path: Path, columns: tuple[int, ...]) -> None:
-    """Truth above result for each walk, at the latent frames named in `columns`."""
-    rows = []
-    for n in range(len(free)):
-        for frames in (judged.frames[n], free[n]):
-            rows.append(
-                np.concatenate([frames[min(4 * c, len(frames) - 1)] for c in columns], axis=1)
-            )
-        rows.append(np.full((4, rows[-1].shape[1], 3), 255, np.uint8))
-    Image.fromarray(np.concatenate(rows)).save(path)
+def describe(args: argparse.Namespace) -> dict[str, str]:
+    """What was judged, for the page: names of files and numbers of steps, no paths."""
+    if args.training:
+        vae, dit = (checkpoint.load(path)["step"] for path in args.training)
+        subject = f"training: autoencoder {vae} steps, transformer {dit}"
+    else:
+        path = args.weights or PACKAGED
+        meta = read_header(path).metadata
+        steps = f"autoencoder {meta.get('vae_steps')} steps, transformer {meta.get('dit_steps')}"
+        subject = f"{path.name}: {steps}, recipe {meta.get('recipe_commit')}"
+    sampler = f"{args.steps or len(SHIPPED) - 1} {'re-noising' if args.renoise else 'Euler'} steps"
+    return {"judged": subject, "sampler": sampler, "scale": "quick" if args.quick else "full"}
 
 
-def main() -> None:
-    """Command line: prints the figures as JSON and leaves them with the sheet in `--out`."""
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="folder for page, JSON and sheets")
     parser.add_argument("--weights", type=Path, help="a safetensors file; default: the package's")
     parser.add_argument(
         "--training", type=Path, nargs=2, help="vae.pt and dit.pt of a running training"
     )
-    parser.add_argument("--walks", type=int, default=9)
-    parser.add_argument("--latents", type=int, default=25)
+    parser.add_argument("--only", nargs="+", choices=list(GROUPS), default=list(GROUPS))
+    parser.add_argument("--quick", action="store_true", help="a look that takes a minute or two")
+    parser.add_argument("--walks", type=int, help="held-out walks (64)")
+    parser.add_argument("--latents", type=int, help="latent frames of each (17)")
+    parser.add_argument(
+        "--endurance", type=int, help="longest walk in latent frames (720); 0: none"
+    )
+    parser.add_argument("--speed", type=Path, nargs="+", default=[], help="JSON of measured speed")
     parser.add_argument("--steps", type=int, help="even Euler steps; default: the preset's own")
-    parser.add_argument("--renoise", action="store_true")
-    parser.add_argument("--quick", action="store_true", help="no command test")
-    args = parser.parse_args()
+    parser.add_argument("--renoise", action="store_true", help="re-noise between steps (DMD)")
+    parser.add_argument("--threads", type=int, default=1, help="beside other work one is faster")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line: progress while it runs, then the table."""
+    args = parse(argv)
     args.out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)
-    vae, model = load_pocket(args.weights, args.training)
-    count = len(scenes())
-    walks = [make_walk(i % count, walk_seed("test", i), args.latents) for i in range(args.walks)]
-    judged = prepare(vae, model, walks)
+    torch.set_num_threads(args.threads)
     times = euler_times(args.steps) if args.steps else SHIPPED
-    figures, free = judge_walks(vae, model, judged, times, renoise=args.renoise)
-    rebuilt = decode(vae, judged.x0)
-    figures["reconstruction_db"] = round(float(measures.psnr(rebuilt, judged.frames).mean()), 2)
-    if not args.quick:
-        figures["commands"] = judge_commands(vae, model, times, renoise=args.renoise)
-    columns = tuple(c for c in SHOWN if c < args.latents)
-    contact_sheet(judged, free, args.out / "sheet.png", columns)
-    (args.out / "figures.json").write_text(json.dumps(figures, indent=2))
-    print(json.dumps(figures, indent=2))
+    subject = load_subject(args.weights, args.training, times=times, renoise=args.renoise)
+    console = Console()
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+
+        def told(what: str) -> Told:
+            task = progress.add_task(what, total=None)
+
+            def tell(done: int, total: int) -> None:
+                progress.update(task, completed=done, total=total, visible=done < total)
+
+            return tell
+
+        trial = Trial(subject, plan_of(args), args.out, told=told)
+        findings = judge(
+            trial, args.only, describe(args),
+            on_finding=lambda f: console.print(f"{f.title}: {f.seconds:.0f} s", table([f])),
+        )  # fmt: skip
+    console.print(table(findings), f"page: {args.out / 'index.html'}")
 
 
 if __name__ == "__main__":

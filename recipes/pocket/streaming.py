@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from recipes.pocket.world_model import WINDOW, WorldModel
-from worldline.models.lingbot.blocks import TextKV
+from worldline.models.lingbot.blocks import CameraModulation, TextKV
 from worldline.ops.attention import attention
 
 Sampler = tuple[float, ...]
@@ -60,9 +60,7 @@ class Stream:
 
     def say(self, rows: Tensor) -> None:
         """Another prompt from the next latent frame on; the memory stays, as in the engine."""
-        self._cross = self.model.dit.cross_kv(
-            self.model.dit.embed_text(self.model.text.embed(rows))
-        )
+        self._cross = self._texts(rows)
 
     def step(
         self, y: Tensor, camera: Tensor, noise: Tensor, *, times: Sampler, renoise: bool = False
@@ -72,10 +70,10 @@ class Stream:
         Nothing is remembered until `commit`. With `renoise` each step goes to x0 and back with
         fresh noise (DMD), seeded from the given noise; else Euler.
         """
-        x = noise
+        x, camera_terms = noise, self._camera(camera)
         generator = torch.Generator().manual_seed(int(noise.flatten()[0].abs().item() * 1e6))
         for now, after in pairwise(times):
-            flow = self._flow(x, y, camera, now)
+            flow = self._flow(x, y, camera_terms, now)
             if renoise and after > 0:
                 fresh = torch.randn(x.shape, generator=generator)
                 x = (1 - after) * (x - now * flow) + after * fresh
@@ -91,7 +89,7 @@ class Stream:
             dit.patchify(torch.cat([x0, y], dim=1)),
             time=dit.embed_time(torch.zeros(len(x0))),
             rope=self._rope(x0),
-            camera=dit.embed_camera(camera),
+            camera=self._camera(camera),
             cross=self._cross,
             writer=self._memory,
         )
@@ -104,14 +102,18 @@ class Stream:
     def _rope(self, x: Tensor):
         return self.model.dit.rope([self._frame], x.shape[-2] // 2, x.shape[-1] // 2)
 
-    def _flow(self, x: Tensor, y: Tensor, camera: Tensor, now: float) -> Tensor:
+    def _camera(self, camera: Tensor) -> list[CameraModulation]:
+        """What the camera does to every block: the same for all passes over a frame."""
+        return self.model.dit.camera_modulation(self.model.dit.embed_camera(camera))
+
+    def _flow(self, x: Tensor, y: Tensor, camera: list[CameraModulation], now: float) -> Tensor:
         dit = self.model.dit
         time = dit.time_tables(dit.embed_time(torch.full((len(x),), now * 1000.0)))
         tokens = dit.run_blocks(
             dit.patchify(torch.cat([x, y], dim=1)),
             time=time,
             rope=self._rope(x),
-            camera=dit.embed_camera(camera),
+            camera=camera,
             cross=self._cross,
             attend=self._memory,
         )

@@ -12,7 +12,7 @@ pytest.importorskip("numba", reason="the recipe renders with numba")
 
 import worldline
 from recipes.pocket import measures
-from recipes.pocket.evaluate import command_walk
+from recipes.pocket.judge_trial import command_walk
 from recipes.pocket.export import LIMIT, PACKAGED
 from recipes.pocket.renderer import Renderer
 from recipes.pocket.scenes import scenes
