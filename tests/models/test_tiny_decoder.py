@@ -6,12 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.preview import random_decoder
 from worldline.core.errors import ShapeError
 from worldline.models.presets import TAEW2_1
-from worldline.models.wan.params import TinyDecoderParams
 from worldline.models.wan.tiny import TinyDecoder, TinyState, decoder_only
-
-SMALL = TinyDecoderParams(latent_channels=16, widths=(12, 10, 8, 6), doubles=(False, True, True))
 
 
 def published_shapes() -> dict[str, tuple[int, ...]]:
@@ -34,16 +32,6 @@ def published_shapes() -> dict[str, tuple[int, ...]]:
         conv(f"{place + 5}", after, width, bias=False)
     conv("22", 3, 64)
     return shapes
-
-
-def random_decoder(params: TinyDecoderParams = SMALL) -> TinyDecoder:
-    decoder = TinyDecoder(params)
-    generator = torch.Generator().manual_seed(0)
-    for parameter in decoder.parameters():
-        fan_in = parameter[0].numel() if parameter.ndim > 1 else 9
-        with torch.no_grad():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * fan_in**-0.5)
-    return decoder.requires_grad_(False).eval()
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,15 @@ def worker_settings(options: ModelOptions) -> WorkerSettings:
         mode=options.mode or env.mode,
         random_weights=options.random_weights,
         threads=env.threads if options.threads is None else options.threads,
-        options=EngineOptions(camera_cache=options.camera_cache),
+        options=EngineOptions(
+            camera_cache=options.camera_cache,
+            kernels=options.kernels,
+            kv=options.kv,
+            decoder=options.decoder,
+            offload=options.offload,
+            resident_blocks=options.resident_blocks,
+            text_encoder=options.text_encoder,
+        ),
     )
 
 

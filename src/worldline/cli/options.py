@@ -19,7 +19,9 @@ Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")]
 File = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
 Size = Annotated[str | None, arg(metavar="WxH", help_behavior_hint="")]
 Type = Annotated[Literal["float32", "bfloat16"] | None, arg(metavar="TYPE", help_behavior_hint="")]
-Mode = Annotated[Literal["exact", "fast"] | None, arg(metavar="MODE", help_behavior_hint="")]
+Mode = Annotated[
+    Literal["exact", "fast", "8bit"] | None, arg(metavar="MODE", help_behavior_hint="")
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +35,23 @@ class ModelOptions:
     dtype: Type = None
     """float32 or bfloat16; default: the preset's own."""
     mode: Mode = None
-    """exact (same input, same bits) or fast; default: exact, or WORLDLINE_MODE."""
+    """exact (same input, same bits), fast, or 8bit; default: exact, or WORLDLINE_MODE."""
     threads: Whole = None
     """CPU threads; default: 1 in exact mode, measured in fast mode, or WORLDLINE_THREADS."""
     camera_cache: Literal["auto", "off"] = "auto"
     """off recomputes the camera modulation of every pass, when memory is short."""
+    kernels: Literal["auto", "torch", "triton"] = "auto"
+    """Norms, gates and RoPE; auto: torch in exact mode, else triton on CUDA devices."""
+    kv: Literal["full", "8bit"] = "full"
+    """8bit halves the memory that each session's keys and values take."""
+    decoder: Annotated[str, arg(metavar="full|tiny|FILE")] = "full"
+    """tiny decodes with taew2_1 from the model's folder, or with that file: quick and softer."""
+    offload: Literal["off", "blocks"] = "off"
+    """blocks keeps the transformer's blocks in host memory, for cards that cannot hold them."""
+    resident_blocks: Annotated[int, arg(metavar="N")] = 2
+    """With --offload blocks: how many are on the device at a time."""
+    text_encoder: Literal["device", "cpu", "swap"] = "device"
+    """cpu keeps it there; swap brings it to the device for each new prompt and frees it again."""
     random_weights: bool = False
     """Build the preset with random weights, without any files: for measurements."""
 

@@ -37,10 +37,26 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How the engine goes about its work; crosses to the worker as it is. What the defaults compute
     is the reference.
 
-    `camera_cache` off recomputes the camera modulation in every pass.
+    `camera_cache` off recomputes the camera modulation in every pass. `kernels` compute what lies
+    between the matmuls; auto is Triton on CUDA, but not in exact mode. `kv` 8bit keeps keys and
+    values in int8. `decoder` is `full`, `tiny`, or the file of a tiny one. With `offload` the
+    transformer's blocks are in host memory, `resident_blocks` of them at a time on the device.
+    `text_encoder` on `cpu` computes there; `swap` keeps it there and computes on the device.
+    `recache` makes the window's history anew when the prompt changes. `lossy` names levers that
+    make chunks cheaper and change the picture (`runtime.savings.LEVERS`), each with `=N` where it
+    has a number. `first_chunks_mb` of host memory keep first chunks of equal starts.
     """
 
     camera_cache: Literal["auto", "off"] = "auto"
+    kernels: Literal["auto", "torch", "triton"] = "auto"
+    kv: Literal["full", "8bit"] = "full"
+    decoder: str = "full"
+    offload: Literal["off", "blocks"] = "off"
+    resident_blocks: int = 2
+    text_encoder: Literal["device", "cpu", "swap"] = "device"
+    recache: bool = False
+    lossy: tuple[str, ...] = ()
+    first_chunks_mb: int = 1024
 
 
 DEFAULT_OPTIONS = EngineOptions()

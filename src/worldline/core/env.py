@@ -19,7 +19,7 @@ PREFIX = "WORLDLINE_"
 
 KNOBS: dict[str, str] = {
     "device": "device of the model: auto, cpu, cuda, cuda:1, ...",
-    "mode": "exact (same input, same bits) or fast",
+    "mode": "exact (same input, same bits), fast or 8bit",
     "threads": "CPU threads of the worker; unset: decided by the mode",
     "log_level": "debug, info, warning or error; unset: info for `serve`, warning for `play`",
     "browser": "false keeps `play` from opening a browser",
@@ -30,7 +30,7 @@ class Env(msgspec.Struct, frozen=True, kw_only=True):
     """The variables, without prefix and in lower case; what each does stands in `KNOBS`."""
 
     device: str = "auto"
-    mode: Literal["exact", "fast"] = "exact"
+    mode: Literal["exact", "fast", "8bit"] = "exact"
     threads: int | None = None
     log_level: Literal["debug", "info", "warning", "error"] | None = None
     browser: bool = True

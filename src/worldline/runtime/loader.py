@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from worldline.core.config import DEFAULT_OPTIONS, EngineOptions
 from worldline.core.errors import ConfigError
 from worldline.models.layouts import Layout, find_layout, stated_frames
 from worldline.models.lingbot.dit import LingBotDiT
@@ -24,9 +25,12 @@ from worldline.models.pocket.vae import PocketVAE
 from worldline.models.preset import Preset, RuntimeValues
 from worldline.models.registry import get_preset
 from worldline.models.wan.text import UMT5Text, load_tokenizer
-from worldline.runtime.fill import DtypeOf, Progress, fill_from, fill_random
+from worldline.models.wan.tiny import TinyDecoder
+from worldline.runtime.fill import Progress, fill_from, fill_random
 from worldline.runtime.hub import locate
 from worldline.runtime.parts import Networks, Plan, Vae, build_networks, make_plan
+from worldline.runtime.placement import Placement
+from worldline.runtime.preview import load_preview, random_preview
 from worldline.runtime.stand_in import RandomText
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -56,7 +60,8 @@ class TextEncoder(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Components:
-    """A loaded model. `low_noise_dit` is the second expert of a base model, else None.
+    """A loaded model. `low_noise_dit` is the second expert of a base model, else None; `preview` is
+    the tiny decoder, where one was asked for.
 
     `checkpoint` is what the files themselves state of chunk, window and sink; `weights_id` is equal
     for equal weights and cheap to compute; `layout` is the layout found, or `random`.
@@ -70,6 +75,7 @@ class Components:
     layout: str = "in memory"
     checkpoint: RuntimeValues = field(default_factory=RuntimeValues)
     low_noise_dit: LingBotDiT | None = None
+    preview: TinyDecoder | None = None
 
 
 def load_components(
@@ -77,30 +83,39 @@ def load_components(
     *,
     device: torch.device | str,
     dtype: str | None = None,
+    mode: str = "exact",
     random_weights: bool = False,
     seed: int = 0,
+    options: EngineOptions = DEFAULT_OPTIONS,
     progress: Progress | None = None,
 ) -> Components:
     """Load a preset, a local folder, or a hub repository onto `device`.
 
     `dtype` is that of the transformer: `float32`, `bfloat16`, or None for the family's own (see
     `default_dtype`). `random_weights` builds a preset's networks from `seed` without any file, with
-    `RandomText` in place of a text encoder that would need a tokenizer. `progress` gets
-    `(done_bytes, total_bytes, label)`. Raises `ConfigError` and the `CheckpointError` family.
+    `RandomText` in place of a text encoder that would need a tokenizer. In mode `8bit` the
+    transformer is quantised while it is read; `options` say where the networks are kept. `progress`
+    gets `(done_bytes, total_bytes, label)`. Raises `ConfigError` and the `CheckpointError` family.
     """
     device = torch.device(device)
     wanted = _parse_dtype(dtype)
     if random_weights:
         preset = get_preset(model)
-        return _load_random(preset, device, wanted or default_dtype(preset, device), seed=seed)
+        precision = wanted or default_dtype(preset, device)
+        placement = Placement(device, precision, mode=mode, options=options)
+        preview = random_preview(options.decoder, preset, placement, seed=seed)
+        return _load_random(preset, placement, preview, seed=seed)
     location = locate(model)
     experts = location.preset is not None and location.preset.experts > 1
     layout = find_layout(location.roots, prefer="experts" if experts else "causal")
     plan = make_plan(layout, location.preset)
     if plan.preset.notice is not None:
         log.warning("%s", plan.preset.notice)
-    text = _text_of(plan, layout)
-    _fill(plan, device, wanted or default_dtype(plan.preset, device), progress or _silent)
+    precision = wanted or default_dtype(plan.preset, device)
+    placement = Placement(device, precision, mode=mode, options=options)
+    text = _text_of(plan, layout, placement)
+    preview = load_preview(options.decoder, plan.preset, location.roots, placement)
+    _fill(plan, placement, progress or _silent)
     return _assemble(
         plan.preset,
         plan.networks,
@@ -108,6 +123,7 @@ def load_components(
         text=text,
         weights_id=weights_id(layout),
         layout=layout.name,
+        preview=preview,
     )
 
 
@@ -155,38 +171,27 @@ def _silent(done: int, total: int, label: str) -> None:
     """No one watches the progress."""
 
 
-def _dtype_rule(module: nn.Module, device: torch.device, dtype: torch.dtype) -> DtypeOf:
-    """Dtype of each tensor: the transformer decides itself, the autoencoder is float32.
-
-    UMT5 runs in the transformer's dtype on CUDA and stays as stored on the CPU, where float32
-    would double its 11 GB for nothing.
-    """
-    if isinstance(module, LingBotDiT):
-        return lambda name: module.storage_dtype(name, dtype)
-    if isinstance(module, Vae | PocketText):
-        return lambda name: torch.float32
-    return lambda name: dtype if device.type == "cuda" else None
-
-
-def _fill(plan: Plan, device: torch.device, dtype: torch.dtype, progress: Progress) -> None:
+def _fill(plan: Plan, placement: Placement, progress: Progress) -> None:
     """Read every tensor of every network, telling how far it is."""
     total = sum(source.nbytes for source in plan.sources)
     before = 0
     for label, module, source in plan.pairs():
         progress(before, total, label)
+        spot = placement.prepare(module)
         fill_from(
             module,
             source,
-            device=device,
-            dtype_of=_dtype_rule(module, device, dtype),
+            device=spot.device,
+            dtype_of=spot.dtype_of,
             done=_counter(before, total, label, progress),
+            store=spot.store,
         )
         _settle(module)
         before += source.nbytes
         progress(before, total, label)
 
 
-def _settle(module: nn.Module) -> None:
+def _settle(module: object) -> None:
     """Lay the pocket autoencoder's weights out as its convolutions run fastest on a CPU."""
     if isinstance(module, PocketVAE):
         for parameter in module.parameters():
@@ -206,26 +211,38 @@ def _counter(before: int, total: int, label: str, progress: Progress) -> Callabl
     return add
 
 
-def _text_of(plan: Plan, layout: Layout) -> TextEncoder:
+def _text_of(plan: Plan, layout: Layout, placement: Placement) -> TextEncoder:
     """The text encoder, before its weights: a tokenizer that cannot be read should fail first."""
     text = plan.networks.text
     if isinstance(text, PocketText):
         return text
     assert layout.tokenizer is not None, "make_plan requires it for UMT5"
-    return UMT5Text(text, load_tokenizer(layout.tokenizer), plan.preset.dit.text_len)
+    tokenizer = load_tokenizer(layout.tokenizer)
+    return placement.text(UMT5Text(text, tokenizer, plan.preset.dit.text_len))
 
 
 def _load_random(
-    preset: Preset, device: torch.device, dtype: torch.dtype, *, seed: int
+    preset: Preset, placement: Placement, preview: TinyDecoder | None, *, seed: int
 ) -> Components:
     networks = build_networks(preset)
     wanted = [pair for pair in networks.labelled() if pair[0] != "text encoder"]
     for label, module in wanted:
-        rule = _dtype_rule(module, device, dtype)
-        fill_random(module, device=device, dtype_of=rule, seed=seed, label=label)
+        spot = placement.prepare(module)
+        fill_random(
+            module,
+            device=spot.device,
+            dtype_of=spot.dtype_of,
+            seed=seed,
+            label=label,
+            store=spot.store,
+        )
         _settle(module)
     text = RandomText(
-        preset.dit.text_len, preset.dit.text_dim, seed=seed, device=device, dtype=dtype
+        preset.dit.text_len,
+        preset.dit.text_dim,
+        seed=seed,
+        device=placement.device,
+        dtype=placement.dtype,
     )
     return _assemble(
         preset,
@@ -234,6 +251,7 @@ def _load_random(
         text=text,
         weights_id=f"random-{seed}",
         layout="random",
+        preview=preview,
     )
 
 
@@ -245,6 +263,7 @@ def _assemble(
     text: TextEncoder,
     weights_id: str,
     layout: str,
+    preview: TinyDecoder | None,
 ) -> Components:
     dits = networks.dits
     return Components(
@@ -256,4 +275,5 @@ def _assemble(
         text=text,
         weights_id=weights_id,
         layout=layout,
+        preview=preview,
     )

@@ -75,9 +75,9 @@ class Plan(NamedTuple):
 def build_networks(preset: Preset) -> Networks:
     """The preset's networks on the meta device: no memory, no values."""
     return Networks(
-        dits=tuple(_on_meta(LingBotDiT, preset.dit) for _ in range(preset.experts)),
-        vae=_on_meta(_vae_class(preset.vae), preset.vae),
-        text=_on_meta(_text_class(preset.text), preset.text),
+        dits=tuple(on_meta(LingBotDiT, preset.dit) for _ in range(preset.experts)),
+        vae=on_meta(_vae_class(preset.vae), preset.vae),
+        text=on_meta(_text_class(preset.text), preset.text),
     )
 
 
@@ -104,7 +104,8 @@ def make_plan(layout: Layout, named: Preset | None) -> Plan:
     return plan
 
 
-def _on_meta(build: Callable[[Params], Module], params: Params) -> Module:
+def on_meta(build: Callable[[Params], Module], params: Params) -> Module:
+    """A network on the meta device: no memory, no values."""
     with torch.device("meta"), _WithoutValues():
         return build(params)
 
