@@ -23,6 +23,8 @@ from worldline.bench.soak import (
     part_ends,
     slope_per_hour,
 )
+from worldline.models.wan.vae_state import VaeState
+from worldline.ops.packed import PackedLinear, can_pack
 from worldline.runtime.handle import WorkerHandle
 from worldline.runtime.protocol import StepRequest
 
@@ -103,6 +105,20 @@ def test_what_is_held_is_seen() -> None:
     with open(__file__) as file:
         assert census.descriptors() == (before.descriptors or 0) + 1
         assert file.fileno() >= 0
+
+
+def test_tensors_are_found_wherever_our_objects_keep_them() -> None:
+    a, b, c = (torch.zeros(2) for _ in range(3))
+    history = VaeState("decode", 3, (a, None, b))  # in slots, not in a dictionary
+    found = list(census.tensors_in({"state": [history], "other": (c, c)}))
+    assert sorted(map(id, found)) == sorted(map(id, (a, b, c)))
+    assert census.mb_of(history) == pytest.approx(16 / 2**20, abs=1e-3)
+
+
+@pytest.mark.skipif(not can_pack(torch.float32), reason="this torch cannot pack")
+def test_packed_weights_weigh_as_much_as_they_hold() -> None:
+    layer = PackedLinear(torch.nn.Linear(256, 512, bias=False))
+    assert census.weigh(census.tensors_in(layer)).nbytes == 2 * 512 * 256 * 4
 
 
 @pytest.fixture(scope="module")

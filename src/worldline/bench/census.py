@@ -56,10 +56,12 @@ def live_tensors() -> Tensors:
 
 def weigh(tensors: Iterable[Tensor]) -> Tensors:
     """Count tensors and the bytes of their distinct storages; meta tensors weigh nothing."""
-    number, blocks = 0, {}
+    number, blocks = 0, dict[tuple[int, torch.device], int]()
     for tensor in tensors:
         number += 1
-        if not tensor.is_meta:
+        if tensor.is_mkldnn:  # packed weights have no storage that torch could show
+            blocks[id(tensor), tensor.device] = tensor.numel() * tensor.element_size()
+        elif not tensor.is_meta:
             storage = tensor.untyped_storage()
             blocks[storage.data_ptr(), tensor.device] = storage.nbytes()
     return Tensors(number, sum(blocks.values()))
@@ -82,8 +84,16 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
             todo += item.values()
         elif isinstance(item, (tuple, list, set, frozenset)):
             todo += item
-        elif type(item).__module__.startswith("worldline.") and hasattr(item, "__dict__"):
-            todo += vars(item).values()
+        elif type(item).__module__.startswith("worldline."):
+            todo += _attributes(item)
+
+
+def _attributes(item: Any) -> Iterator[Any]:
+    """What one of our own objects holds, in its dictionary and in its slots."""
+    yield from getattr(item, "__dict__", {}).values()
+    for base in type(item).__mro__:
+        for name in getattr(base, "__slots__", ()):
+            yield getattr(item, name, None)
 
 
 def mb_of(value: Any) -> float:

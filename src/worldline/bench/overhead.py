@@ -109,8 +109,10 @@ def _profiled(step: Callable[[], object], *, cuda: bool) -> Profiled:
 
 def read_events(events: Sequence[Any], wall: float) -> Profiled:
     """The profiler's events of one chunk of `wall` ms."""
-    host = [_interval(e) for e in events if e.name().startswith("aten::")]
-    device = [_interval(e) for e in events if e.device_type().name != "CPU"]
+    ours = [e.device_type().name == "CPU" for e in events]
+    # Operators are `namespace::name`: aten, and those of libraries.
+    host = [_interval(e) for e, own in zip(events, ours, strict=True) if own and "::" in e.name()]
+    device = [_interval(e) for e, own in zip(events, ours, strict=True) if not own]
     waits = [_interval(e) for e in events if _may_wait(e.name())]
     inside, outer = union(host)
     return Profiled(

@@ -1,31 +1,38 @@
 """What this machine can do: matrix products at the model's own shapes, and copies of memory.
 
 Rates are those of the best of many short batches: whatever else runs on the machine can only make
-a batch slower. Each measurement ends after its share of a second.
+a batch slower. Each measurement ends after its share of a second. On a CPU the same products also
+run on packed weights (see `ops.packed`) and with more rows, because what the machine can do is not
+what one library makes of it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 import torch
+from torch import nn
 
 from worldline.models.lingbot.dit import LingBotDiT
+from worldline.ops.packed import PackedLinear, can_pack
 
 MATMUL_SECONDS = 1.0  # for all shapes together
+MANY_ROWS = 512  # at which a CPU's kernels have reached their rate
 COPY_SECONDS = 0.5
 BATCH_SECONDS = 0.01  # long beside the clock and, on a GPU, beside the wait for the device
 COPY_BYTES = {"cpu": 64 * 2**20, "cuda": 2**30}  # larger than any cache
 
 
 class MatmulRate(msgspec.Struct, frozen=True, kw_only=True):
-    """Rate of `[rows, inner] x [inner, columns]`."""
+    """Rate of `[rows, inner] x [inner, columns]`, with the weight `packed` or not."""
 
     rows: int
     inner: int
     columns: int
+    packed: bool
     gflops_per_s: float
 
 
@@ -46,11 +53,17 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
 def measure_rates(dit: LingBotDiT, tokens: int) -> Rates:
     """Measure at the model's dtype, device and threads, with `tokens` rows as in a chunk."""
     width, inner = dit.params.dim, dit.params.ffn_dim
-    shapes = tuple(
-        _matmul(dit, rows=tokens, inner=a, columns=b)
-        for a, b in ((width, width), (width, inner), (inner, width))
-    )
     cuda = dit.device.type == "cuda"
+    rows = (tokens,) if cuda else (tokens, max(tokens, MANY_ROWS))
+    kinds = (False, True) if not cuda and can_pack(dit.dtype) else (False,)
+    chosen = [
+        (packed, n, a, b)
+        for packed in kinds
+        for n in dict.fromkeys(rows)
+        for a, b in ((width, width), (width, inner), (inner, width))
+    ]
+    share = MATMUL_SECONDS / len(chosen)
+    shapes = tuple(_matmul(dit, shape, packed=p, seconds=share) for p, *shape in chosen)
     return Rates(
         dtype=str(dit.dtype).removeprefix("torch."),
         matmul_gflops_per_s=max(s.gflops_per_s for s in shapes),
@@ -60,15 +73,18 @@ def measure_rates(dit: LingBotDiT, tokens: int) -> Rates:
     )
 
 
-def _matmul(dit: LingBotDiT, *, rows: int, inner: int, columns: int) -> MatmulRate:
+def _matmul(dit: LingBotDiT, shape: Sequence[int], *, packed: bool, seconds: float) -> MatmulRate:
+    rows, inner, columns = shape
     a = torch.randn(rows, inner, device=dit.device).to(dit.dtype)
-    b = torch.randn(columns, inner, device=dit.device).to(dit.dtype)  # as a linear layer holds it
+    layer = nn.Linear(inner, columns, bias=False, device=dit.device, dtype=dit.dtype)
+    if packed:
+        layer = PackedLinear(layer)
     out = torch.empty(rows, columns, device=dit.device, dtype=dit.dtype)
-    seconds = best_seconds(
-        lambda: torch.mm(a, b.T, out=out), device=dit.device, budget=MATMUL_SECONDS / 3
-    )
-    rate = round(2 * rows * inner * columns / seconds / 1e9, 2)
-    return MatmulRate(rows=rows, inner=inner, columns=columns, gflops_per_s=rate)
+    weight = layer.weight.T
+    operation = partial(layer, a) if packed else partial(torch.mm, a, weight, out=out)
+    best = best_seconds(operation, device=dit.device, budget=seconds)
+    rate = round(2 * rows * inner * columns / best / 1e9, 2)
+    return MatmulRate(rows=rows, inner=inner, columns=columns, packed=packed, gflops_per_s=rate)
 
 
 def _copy(device: torch.device) -> float:

@@ -128,6 +128,10 @@ def preferred_dtype(device: torch.device, mode: str) -> str | None:
 
 def pack_for_cpu(network: nn.Module, device: torch.device) -> None:
     """Pack the linear layers of a network on the CPU, unless it is too large to be held twice."""
-    size = sum(parameter.nbytes for parameter in network.parameters())
-    if device.type == "cpu" and size <= PACKED_BYTES:
+    if device.type == "cpu" and is_packed(sum(p.nbytes for p in network.parameters())):
         pack_linears(network)
+
+
+def is_packed(nbytes: int) -> bool:
+    """Whether a network of so many bytes is packed on the CPU."""
+    return nbytes <= PACKED_BYTES

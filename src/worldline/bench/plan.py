@@ -1,0 +1,201 @@
+"""How much memory a model needs, computed from its configuration before anything is loaded.
+
+Weights are counted tensor by tensor on networks without values, in the dtype each is kept in; what
+a chunk takes for itself comes from a dry run (see `dry_run`). What a library's kernel takes inside
+itself, and what an allocator keeps beyond what is used, is not in these numbers. `bench chunk`
+prints them beside what it measured.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import NamedTuple
+
+import msgspec
+import torch
+from torch import nn
+
+from worldline.bench.arithmetic import dit_bytes
+from worldline.bench.dry_run import decoding, encoding, passing
+from worldline.core.config import DEFAULT_OPTIONS, EngineOptions
+from worldline.models.lingbot.blocks import Block
+from worldline.models.lingbot.dit import LingBotDiT
+from worldline.models.lingbot.params import DiTParams
+from worldline.models.preset import Preset, RuntimeParams, resolve_runtime
+from worldline.models.presets import TAEW2_1
+from worldline.models.wan.tiny import TinyDecoder
+from worldline.ops.vae import StreamingVae
+from worldline.quant.linear import quantise_linears
+from worldline.runtime.device import is_packed
+from worldline.runtime.offload import PARTS, ROTATING
+from worldline.runtime.parts import build_networks, on_meta
+from worldline.runtime.state import Geometry
+
+SCALE = FLOAT32 = 4  # bytes; a row in eight bits keeps one such number
+DRY_BLOCKS = 2
+
+
+class MemoryPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes on the device that computes, by what takes them.
+
+    `weights` are held by the worker, `session` by every session while it is open. `chunk` is the
+    workspace of each stage of the one chunk in flight, of which only the largest counts; the
+    camera's scale and shift live until the last pass has ended. `prompt` is what a new prompt takes
+    between two chunks.
+    """
+
+    weights: dict[str, int]
+    session: dict[str, int]
+    chunk: dict[str, int]
+    prompt: int = 0
+
+    def held(self, sessions: int = 1) -> int:
+        """What is taken between two chunks."""
+        return sum(self.weights.values()) + sessions * sum(self.session.values())
+
+    def workspace(self) -> int:
+        """The most that is taken beyond that for a moment."""
+        return max(*self.chunk.values(), self.prompt)
+
+    def peak(self, sessions: int = 1) -> int:
+        """The most that is taken at any time."""
+        return self.held(sessions) + self.workspace()
+
+
+class Wanted(NamedTuple):
+    """What to plan for: as the options of `worldline serve`; sizes in pixels."""
+
+    preset: Preset
+    width: int
+    height: int
+    settings: RuntimeParams
+    mode: str = "exact"
+    cuda: bool = True
+    dtype: torch.dtype = torch.bfloat16
+    options: EngineOptions = DEFAULT_OPTIONS
+
+
+def wanted(
+    preset: Preset,
+    *,
+    mode: str = "exact",
+    options: EngineOptions = DEFAULT_OPTIONS,
+    size: tuple[int, int] | None = None,
+) -> Wanted:
+    """A preset at its own numbers in bfloat16 on a CUDA device. Raises: ConfigError."""
+    width, height = size or (preset.width, preset.height)
+    return Wanted(preset, width, height, resolve_runtime(preset), mode=mode, options=options)
+
+
+def plan_memory(want: Wanted) -> MemoryPlan:
+    """Everything on the computing device, for a worker with one session of `want`."""
+    preset, settings, options = want.preset, want.settings, want.options
+    geometry = Geometry(want.width, want.height)
+    tokens, width = geometry.tokens_per_frame, want.dtype.itemsize
+    sizes = dit_bytes(preset.dit, tokens_per_frame=tokens, chunk=settings.chunk, width=width)
+    ring = max(settings.window, 0) * sizes.kv_frame
+    restored = 0  # keys and values of one block, made from eight bits
+    if options.kv == "8bit":
+        restored = ring // preset.dit.num_layers
+        heads = 2 * preset.dit.num_layers * max(settings.window, 0) * tokens * preset.dit.num_heads
+        ring = ring // width + heads * SCALE
+    camera = sizes.camera_modulation if options.camera_cache == "auto" else 0
+    dit = _transformer(preset.dit, want.mode, want.dtype)
+    short = _transformer(_shortened(preset.dit), want.mode, want.dtype)
+    full = build_networks(preset).vae
+    decoder = _decoder(want, full)
+    decode = decoding(decoder, settings.chunk, geometry.latent)
+    return MemoryPlan(
+        weights=_weights(want, dit, decoder),
+        session={
+            "keys and values": ring,
+            "prompt": sizes.cross_kv,
+            "decoder history": decode.history,
+            "tables": _table_bytes(want, geometry),
+        },
+        chunk={
+            "encode": encoding(full, settings.chunk, (want.height, want.width)),
+            "passes": camera + restored + passing(short, settings.chunk, geometry.tokens),
+            "decode": decode.workspace,
+        },
+        prompt=_text_bytes(want) if options.text_encoder == "swap" else 0,
+    )
+
+
+def _weights(want: Wanted, dit: LingBotDiT, decoder: StreamingVae | TinyDecoder) -> dict[str, int]:
+    preset = want.preset
+    found = {
+        "transformer": preset.experts * _transformer_bytes(want, dit),
+        "autoencoder": _bytes(build_networks(preset).vae, torch.float32),
+    }
+    if isinstance(decoder, TinyDecoder):
+        found["tiny decoder"] = _bytes(decoder)
+    if want.options.text_encoder == "device":
+        found["text encoder"] = _text_bytes(want)
+    return found
+
+
+def _table_bytes(want: Wanted, geometry: Geometry) -> int:
+    """What a session keeps besides: time modulation per step, RoPE, rays and their embedding."""
+    dit, chunk = want.preset.dit, want.settings.chunk
+    tokens, cells = chunk * geometry.tokens_per_frame, chunk * math.prod(geometry.latent)
+    time = (len(want.settings.steps) + 1) * (6 * dit.num_layers + 2) * dit.dim * FLOAT32
+    rope = tokens * dit.head_dim * FLOAT32
+    rays = cells * dit.control_channels * FLOAT32
+    return time + rope + rays + tokens * dit.dim * want.dtype.itemsize
+
+
+def _transformer_bytes(want: Wanted, dit: LingBotDiT) -> int:
+    whole = _bytes(dit)
+    if want.options.offload != "off":
+        blocks = dit.iter_blocks()
+        inside = {part: _part_bytes(blocks[0], part) for part in PARTS}
+        slots = dict.fromkeys(PARTS, ROTATING) | {"body": want.options.resident_blocks}
+        rest = whole - len(blocks) * sum(inside.values())
+        return rest + sum(min(slots[part], len(blocks)) * inside[part] for part in PARTS)
+    if not want.cuda and is_packed(whole):
+        linears = [m for m in dit.modules() if type(m) is nn.Linear]
+        return whole + sum(m.weight.nbytes for m in linears)  # held twice: as it is, and packed
+    return whole
+
+
+@functools.lru_cache(maxsize=8)
+def _transformer(params: DiTParams, mode: str, dtype: torch.dtype) -> LingBotDiT:
+    """The transformer without values, its tensors in the dtypes they are kept in."""
+    dit = on_meta(LingBotDiT, params)
+    if mode == "8bit":
+        quantise_linears(dit, dit.takes_eight_bits, dtype=dtype, native=True)
+    for name, parameter in dit.named_parameters():
+        if parameter.is_floating_point() and parameter.itemsize > 1:
+            parameter.data = parameter.data.to(dit.storage_dtype(name, dtype))
+    return dit.requires_grad_(False)
+
+
+def _shortened(params: DiTParams) -> DiTParams:
+    return msgspec.structs.replace(params, num_layers=min(DRY_BLOCKS, params.num_layers))
+
+
+def _decoder(want: Wanted, full: StreamingVae) -> StreamingVae | TinyDecoder:
+    if want.options.decoder == "full":
+        return full
+    half = torch.bfloat16 if want.cuda else torch.float32
+    return on_meta(TinyDecoder, TAEW2_1).to(half)
+
+
+def _part_bytes(block: Block, part: str) -> int:
+    named = (*block.named_parameters(), *block.named_buffers())
+    return sum(tensor.nbytes for name, tensor in named if Block.part_of(name) == part)
+
+
+def _bytes(module: nn.Module, dtype: torch.dtype | None = None) -> int:
+    """Bytes of parameters and buffers, in their own dtype or in another."""
+    tensors = (*module.parameters(), *module.buffers())
+    return sum(t.numel() * (dtype or t.dtype).itemsize for t in tensors)
+
+
+def _text_bytes(want: Wanted) -> int:
+    """The text encoder in the transformer's dtype; the pocket world's table in float32."""
+    preset = want.preset
+    half = preset.family == "lingbot" and want.cuda
+    return _bytes(build_networks(preset).text, want.dtype if half else torch.float32)
