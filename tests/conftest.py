@@ -1,4 +1,4 @@
-"""Shared by all tests: quiet threads, no network, the recorded references, the browser rule."""
+"""Shared by all tests: quiet threads, no network, recorded references, what CI must not skip."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import ipaddress
 import socket
 from collections.abc import Callable, Generator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -97,15 +98,35 @@ def browser_required() -> bool:
     return os.environ.get("WORLDLINE_REQUIRE_BROWSER") == "1"
 
 
+@cache
+def required_cases() -> tuple[str, ...]:
+    """The tests that must run, from the file that CI let `tools/ci/cases.py` write."""
+    path = os.environ.get("WORLDLINE_REQUIRE_CASES")
+    return tuple(Path(path).read_text(encoding="utf-8").split()) if path else ()
+
+
+def is_part(item: pytest.Item, node: str) -> bool:
+    """Whether a test is the node that is named, or one of its tests or parameters."""
+    return item.nodeid == node or item.nodeid.startswith((f"{node}::", f"{node}["))
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     if browser_required() and not any(item.get_closest_marker("browser") for item in session.items):
         raise pytest.UsageError("no browser test was collected, but one is required")
+    for node in required_cases():
+        if not any(is_part(item, node) for item in session.items):
+            raise pytest.UsageError(f"{node} was not collected, but this case is required")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, pytest.TestReport]:
     report: pytest.TestReport = yield
-    if report.skipped and browser_required() and item.get_closest_marker("browser"):
+    if not report.skipped:
+        return report
+    if browser_required() and item.get_closest_marker("browser"):
         report.outcome = "failed"
         report.longrepr = f"skipped, but a browser is required: {report.longrepr}"
+    elif any(is_part(item, node) for node in required_cases()):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, but this case is required: {report.longrepr}"
     return report
