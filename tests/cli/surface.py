@@ -9,6 +9,7 @@ from typing import get_type_hints
 from worldline.cli.options import (
     BenchChunk,
     BenchParity,
+    BenchQuality,
     BenchSoak,
     Doctor,
     Generate,
@@ -23,6 +24,7 @@ COMMANDS: dict[str, type] = {
     "generate": Generate,
     "bench chunk": BenchChunk,
     "bench soak": BenchSoak,
+    "bench quality": BenchQuality,
     "bench parity": BenchParity,
     "models": Models,
     "doctor": Doctor,

@@ -73,6 +73,14 @@ def test_no_path_stands_still() -> None:
     assert fit_path(None, 3, 5) == (5, None, None)
 
 
+def test_a_recording_by_the_full_decoder_is_the_full_film(film: Film, tmp_path: Path) -> None:
+    walk = ["--actions", "w-8"]
+    shown = film(*walk, "--out", tmp_path / "shown")
+    recorded = film(*walk, "--record-decoder", "full", "--out", tmp_path / "recorded")
+    assert recorded["sha256"] == shown["sha256"]
+    assert len(list((tmp_path / "recorded").iterdir())) == recorded["frames"] == shown["frames"]
+
+
 @pytest.fixture
 def film(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Film:
     """Generate a film with random weights; returns its JSON."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from worldline.cli.loading import load_world, parse_size, progress_bar, worker_settings
-from worldline.cli.options import BenchChunk, BenchParity, BenchSoak, SessionOptions
+from worldline.cli.options import BenchChunk, BenchParity, BenchQuality, BenchSoak, SessionOptions
+from worldline.core.config import EngineOptions
 from worldline.core.env import apply_openmp_policy
 from worldline.core.errors import ConfigError
 from worldline.runtime.savings import check_savings
@@ -133,6 +134,37 @@ def _request(
         shift=asked.shift,
         steps=asked.steps,
     )
+
+
+def quality(options: BenchQuality) -> int:
+    """Run the command; returns 1 when the picture is worse than allowed."""
+    settings = worker_settings(options.load)
+    if settings.dtype is None:
+        settings = msgspec.structs.replace(settings, dtype="bfloat16")
+    plain = msgspec.structs.replace(
+        settings, mode="exact", options=EngineOptions(camera_cache=settings.options.camera_cache)
+    )
+    if settings == plain:
+        raise ConfigError("nothing to judge", expected="--mode 8bit, --kv 8bit or another change")
+    from worldline.bench import quality as judge
+
+    starts = judge.gallery_starts(options.walks)
+    candidate = load_world(settings)
+    reference = load_world(plain)  # last: the torch flags of its exact mode are for both
+    with progress_bar() as bar:
+        task = bar.add_task("walking", total=None)
+        figures = judge.measure_quality(
+            reference,
+            candidate,
+            starts,
+            chunks=options.chunks,
+            on_chunk=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if options.json:
+        print(msgspec.json.encode(figures).decode())
+    else:
+        print(judge.as_markdown(figures) if options.markdown else judge.as_table(figures))
+    return 0 if figures.kept else BROKEN_PROMISE_EXIT
 
 
 def parity(options: BenchParity) -> int:

@@ -25,7 +25,7 @@ from worldline.core.camera import (
 )
 from worldline.core.errors import ConfigError, ImageError
 from worldline.media.image import decode_image
-from worldline.media.record import open_recorder
+from worldline.media.record import Recorder, open_recorder
 
 if TYPE_CHECKING:
     from worldline.runtime.conditions import PoseControls
@@ -152,7 +152,8 @@ def make_film(
     start = time.perf_counter()
     with start_session(world, options, image, path, size=size) as session:
         motion = fit_path(path, session.chunk, options.chunks)
-        written = write_film(options.out, session, motion, world.info.fps)
+        later = options.record_decoder == "full"
+        written = write_film(options.out, session, motion, fps=world.info.fps, later=later)
         width, height = session.width, session.height
     seconds = time.perf_counter() - start
     return Film(
@@ -194,6 +195,7 @@ def start_session(
         shift=asked.shift,
         steps=asked.steps,
         intrinsics=None if path is None else path.intrinsics,
+        keep_latents=options.record_decoder == "full",
     )
 
 
@@ -205,25 +207,51 @@ class Written(NamedTuple):
     sha256: str
 
 
-def write_film(out: str, session: Session, motion: Motion, fps: int) -> Written:
-    """Generate chunk by chunk into a film or folder. Raises: ConfigError for an unusable `out`."""
-    frames, chunk_ms, total = 0, [], hashlib.sha256()
+class _Writer:
+    """Takes the film's frames in order: to the recorder, into the sum."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.frames = 0
+        self._recorder = recorder
+        self._total = hashlib.sha256()
+
+    def write(self, frames: NDArray[np.uint8]) -> None:
+        self._recorder.write(frames)
+        self._total.update(np.ascontiguousarray(frames).data)
+        self.frames += len(frames)
+
+    @property
+    def sha256(self) -> str:
+        return self._total.hexdigest()
+
+
+def write_film(out: str, session: Session, motion: Motion, *, fps: int, later: bool) -> Written:
+    """Generate chunk by chunk into a film or folder; `later` decodes the film when all are made.
+
+    Raises: ConfigError for an unusable `out`.
+    """
+    shown, chunk_ms = 0, []
     try:
         recorder = open_recorder(out, fps, width=session.width, height=session.height)
     except OSError as error:
         raise ConfigError("the film cannot be written", expected="--out", got=error) from None
     bar = progress_bar(TextColumn("{task.fields[fps]:.1f} fps"))
     with recorder, bar:
+        writer = _Writer(recorder)
         task = bar.add_task("generating chunks", total=motion.chunks, fps=0.0)
         began = time.perf_counter()
         for i in range(motion.chunks):
             chunk = session.step(_controls(motion, i, session.chunk))
-            recorder.write(chunk.frames)
-            total.update(np.ascontiguousarray(chunk.frames).data)
-            frames += len(chunk.frames)
+            if not later:
+                writer.write(chunk.frames)
+            shown += len(chunk.frames)
             chunk_ms.append(round(chunk.timings.total_ms, 1))
-            bar.update(task, advance=1, fps=frames / (time.perf_counter() - began))
-    return Written(frames, chunk_ms, total.hexdigest())
+            bar.update(task, advance=1, fps=shown / (time.perf_counter() - began))
+        if later:
+            bar.update(task, description="decoding the film")
+            for frames in session.recording():
+                writer.write(frames)
+    return Written(writer.frames, chunk_ms, writer.sha256)
 
 
 def _controls(motion: Motion, index: int, chunk: int) -> PoseControls | None:

@@ -18,7 +18,9 @@ from worldline import __version__
 from worldline.cli.options import (
     BenchChunk,
     BenchParity,
+    BenchQuality,
     BenchSoak,
+    BenchStart,
     Command,
     Doctor,
     Generate,
@@ -42,6 +44,8 @@ RUNNERS: dict[type, str] = {
     Generate: "worldline.cli.generate:generate",
     BenchChunk: "worldline.cli.bench:chunk",
     BenchSoak: "worldline.cli.bench:soak",
+    BenchQuality: "worldline.cli.bench:quality",
+    BenchStart: "worldline.cli.bench_start:start",
     BenchParity: "worldline.cli.bench:parity",
     Models: "worldline.cli.models:models",
     Doctor: "worldline.cli.doctor:doctor",

@@ -121,6 +121,8 @@ class Generate:
     """Seed of the noise."""
     out: Annotated[str, arg(metavar="FILE|DIR")] = "film.mp4"
     """An .mp4 film (needs the extra "video"), or a folder for numbered pictures."""
+    record_decoder: Literal["same", "full"] = "same"
+    """full decodes the film at the end with the full decoder, whatever --decoder was shown with."""
     json: bool = False
     """Print the result as JSON."""
     load: ModelOptions = ModelOptions()
@@ -160,6 +162,32 @@ class BenchSoak:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BenchQuality:
+    """Judge what a cheaper mode, cache or dtype does to the picture, against exact bfloat16."""
+
+    walks: Annotated[int, arg(metavar="N")] = 4
+    """Walks, each from another start picture of the gallery."""
+    chunks: Annotated[int, arg(metavar="N")] = 48
+    """Chunks per walk."""
+    json: bool = False
+    """Print the result as JSON."""
+    markdown: bool = False
+    """Print the result as a table for docs/benchmarks.md."""
+    load: ModelOptions = ModelOptions()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchStart:
+    """Time `worldline play` from the command to a visitor's first frame, part by part."""
+
+    runs: Annotated[int, arg(metavar="N")] = 3
+    """How often to start; the first run and the others are told apart."""
+    json: bool = False
+    """Print the result as JSON."""
+    load: ModelOptions = ModelOptions()
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchParity:
     """Compare our numbers with recorded ones of the official code."""
 
@@ -176,6 +204,8 @@ class Bench:
     what: (
         Annotated[BenchChunk, subcommand("chunk")]
         | Annotated[BenchSoak, subcommand("soak")]
+        | Annotated[BenchQuality, subcommand("quality")]
+        | Annotated[BenchStart, subcommand("start")]
         | Annotated[BenchParity, subcommand("parity")]
     )
 
