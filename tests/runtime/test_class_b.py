@@ -65,7 +65,9 @@ def complete() -> Tensor:
 def test_a_class_b_saving_stays_within_the_bound(off: list[str], complete: Tensor) -> None:
     plain = film(set(off))
     assert plain.abs().max() > 0.1
-    assert 0 < (plain - complete).abs().max() <= BOUND
+    apart = (plain - complete).abs().max()
+    assert apart <= BOUND
+    assert apart > 0 or not {"text_pads", "ring_order"} & set(off), "this saving did nothing"
 
 
 def test_the_pocket_worlds_video_stays_within_the_bound() -> None:

@@ -172,8 +172,8 @@ def test_a_crash_inside_a_chunk_can_be_repeated(
     world = tiny.world()
     session = world.start(tiny.picture(1), tiny.PROMPT, 1)
     place = {
-        "denoise": "worldline.runtime.pipeline.denoise_pass",
-        "context": "worldline.runtime.pipeline.context_pass",
+        "denoise": "worldline.runtime.passes.denoise_pass",
+        "context": "worldline.runtime.passes.context_pass",
         "decode": "worldline.models.wan.vae.WanVAE.decode_stream",
     }[stage]
 

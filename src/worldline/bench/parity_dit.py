@@ -25,9 +25,9 @@ from worldline.bench.parity_case import (
 )
 from worldline.bench.parity_networks import load_dit
 from worldline.models.lingbot.dit import LingBotDiT
+from worldline.runtime.inputs import CONTEXT_STEP, CONTEXT_TIMESTEP, time_tables
 from worldline.runtime.kv_cache import KVRing, RingParams
 from worldline.runtime.passes import ChunkInputs, ModelInput, context_pass, denoise_pass
-from worldline.runtime.pipeline import CONTEXT_STEP, CONTEXT_TIMESTEP, time_tables
 from worldline.runtime.step_cache import StepCache
 from worldline.sampling.dmd import renoise, to_x0
 from worldline.sampling.schedules import Schedule, official_schedule

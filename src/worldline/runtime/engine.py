@@ -23,18 +23,25 @@ from worldline.kernels.choice import attention_chooser, choose_math
 from worldline.kernels.choice_file import AttentionChoice
 from worldline.models.preset import Preset, RuntimeParams, RuntimeValues, resolve_runtime
 from worldline.models.registry import require_live
+from worldline.models.wan.tiny import PreviewVae
 from worldline.ops.block_math import PLAIN
 from worldline.ops.image import image_to_tensor
 from worldline.runtime.device import pack_for_cpu, preferred_dtype
 from worldline.runtime.device import setup as setup_device
+from worldline.runtime.film import LatentFilm
+from worldline.runtime.first_chunk import FirstChunks, start_digest
 from worldline.runtime.kv_cache import FrameRing, KVRing, RingParams, one_attention
 from worldline.runtime.kv_int8 import Int8Ring
+from worldline.runtime.lane import choose_lane
+from worldline.runtime.levers import check_numbers
 from worldline.runtime.loader import Components, load_components
 from worldline.runtime.memory import camera_cache_fits
 from worldline.runtime.noise import NoiseSource, SeededNoise
-from worldline.runtime.pipeline import Engine
-from worldline.runtime.savings import check_savings
+from worldline.runtime.passes import EagerPasses
+from worldline.runtime.replay import History
+from worldline.runtime.savings import check_levers, check_savings
 from worldline.runtime.session import Session
+from worldline.runtime.shared import Engine
 from worldline.runtime.state import Geometry, ImageCondition, PromptStates, SessionState
 from worldline.runtime.step_cache import StepCache
 from worldline.runtime.text_cache import TextCache
@@ -60,7 +67,8 @@ class StartOptions:
     """What a session may ask for; None leaves it to the preset. Sizes in pixels.
 
     `intrinsics` are those of an 832x480 picture. `stretch` fits the picture as the official code
-    does (no crop, no filter), `noise` replaces the seeded source; both serve parity runs.
+    does (no crop, no filter), `noise` replaces the seeded source; both serve parity runs. With
+    `keep_latents` the session can be decoded once more, see `Session.recording`.
     """
 
     width: int | None = None
@@ -73,6 +81,7 @@ class StartOptions:
     intrinsics: Intrinsics | None = None
     stretch: bool = False
     noise: NoiseSource | None = None
+    keep_latents: bool = False
 
     @property
     def runtime(self) -> RuntimeValues:
@@ -111,7 +120,15 @@ class World:
         self._without = check_savings(without)
         self._synchronise = synchronise
         self._reanchor_at = reanchor_at
+        full, preview = components.vae, components.preview
+        self._vae = full if preview is None else PreviewVae(full, preview)
         self._workspace = StepCache()
+        self._buffers = StepCache()
+        self._levers = check_levers(options.lossy)
+        self._passes = EagerPasses(components.dit)
+        self._lane = choose_lane(components.dit.device, self._without)
+        kept = 0 if "first_chunk" in self._without else options.first_chunks_mb * 2**20
+        self._first_chunks = FirstChunks(kept)
         self._texts = TextCache(self._encode)
         self._stationary: dict[tuple[int, int], torch.Tensor] = {}
         device = components.dit.device
@@ -149,12 +166,14 @@ class World:
         shift: float | None = None,
         steps: int | Sequence[int] | None = None,
         intrinsics: Intrinsics | None = None,
+        keep_latents: bool = False,
     ) -> Session:
         """Open a world from a picture (uint8 `H W 3`, RGB) and a prompt.
 
         Sizes are pixels (multiples of 16; by default the preset's size of the picture's
         orientation), `chunk`, `window` and `sink` latent frames, `steps` a number of denoise steps
-        or their indices. Raises `ImageError`, `PromptError`, `ConfigError`.
+        or their indices. `keep_latents` is for `Session.recording`. Raises `ImageError`,
+        `PromptError`, `ConfigError`.
         """
         options = StartOptions(
             width=width,
@@ -165,6 +184,7 @@ class World:
             shift=shift,
             steps=steps,
             intrinsics=intrinsics,
+            keep_latents=keep_latents,
         )
         return self.open(image, prompt, seed, options=options)
 
@@ -177,6 +197,7 @@ class World:
         settings = resolve_runtime(self.preset, self.components.checkpoint, options.runtime)
         geometry = self._geometry(image, options)
         engine = self.engine(geometry, settings)
+        check_numbers(engine, settings)
         states, rows = engine.text(prompt)
         state = SessionState(
             session_id=uuid.uuid4().hex,
@@ -189,8 +210,21 @@ class World:
             image=self._picture(image, geometry, stretch=options.stretch),
             prompt=PromptStates(current=states, source=states, target=states, rows=rows),
             caches=StepCache(off=self._without),
+            start=self._start(image, prompt, seed, options=options),
+            past=History() if self.options.recache else None,
+            film=LatentFilm() if options.keep_latents else None,
         )
         return Session(engine, state)
+
+    def _start(
+        self, image: NDArray[np.uint8], prompt: str, seed: int, *, options: StartOptions
+    ) -> bytes | None:
+        """Digest of everything a session begins with; None where its noise is not the seeded."""
+        if options.noise is not None:
+            return None
+        model = (self.info, self.options, sorted(self._without), self._reanchor_at)
+        picture = (image.shape, np.ascontiguousarray(image).tobytes())
+        return start_digest([*model, *picture, prompt, seed, options])
 
     def engine(self, geometry: Geometry, settings: RuntimeParams) -> Engine:
         """What the pipeline needs of this world for a session of that size."""
@@ -199,9 +233,15 @@ class World:
         return Engine(
             preset=self.preset,
             dit=dit,
-            vae=self.components.vae,
+            vae=self._vae,
             texts=self._texts,
             workspace=self._workspace,
+            buffers=self._buffers,
+            passes=self._passes,
+            first_chunks=self._first_chunks,
+            lane=self._lane,
+            levers=self._levers,
+            recache=self.options.recache,
             stationary=self._stationary,
             reanchor_at=self._reanchor_at,
             camera_cache=self.options.camera_cache == "auto" and camera_cache_fits(dit, tokens),

@@ -6,12 +6,12 @@ Both take what the chunk shares (RoPE, camera, text) as values; nothing is compu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from worldline.models.lingbot.blocks import TextAttend
+from worldline.models.lingbot.blocks import CameraModulation, TextAttend
 from worldline.models.lingbot.dit import Camera, LingBotDiT, TimeTables
 from worldline.ops.block_math import PLAIN, BlockMath
 from worldline.ops.rope import RopeTable
@@ -44,6 +44,10 @@ class ModelInput:
             dtype=condition.dtype,
             device=condition.device,
         )
+        self.write_condition(condition)
+
+    def write_condition(self, condition: Tensor) -> None:
+        """Exchange the condition half for another of the same shape."""
         self._buffer[:, LATENT_CHANNELS:] = condition
 
     def with_latents(self, latents: Tensor) -> Tensor:
@@ -84,3 +88,38 @@ def context_pass(
         writer=kv,
         math=inputs.math,
     )
+
+
+class Passes(Protocol):
+    """How the passes of a transformer are run: at once, or as recorded graphs."""
+
+    def camera(self, embedding: Tensor) -> Sequence[CameraModulation]:
+        """Scale and shift of every block from the camera embedding `[1, L, C]`."""
+        ...
+
+    def denoise(self, x: Tensor, *, time: TimeTables, inputs: ChunkInputs, kv: FrameRing) -> Tensor:
+        """See `denoise_pass`; the flow is valid until the next pass."""
+        ...
+
+    def commit(self, x: Tensor, *, time: TimeTables, inputs: ChunkInputs, kv: FrameRing) -> None:
+        """See `context_pass`."""
+        ...
+
+
+class EagerPasses:
+    """Passes run operation by operation."""
+
+    def __init__(self, dit: LingBotDiT) -> None:
+        self._dit = dit
+
+    def camera(self, embedding: Tensor) -> Sequence[CameraModulation]:
+        """See `Passes`."""
+        return self._dit.camera_modulation(embedding)
+
+    def denoise(self, x: Tensor, *, time: TimeTables, inputs: ChunkInputs, kv: FrameRing) -> Tensor:
+        """See `Passes`."""
+        return denoise_pass(self._dit, x, time=time, inputs=inputs, kv=kv)
+
+    def commit(self, x: Tensor, *, time: TimeTables, inputs: ChunkInputs, kv: FrameRing) -> None:
+        """See `Passes`."""
+        context_pass(self._dit, x, time=time, inputs=inputs, kv=kv)

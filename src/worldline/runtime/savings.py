@@ -28,7 +28,42 @@ SAVINGS: dict[str, Saving] = {
     "update_cache_only": Saving("A", "the context pass runs the last block and the head in full"),
     "text_pads": Saving("B", "every padding row of the prompt is a key of its own"),
     "kernels": Saving("B", "torch's own operations between the matmuls, where there are kernels"),
+    "first_chunk": Saving("A", "the first chunk of an equal start is generated anew"),
+    "buffers": Saving("A", "the input's buffer is allocated for every chunk"),
+    "decode_stream": Saving("A", "the decoder waits in the transformer's stream, on a GPU"),
+    "device_bytes": Saving("B", "frames cross to the host in float32 and are rounded there"),
     "ring_order": Saving("B", "keys and values are copied into the order of time in every pass"),
+}
+
+
+class Lever(NamedTuple):
+    """Something that makes chunks cheaper and their pictures different.
+
+    `number` says what its number counts, None where it has none; `asked` is the option.
+    """
+
+    what: str
+    asked: str
+    number: str | None = None
+
+
+LEVERS: dict[str, Lever] = {
+    "last_step_kv": Lever(
+        "no context pass: later chunks remember what the last denoise pass wrote",
+        "--lossy last_step_kv",
+    ),
+    "still_window": Lever(
+        "while nothing moves, a chunk attends to the sink and to the newest frames only",
+        "--lossy still_window=N",
+        "latent frames attended, sink and chunk included",
+    ),
+    "sink_distance": Lever(
+        "the sink is moved along, so that it is never further in the past than that",
+        "--lossy sink_distance=N",
+        "latent frames",
+    ),
+    "steps": Lever("fewer denoise passes", "--steps N", "denoise passes"),
+    "window": Lever("a shorter memory", "--window N", "latent frames"),
 }
 
 
@@ -39,3 +74,21 @@ def check_savings(without: Collection[str]) -> frozenset[str]:
         got = ", ".join(unknown)
         raise ConfigError("unknown saving", expected=", ".join(SAVINGS), got=got)
     return frozenset(without)
+
+
+def check_levers(lossy: Collection[str]) -> dict[str, int]:
+    """Levers asked for as `name` or `name=N`, with their numbers; 0 where there is none.
+
+    Raises `ConfigError` for an unknown one, and for a number that is missing or none.
+    """
+    asked: dict[str, int] = {}
+    known = {name: lever for name, lever in LEVERS.items() if "--lossy" in lever.asked}
+    for text in lossy:
+        name, _, number = text.partition("=")
+        if name not in known:
+            raise ConfigError("unknown lever", expected=", ".join(known), got=name)
+        wants = known[name].number is not None
+        if wants != number.isdecimal() or (number and not wants):
+            raise ConfigError("unusable lever", expected=known[name].asked, got=text)
+        asked[name] = int(number or 0)
+    return asked

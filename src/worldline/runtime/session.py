@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from worldline.core.chunk import Chunk
-from worldline.core.errors import SessionClosedError
-from worldline.ops.image import to_uint8
-from worldline.runtime import conditions, pipeline
+from worldline.core.errors import ConfigError, SessionClosedError
+from worldline.models.wan.tiny import PreviewVae
+from worldline.runtime import conditions, first_chunk, pipeline
 from worldline.runtime.conditions import Controls
-from worldline.runtime.pipeline import Engine
+from worldline.runtime.shared import Engine
 from worldline.runtime.state import SessionState
 
 
@@ -62,6 +65,7 @@ class Session:
             with clock.stage("conditions"):
                 text = engine.text(prompt)
                 state.prompt = conditions.switch_prompt(before, text, blend_chunks)
+            state.start = None  # no longer an ordinary one
         index = state.next_chunk
         try:
             video = pipeline.next_chunk(engine, state, controls, clock).video
@@ -69,15 +73,28 @@ class Session:
             state.prompt = before
             raise
         with clock.stage("transfer"):
-            frames = to_uint8(video).cpu().numpy()
+            frames = engine.lane.fetch(video)
         return Chunk(index, frames, clock.timings())
 
     @torch.no_grad()
     def prepare(self) -> None:
-        """Encode what the next chunk needs of the picture, ahead of time, between two chunks."""
+        """Between two chunks: encode what the next one needs of the picture, keep the first one."""
         engine, state = self._open()
         start = state.next_frame
         pipeline.picture_condition(engine, state, range(start, start + self.chunk))
+        first_chunk.remember(engine, state)
+
+    def recording(self) -> Iterator[NDArray[np.uint8]]:
+        """The frames of every chunk so far, uint8 `F H W 3`, decoded anew by the full decoder.
+
+        For sessions started with `keep_latents`; others raise `ConfigError`. With `--decoder full`
+        these are the frames that were shown, bit for bit.
+        """
+        engine, state = self._open()
+        if state.film is None:
+            raise ConfigError("this session has kept no latents", expected="keep_latents=True")
+        vae = engine.vae.full if isinstance(engine.vae, PreviewVae) else engine.vae
+        return state.film.decode(vae, engine.dit.device)
 
     def close(self) -> None:
         """Drop everything this session holds; calling it again does no harm."""

@@ -7,17 +7,22 @@ What lives only inside a chunk is not here but in the worker's workspace.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
 from worldline.core.camera import START, CameraState, Intrinsics
 from worldline.models.preset import RuntimeParams
 from worldline.ops.vae import StreamState
+from worldline.runtime.film import LatentFilm
 from worldline.runtime.kv_cache import FrameRing
 from worldline.runtime.noise import NoiseSource
 from worldline.runtime.step_cache import StepCache
 from worldline.sampling.schedules import Schedule
+
+if TYPE_CHECKING:
+    from worldline.runtime.first_chunk import Opening
+    from worldline.runtime.replay import History
 
 
 class Geometry(NamedTuple):
@@ -93,7 +98,12 @@ class SessionState:
     decoder: StreamState | None = None
     next_chunk: int = 0
     anchor: int = 0  # latent frame at which RoPE counts time from 0
+    sink_shift: int = 0  # latent frames by which the sink was moved towards the present
+    start: bytes | None = None  # digest of all it begins with; None: not known
+    opening: Opening | None = None  # its first chunk, until that is kept for equal starts
+    past: History | None = None  # clean latents of the chunks in the ring, where they are kept
     caches: StepCache = field(default_factory=StepCache)
+    film: LatentFilm | None = None  # every chunk's latents, where they are kept for a recording
 
     @property
     def next_frame(self) -> int:

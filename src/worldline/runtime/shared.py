@@ -1,0 +1,52 @@
+"""What all sessions of a worker share: networks, savings, and the workspace of one chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from torch import Tensor
+
+from worldline.core.errors import PromptError
+from worldline.models.lingbot.dit import LingBotDiT
+from worldline.models.preset import Preset
+from worldline.ops.block_math import BlockMath
+from worldline.ops.vae import StreamingVae
+from worldline.runtime.first_chunk import FirstChunks
+from worldline.runtime.lane import Lane
+from worldline.runtime.passes import Passes
+from worldline.runtime.step_cache import StepCache
+from worldline.runtime.text_cache import Text, TextCache
+from worldline.runtime.timing import StageClock
+
+
+class Engine(NamedTuple):
+    """See the module's contract; a value, made anew for every session's size."""
+
+    preset: Preset
+    dit: LingBotDiT
+    vae: StreamingVae
+    texts: TextCache
+    workspace: StepCache  # of the chunk in flight
+    buffers: StepCache  # allocated once
+    stationary: dict[tuple[int, int], Tensor]  # per latent grid
+    reanchor_at: int  # latent frames
+    camera_cache: bool
+    passes: Passes
+    first_chunks: FirstChunks
+    lane: Lane
+    math: BlockMath  # what computes between the matmuls
+    without: frozenset[str]  # savings that are switched off, see `savings`
+    levers: Mapping[str, int]  # lossy ones that are on, with their numbers
+    recache: bool
+    synchronise: bool
+
+    def clock(self) -> StageClock:
+        """A stage clock of this device."""
+        return StageClock(self.dit.device, synchronise=self.synchronise)
+
+    def text(self, prompt: str) -> Text:
+        """Text states of a prompt on the device. Raises `PromptError` if it is empty."""
+        if not prompt.strip():
+            raise PromptError("the prompt is empty", expected="some words", got=repr(prompt))
+        return self.texts.get(prompt)
