@@ -355,11 +355,11 @@ def _violet_snow() -> Scene:
 
 
 def _night_court() -> Scene:
-    teal, dark, stone, moon = (
-        (0.24, 0.44, 0.50),
-        (0.15, 0.27, 0.34),
-        (0.36, 0.38, 0.50),
-        (0.98, 0.92, 0.66),
+    silver, shade, stone, moon = (
+        (0.82, 0.88, 0.92),
+        (0.58, 0.66, 0.76),
+        (0.60, 0.64, 0.76),
+        (1.0, 0.90, 0.50),
     )
     court = _dusk_court()
     return court._replace(
@@ -370,14 +370,14 @@ def _night_court() -> Scene:
         ground_a=(0.33, 0.36, 0.50),
         ground_b=(0.28, 0.31, 0.44),
         mountain=(0.13, 0.16, 0.32),
-        cells=_court(teal, dark, stone, moon),
+        cells=_court(silver, shade, stone, moon),
         starts=(
             StartView(
                 "Moonlight",
                 -1.2,
                 6.4,
                 20.0,
-                "a stone court of tall teal columns at midnight, a pale moon ball on a pedestal",
+                "a stone court of tall silver columns at midnight, a pale moon ball on a pedestal",
                 23,
             ),
         ),
@@ -390,11 +390,11 @@ def _night_court() -> Scene:
                 "a dark stone square",
             ),
             "thing": (
-                "tall teal columns",
-                "teal columns",
-                "rows of teal columns",
-                "teal pillars",
-                "a grid of tall teal pillars",
+                "tall silver columns",
+                "silver columns",
+                "rows of silver columns",
+                "silver pillars",
+                "a grid of tall silver pillars",
             ),
             "time": (
                 "at midnight",
@@ -477,7 +477,7 @@ def _autumn_meadow() -> Scene:
 
 
 def _bright_snow() -> Scene:
-    teal, white, stone, red = (
+    crimson, white, stone, gold = (
         (0.62, 0.20, 0.24),
         (0.95, 0.96, 0.98),
         (0.56, 0.60, 0.66),
@@ -492,7 +492,7 @@ def _bright_snow() -> Scene:
         ground_a=(0.96, 0.97, 0.99),
         ground_b=(0.89, 0.92, 0.96),
         mountain=(0.62, 0.76, 0.84),
-        cells=_snow(teal, white, stone, red),
+        cells=_snow(crimson, white, stone, gold),
         starts=(
             StartView(
                 "A winter morning",

@@ -31,7 +31,7 @@ _WORDS = (
     "dusk evening field fog fresh frozen gold golden grass grassy green grid icy lantern "
     "lanterns lawn light marble meadow mountains night noon orange pedestal pillars pine pines "
     "plain plaza purple red rows sand sandy shadows sky snow snowy soft sphere square stone "
-    "stones summer sunny sunset tall trees twilight violet warm white winter teal midnight pale "
+    "stones summer sunny sunset tall trees twilight violet warm white winter silver midnight pale "
     "moon moonlit moonlight black yellow autumn rust brown honey afternoon dry october low sun "
     "fallen leaves crimson morning glittering sunrise calm turquoise lagoon vermilion gates high "
     "tide sea breeze hills water lake shallow arches spring still ripples rose plum dawn pink "
