@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 
+import msgspec
 import pytest
 import torch
 
@@ -12,8 +13,9 @@ from tests import tiny
 from worldline.core.errors import ConfigError
 from worldline.models.lingbot.blocks import Block
 from worldline.models.lingbot.dit import LingBotDiT
+from worldline.models.lingbot.params import DiTParams
 from worldline.quant.linear import quantise_linears
-from worldline.runtime.fill import fill_random
+from worldline.runtime.fill import attach, fill_random
 from worldline.runtime.offload import BlockOffload, Lane, Shelf, assign_slots
 
 CPU = torch.device("cpu")
@@ -21,16 +23,17 @@ LAYERS = 5
 FLOAT32 = torch.float32
 
 
+def five_blocks() -> DiTParams:
+    """The small numbers with five blocks."""
+    return msgspec.structs.replace(tiny.dit_params(), num_layers=LAYERS)
+
+
 def build(
     *, resident: int | None, lane: Lane | None = None, eight_bit: bool = False
 ) -> tuple[LingBotDiT, BlockOffload | None]:
     """A transformer of five blocks with the same random weights, resident or not."""
-    params = tiny.dit_params()
-    params = type(params)(
-        **{n: getattr(params, n) for n in params.__struct_fields__} | {"num_layers": LAYERS}
-    )
     with torch.device("meta"):
-        dit = LingBotDiT(params)
+        dit = LingBotDiT(five_blocks())
     if eight_bit:
         quantise_linears(dit, dit.takes_eight_bits, dtype=FLOAT32, native=False)
     rule = lambda name: dit.storage_dtype(name, FLOAT32)  # noqa: E731
@@ -42,14 +45,19 @@ def build(
     return dit, offload
 
 
-def forward(dit: LingBotDiT, seed: int = 0) -> torch.Tensor:
+def forward(dit: LingBotDiT, seed: int = 0, device: torch.device = CPU) -> torch.Tensor:
     """Everything a block's weights are used for, once."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(1, 36, 2, 4, 6, generator=generator)
     control = torch.randn(1, 384, 2, 4, 6, generator=generator)
     text = torch.randn(1, 10, 24, generator=generator)
     with torch.no_grad():
-        return dit(x, torch.tensor([500.0]), text=text, control=control)
+        return dit(
+            x.to(device),
+            torch.tensor([500.0], device=device),
+            text=text.to(device),
+            control=control.to(device),
+        )
 
 
 class LateLane:
@@ -187,3 +195,24 @@ def test_every_tensor_of_a_block_has_its_time() -> None:
 def test_no_slot_is_refused() -> None:
     with pytest.raises(ConfigError, match="no block would fit"):
         build(resident=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("resident", [1, 2, 4])
+def test_a_side_stream_changes_no_bit(resident: int) -> None:
+    """The real lane: page-locked memory, events, several passes without a sync between them."""
+    cuda = torch.device("cuda")
+    found: list[list[torch.Tensor]] = []
+    for kept in (None, resident):
+        with torch.device("meta"):
+            dit = LingBotDiT(five_blocks())
+        rule = lambda name, dit=dit: dit.storage_dtype(name, torch.bfloat16)  # noqa: E731
+        store = attach
+        if kept is not None:
+            offload = BlockOffload(dit, device=cuda, dtype_of=rule, resident=kept)
+            store = offload.store
+            assert all(t.is_pinned() for s in offload.shelves.values() for t in s.hosts)
+        fill_random(dit, device=cuda, dtype_of=rule, seed=3, label="dit", store=store)
+        found.append([forward(dit, seed, cuda).cpu() for seed in range(4)])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
