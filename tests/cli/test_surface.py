@@ -64,7 +64,10 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_the_serving_process_never_imports_torch() -> None:
-    code = "import sys; import worldline.cli.serve; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, worldline.cli.serve, worldline.server.app, worldline.server.serve\n"
+        "sys.exit('torch' in sys.modules)\n"
+    )
     done = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
     assert done.returncode == 0
 

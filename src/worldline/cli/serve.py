@@ -1,13 +1,20 @@
-"""`worldline serve` and `worldline play`: a worker process, and the server in this one."""
+"""`worldline serve` and `worldline play`: a worker process, and the server in this one.
+
+The worker is started first: while it imports torch, this process imports what the server needs.
+"""
 
 from __future__ import annotations
 
+import importlib
+import logging
 import os
 import signal
 import socket
 import sys
 import threading
+import time
 import webbrowser
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
@@ -20,9 +27,9 @@ from worldline.core.env import Env, read_env
 from worldline.core.errors import ConfigError
 from worldline.runtime.handle import WorkerHandle
 from worldline.runtime.protocol import LoadProgress, WorkerSettings
-from worldline.server.app import create_app
-from worldline.server.logs import configure_logging
-from worldline.server.serve import exposure_warning, make_server
+from worldline.server.logs import configure_logging, log
+
+logger = logging.getLogger("worldline.server")
 
 DEFAULT_PORT = 30000
 PORTS_TRIED = 20
@@ -54,18 +61,32 @@ def _serve(options: Serve, *, browser: bool) -> int:
         config = msgspec.structs.replace(config, port=port)
         if options.port is None and port != DEFAULT_PORT:
             say(f"Port {DEFAULT_PORT} is taken; using {port}.")
-        if (warning := exposure_warning(config)) is not None:
-            say(warning)
-        handle = start_worker(settings)
+        handle = start_worker(settings, meanwhile=lambda: _import_server(config))
         try:
             show_notice(handle.info)
             listener.listen(BACKLOG)  # from here on the browser can connect, and waits
             announce(handle.info.model, page_address(config), browser=browser)
-            server = make_server(config, create_app(config, handle))
-            server.run(sockets=[listener])
-            return 0 if server.started else 1
+            return _run(config, handle, listener)
         finally:
             handle.shutdown()
+
+
+def _import_server(config: ServerConfig) -> None:
+    """Import what the server needs, and warn of what can be seen before the model is there."""
+    importlib.import_module("worldline.server.app")
+    from worldline.server.serve import exposure_warning
+
+    if (warning := exposure_warning(config)) is not None:
+        say(warning)
+
+
+def _run(config: ServerConfig, handle: WorkerHandle, listener: socket.socket) -> int:
+    from worldline.server.app import create_app
+    from worldline.server.serve import make_server
+
+    server = make_server(config, create_app(config, handle))
+    server.run(sockets=[listener])
+    return 0 if server.started else 1
 
 
 def server_config(options: Serve) -> ServerConfig:
@@ -84,14 +105,28 @@ def server_config(options: Serve) -> ServerConfig:
     )
 
 
-def start_worker(settings: WorkerSettings) -> WorkerHandle:
-    """Load the model in a worker process, with a display. Raises what loading raises."""
+def start_worker(settings: WorkerSettings, *, meanwhile: Callable[[], None]) -> WorkerHandle:
+    """Load the model in a worker process, with a display; `meanwhile` runs beside its start.
+
+    Raises what loading raises.
+    """
+    began = time.perf_counter()
+    stages: dict[str, float] = {}  # seconds until each began
     with LoadingDisplay(settings.model) as display:
 
         def show(progress: LoadProgress) -> None:
             display.report(progress.done, progress.total, progress.stage)
+            stages.setdefault(progress.stage, time.perf_counter() - began)
 
-        return WorkerHandle.spawn(settings, on_progress=show)
+        handle = WorkerHandle(settings, on_progress=show)
+        meanwhile()
+        handle.wait_until_loaded()
+    loaded = time.perf_counter() - began
+    process, *read = [*stages.values(), loaded]
+    parts = {"process_ms": process, "imports_ms": read[0] - process, "load_ms": loaded - read[0]}
+    rounded = {name: round(seconds * 1000, 1) for name, seconds in parts.items()}
+    log(logger, logging.INFO, "model loaded", model=handle.info.model, **rounded)
+    return handle
 
 
 def bind(host: str, port: int | None) -> socket.socket:

@@ -49,6 +49,7 @@ from worldline.runtime.shm import FrameSlots
 
 R = TypeVar("R")
 Progress = Callable[[LoadProgress], None]
+SLOT_WAIT_S = 60.0
 _EXIT_LIMIT_S = 5.0
 
 
@@ -127,10 +128,18 @@ class _Session(NamedTuple):
 
 
 class WorkerHandle:
-    """The engine in its own process. Make one with `spawn`; end it with `shutdown`."""
+    """The engine in its own process. Make one with `spawn`; end it with `shutdown`.
+
+    The constructor only starts the process: who has something else to do meanwhile calls
+    `wait_until_loaded` after it, before anything else.
+    """
 
     def __init__(
-        self, settings: WorkerSettings, *, on_progress: Progress | None, slot_wait_s: float
+        self,
+        settings: WorkerSettings,
+        *,
+        on_progress: Progress | None = None,
+        slot_wait_s: float = SLOT_WAIT_S,
     ) -> None:
         self._on_progress = on_progress
         self._slot_wait_s = slot_wait_s
@@ -153,7 +162,7 @@ class WorkerHandle:
         settings: WorkerSettings,
         *,
         on_progress: Progress | None = None,
-        slot_wait_s: float = 60.0,
+        slot_wait_s: float = SLOT_WAIT_S,
         load_timeout_s: float | None = None,
     ) -> WorkerHandle:
         """Start a worker and return once its model is loaded.
@@ -164,12 +173,16 @@ class WorkerHandle:
         TimeoutError.
         """
         handle = cls(settings, on_progress=on_progress, slot_wait_s=slot_wait_s)
-        try:
-            handle._ready.result(load_timeout_s)
-        except BaseException:  # also Ctrl-C: no worker may stay behind
-            handle.shutdown(limit_s=0)
-            raise
+        handle.wait_until_loaded(load_timeout_s)
         return handle
+
+    def wait_until_loaded(self, limit_s: float | None = None) -> None:
+        """Return once the model is loaded, or end the worker. Raises: see `spawn`."""
+        try:
+            self._ready.result(limit_s)
+        except BaseException:  # also Ctrl-C: no worker may stay behind
+            self.shutdown(limit_s=0)
+            raise
 
     @property
     def info(self) -> WorldInfo:
