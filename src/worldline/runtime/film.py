@@ -23,23 +23,45 @@ class LatentFilm:
 
     def __init__(self) -> None:
         self._chunks: list[Tensor] = []
+        self._coming: tuple[Tensor, torch.cuda.Event] | None = None
 
     def __len__(self) -> int:
-        return len(self._chunks)
+        return len(self._chunks) + (self._coming is not None)
 
     @property
     def nbytes(self) -> int:
         """Bytes kept."""
-        return sum(chunk.nbytes for chunk in self._chunks)
+        return sum(chunk.nbytes for chunk in self._all())
 
     def append(self, latents: Tensor) -> None:
-        """Keep the latents `[1, 16, T, h, w]` of the next chunk."""
-        self._chunks.append(latents.to("cpu", copy=True))
+        """Keep the latents `[1, 16, T, h, w]` of the next chunk; the host waits for no GPU."""
+        self._receive()
+        if not latents.is_cuda:
+            self._chunks.append(latents.clone())
+            return
+        host = torch.empty(latents.shape, dtype=latents.dtype, pin_memory=True)
+        host.copy_(latents, non_blocking=True)
+        copied = torch.cuda.Event()
+        copied.record(torch.cuda.current_stream(latents.device))
+        self._coming = host, copied
 
     @torch.no_grad()
     def decode(self, vae: StreamingVae, device: torch.device) -> Iterator[NDArray[np.uint8]]:
         """Frames of chunk after chunk, uint8 `F H W 3`, decoded on `device`."""
         state = None
-        for chunk in self._chunks:
+        for chunk in list(self._all()):
             video, state = vae.decode_stream(chunk.to(device), state)
             yield to_uint8(video).cpu().numpy()
+
+    def _all(self) -> list[Tensor]:
+        self._receive()
+        return self._chunks
+
+    def _receive(self) -> None:
+        """Take over the copy under way; by the next chunk it has long ended."""
+        if self._coming is not None:
+            host, copied = self._coming
+            copied.synchronize()
+            # Out of page-locked memory, of which a long film would take too much.
+            self._chunks.append(host.clone())
+            self._coming = None
