@@ -13,9 +13,10 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-STREAM, MATMUL, INDEX, COUNT, REAL = "*fp32", "*bf16", "*i64", "i32", "fp32"
-# Sizes of the 14B model: its width, and its heads.
+STREAM, MATMUL, EIGHT, INDEX, COUNT, REAL = "*fp32", "*bf16", "*fp8e4nv", "*i64", "i32", "fp32"
+# Sizes of the 14B model: its width, the inner one, and its heads.
 ROW: dict[str, Any] = {"WIDTH": 5120, "BLOCK": 8192}
+INNER: dict[str, Any] = {"WIDTH": 13824, "BLOCK": 16384}
 HEADS: dict[str, Any] = {
     "HEADS": 40,
     "DIM": 128,
@@ -26,11 +27,12 @@ HEADS: dict[str, Any] = {
 }
 # What parameters are in a model whose matmuls are bfloat16; all others are counts.
 TYPES = {
-    STREAM: "x shift scale gate cos sin",
+    STREAM: "x shift scale gate cos sin out",
     MATMUL: "y camera_scale camera_shift weight bias normed q k v weight_q weight_k q_out k_out "
     "v_out",
     INDEX: "slots",
-    REAL: "eps",
+    EIGHT: "values",
+    REAL: "eps peak least",
 }
 
 
@@ -41,14 +43,16 @@ class Compiled(NamedTuple):
     widest: int
 
 
-def compile_kernel(kernel: Any, constants: dict[str, Any], capability: int, out: str) -> Compiled:
-    """Compile one kernel; `out` is the type of its parameter of that name."""
+def compile_kernel(
+    kernel: Any, constants: dict[str, Any], capability: int, other: dict[str, str]
+) -> Compiled:
+    """Compile one kernel; `other` are the types that its parameters do not share with the rest."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     types = {name: kind for kind, names in TYPES.items() for name in names.split()}
-    types |= {"out": out} | dict.fromkeys(constants, "constexpr")
+    types |= other | dict.fromkeys(constants, "constexpr")
     signature = {name: types.get(name, COUNT) for name in kernel.arg_names}
     # Tensors begin at multiples of 16 bytes, and distances are multiples of 16 values.
     aligned = {
@@ -86,18 +90,20 @@ def _spilled(text: str, capability: int) -> int:
 
 def compile_all(capability: int) -> dict[str, Compiled]:
     """Every kernel of the package, by name."""
-    from worldline.kernels import heads, stream
+    from worldline.kernels import heads, quantise, stream
 
-    kinds: list[tuple[Any, dict[str, Any], str]] = [
-        (stream.norm_modulate_kernel, ROW, MATMUL),
-        (stream.after_text_kernel, ROW, STREAM),
-        (stream.add_gated_kernel, ROW, STREAM),
-        (stream.after_attention_kernel, ROW | {"CAMERA": True}, STREAM),
-        (heads.heads_kernel, HEADS | {"FIRST": heads.QUERY}, MATMUL),
+    kinds: list[tuple[Any, dict[str, Any], dict[str, str]]] = [
+        (stream.norm_modulate_kernel, ROW, {"out": MATMUL}),
+        (stream.after_text_kernel, ROW, {}),
+        (stream.add_gated_kernel, ROW, {}),
+        (stream.after_attention_kernel, ROW | {"CAMERA": True}, {}),
+        (heads.heads_kernel, HEADS | {"FIRST": heads.QUERY}, {}),
     ]
+    if capability >= 89:
+        kinds.append((quantise.e4m3_kernel, INNER, {"x": MATMUL}))
     return {
-        kernel.fn.__name__: compile_kernel(kernel, constants, capability, out)
-        for kernel, constants, out in kinds
+        kernel.fn.__name__: compile_kernel(kernel, constants, capability, other)
+        for kernel, constants, other in kinds
     }
 
 

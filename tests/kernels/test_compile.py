@@ -21,6 +21,7 @@ KERNELS = {
     "after_attention_kernel",
     "heads_kernel",
 }
+EIGHT_BITS = {"e4m3_kernel"}  # which GPUs before capability 8.9 do not know
 
 
 @pytest.mark.parametrize("capability", [80, 90])
@@ -35,6 +36,6 @@ def test_all_kernels_compile(capability: int, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found.keys() == KERNELS
-    assert {name: one["spilled"] for name, one in found.items()} == dict.fromkeys(KERNELS, 0)
-    assert {name: one["widest"] for name, one in found.items()} == dict.fromkeys(KERNELS, 128)
+    assert found.keys() == (KERNELS | EIGHT_BITS if capability >= 89 else KERNELS)
+    assert {name: one["spilled"] for name, one in found.items()} == dict.fromkeys(found, 0)
+    assert {name: one["widest"] for name, one in found.items()} == dict.fromkeys(found, 128)

@@ -7,13 +7,13 @@ that has some (`ops.attention.SlotAttend`); any other gets tensors. Imports Trit
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from worldline.kernels.heads import KEY, QUERY, VALUE, heads_kernel
+from worldline.kernels.launch import device_of, padded, warps_for
 from worldline.kernels.stream import (
     add_gated_kernel,
     after_attention_kernel,
@@ -24,9 +24,6 @@ from worldline.ops.attention import Attend, CacheWriter, SlotAttend, Slots
 from worldline.ops.block_math import Advanced, HeadNorms, KeyValue, Projected, split_heads
 from worldline.ops.norm import AffineLayerNorm
 from worldline.ops.rope import RopeTable
-
-COLUMNS_PER_WARP = 512  # 16 float32 per thread
-MAX_WARPS = 16
 
 
 class Rows(NamedTuple):
@@ -123,10 +120,10 @@ class TritonMath:
     def _per_row(self, kernel: Any, x: Tensor, *arguments: object) -> None:
         """Launch a kernel of `kernels.stream`, one program per row of `x [B, L, C]`."""
         batch, tokens, width = x.shape
-        block = _padded(width)
-        with _device(x):
+        block = padded(width)
+        with device_of(x):
             kernel[(batch * tokens,)](
-                x, *arguments, width, block, num_warps=self._warps or _warps(block)
+                x, *arguments, width, block, num_warps=self._warps or warps_for(block)
             )
 
     def _heads(
@@ -152,24 +149,15 @@ class TritonMath:
         weights, angles = (norms.q.weight, norms.k.weight), rope or (q_out, q_out)
         strides = (_row_stride(part) for part in qkv)
         kinds = (first, rope is not None, slots is not None)
-        blocks = (_padded(norms.heads), _padded(dim))
+        blocks = (padded(norms.heads), padded(dim))
         kernel: Any = heads_kernel
-        with _device(q_out):
+        with device_of(q_out):
             kernel[(batch * tokens, (VALUE if slots else last) - first + 1)](
                 *(*qkv, *weights, *angles, index, q_out, k_out, v_out),
                 *(tokens, *strides, norms.q.eps, *kinds, norms.heads, dim, *blocks),
-                num_warps=self._warps or _warps(blocks[0] * blocks[1]),
+                num_warps=self._warps or warps_for(blocks[0] * blocks[1]),
             )
         return split_heads(q_out, norms.heads), k_out if slots else split_heads(k_out, norms.heads)
-
-
-def _padded(size: int) -> int:
-    """The next power of two, in which Triton's blocks come."""
-    return 1 << (size - 1).bit_length()
-
-
-def _warps(block: int) -> int:
-    return min(MAX_WARPS, max(1, block // COLUMNS_PER_WARP))
 
 
 def _stream(x: Tensor) -> Tensor:
@@ -200,8 +188,3 @@ def _row_stride(part: Tensor) -> int:
 def _dense(x: Tensor) -> bool:
     """Whether the batches of `x [B, L, ...]` follow each other at the distance of its rows."""
     return x.stride(0) == x.shape[1] * x.stride(1)
-
-
-def _device(x: Tensor) -> AbstractContextManager[object]:
-    """Kernels start on the current device, which need not be the tensors'."""
-    return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
