@@ -25,8 +25,7 @@ from worldline.models.pocket.vae import FOLD, PocketVAE
 
 BATCH = 34
 WALKS: dict[str, shards.Shape] = {
-    "frames": ("n", "F", "H", "W", 3), "rel": ("n", "L", 4, 4),
-    "from_view": ("n",), "keys": ("n", "L"),
+    "frames": ("n", "F", "H", "W", 3), "rel": ("n", "L", 4, 4), "from_view": ("n",)
 }  # fmt: skip
 
 
@@ -60,7 +59,7 @@ def grey_latent(vae: PocketVAE, height: int, width: int) -> np.ndarray:
 
 def encode_shard(vae: PocketVAE, source: Path, target: Path) -> None:
     """Encode one shard of walks into `target`. Raises `InputError` where it is broken."""
-    shard = shards.read(source, WALKS, also=("scene", "scene_prints"))
+    shard = shards.read(source, WALKS, also=("scene", "keys", "scene_prints"))
     shards.check_scenes(source, shard.get("scene_prints"))
     frames = shard.pop("frames")
     if frames.shape[1] != FOLD * (shard["rel"].shape[1] - 1) + 1:
