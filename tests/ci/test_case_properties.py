@@ -81,6 +81,8 @@ UNREADABLE = [
     "def made(name='x'):\n    return Case(name)\nA.append(made())",
     "def made():\n    case = Case('x')\n    return case\nA.append(made())",
     "def made():\n    A.append(Case('y'))\n    return Case('x')\nA.append(made())",
+    "def made():\n    with A:\n        return Case('x')\nA.append(made())",
+    "def made():\n    if A.clear():\n        pass\n    return Case('x')\nA.append(made())",
     "def made():\n    return [Case('x')][0]\nA.append(made())",
     "def made(Case=lambda text: [text]):\n    return Case('x')\nA.append(made())",
     "def made(case=Case('x')):\n    return case\nA.append(made())",

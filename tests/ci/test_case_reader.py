@@ -157,6 +157,11 @@ def test_every_problem_is_said_at_once(read: Read, tmp_path: Path) -> None:
     assert second == f"{path}:3: cannot read A.extend(B)"
 
 
+def test_a_sum_without_end(read: Read) -> None:
+    (problem,) = problems(read, f"SUITES = {{'cpu': {' + '.join(['[]'] * 2000)}}}\n")
+    assert problem.line in (1, 2) and "SUITES" not in problem.text
+
+
 def test_a_file_that_is_no_module(tmp_path: Path) -> None:
     for content in (None, b"\xff\xfe\x00", b"A = [\x00]"):
         path = tmp_path / "cases.py"

@@ -114,17 +114,20 @@ def test_what_documents_promise_to_measure_on_a_gpu_is_a_case() -> None:
 
 
 def gpu_tests(path: Path) -> list[str]:
-    """The tests of a file that are marked as needing a GPU."""
-    marked = "pytest.mark.gpu"
-    source = path.read_text(encoding="utf-8")
-    if f"pytestmark = {marked}" in source:
-        return [node.name for node in tree.parse(path).body if isinstance(node, ast.FunctionDef)]
-    return [
-        node.name
-        for node in ast.walk(tree.parse(path))
-        if isinstance(node, ast.FunctionDef)
-        and any(ast.unparse(decorator) == marked for decorator in node.decorator_list)
-    ]
+    """The tests of a file that are marked as needing a GPU, one by one or all of them."""
+
+    def marked(*nodes: ast.expr) -> bool:
+        return any("pytest.mark.gpu" in ast.unparse(node) for node in nodes)
+
+    body = tree.parse(path).body
+    tests = [n for n in body if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")]
+    whole = any(
+        isinstance(node, ast.Assign)
+        and ast.unparse(node.targets[0]) == "pytestmark"
+        and marked(node.value)
+        for node in body
+    )
+    return [test.name for test in tests if whole or marked(*test.decorator_list)]
 
 
 def test_every_test_that_needs_a_gpu_is_a_case() -> None:

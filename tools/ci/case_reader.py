@@ -62,11 +62,14 @@ def read_cases(path: Path) -> dict[str, tuple[Listed, ...]]:
         tree = ast.parse(path.read_bytes(), filename=str(path))
     except SyntaxError as error:
         raise UnreadableError(path, [Problem(error.lineno or 1, error.msg)]) from None
-    except (OSError, ValueError) as error:
-        raise UnreadableError(path, [Problem(1, str(error))]) from None
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
+        raise UnreadableError(path, [Problem(1, str(error) or "nested too deeply")]) from None
     reader = _Reader(tree)
     for statement in tree.body:
-        reader.take(statement)
+        try:
+            reader.take(statement)
+        except RecursionError:
+            reader.problems.add(Problem(statement.lineno, "nested too deeply to be read"))
     suites = reader.finish()
     if reader.problems:
         raise UnreadableError(path, sorted(reader.problems))
@@ -272,7 +275,8 @@ class _Reader:
                 self._refuse(node, f"cannot follow {name} in {shown(node)}")
 
     def _refuse(self, node: ast.AST, text: str) -> None:
-        self._report(getattr(node, "lineno", 1), text)
+        lines = (line for inner in ast.walk(node) if (line := getattr(inner, "lineno", None)))
+        self._report(next(lines, 1), text)
 
     def _report(self, line: int, text: str) -> None:
         self.problems.add(Problem(line, text))

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 CASE, SUITES = "Case", "SUITES"
 EVERYTHING = "*"  # of a star import
 UNSEEN = {"exec", "eval", "globals", "locals", "vars", "getattr", "setattr", "delattr"}
-UNSEEN |= {"__dict__", "__import__", "modules"}
+UNSEEN |= {"__dict__", "__import__", "modules", "f_globals", "f_locals"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -76,18 +76,13 @@ def _leaves(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def _bound(leaf: ast.stmt) -> set[str]:
-    """The names that a statement binds, deletes or calls a method of."""
+    """The names that a statement binds or deletes."""
     match leaf:
         case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
             return {name}
-        case ast.Import() | ast.ImportFrom():
-            return set()
-        case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id=name)))):
-            base = {name}
         case _:
-            base = set[str]()
-    stored = (node for node in ast.walk(leaf) if isinstance(node, ast.Name))
-    return base | {node.id for node in stored if not isinstance(node.ctx, ast.Load)}
+            found = (node for node in ast.walk(leaf) if isinstance(node, ast.Name))
+            return {node.id for node in found if not isinstance(node.ctx, ast.Load)}
 
 
 def _operands(leaf: ast.stmt) -> set[str]:
