@@ -12,8 +12,9 @@ from tests import tiny
 from worldline.models.lingbot.blocks import TextKV
 from worldline.models.lingbot.dit import LingBotDiT
 from worldline.ops.attention import attention
-from worldline.runtime import pipeline
+from worldline.runtime import conditions, pipeline
 from worldline.runtime.engine import World
+from worldline.runtime.inputs import project_text
 from worldline.runtime.loader import load_components
 from worldline.runtime.savings import SAVINGS
 from worldline.runtime.text_rows import (
@@ -49,7 +50,7 @@ def film(without: set[str]) -> Tensor:
             if i == 2:
                 text = session.engine.text("a green valley under a very wide sky")
                 state = session.state
-                state.prompt = pipeline.conditions.switch_prompt(state.prompt, text, 2)
+                state.prompt = conditions.switch_prompt(state.prompt, text, 2)
             clock = session.engine.clock()
             made = pipeline.next_chunk(session.engine, session.state, WALK[i % 4], clock)
             latents.append(made.latents)
@@ -92,14 +93,14 @@ def test_the_padding_of_a_long_prompt_is_one_key() -> None:
     with long_world(set()).start(tiny.picture(), tiny.PROMPT) as session:
         session.step()
         state = session.state
-        text = pipeline.project_text(session.engine, state.prompt)
+        text = project_text(session.engine, state.prompt)
         assert state.prompt.rows == len(tiny.PROMPT.split()) < ROWS_STEP
     for one in text:
         assert isinstance(one, DistinctText)
         assert one.k.shape[1] == ROWS_STEP + 1 and one.merged == LONG_TEXT - ROWS_STEP
         assert one.bias.dtype == torch.float32
     with tiny.world().start(tiny.picture(), tiny.PROMPT) as session:  # ten rows: not worth it
-        text = pipeline.project_text(session.engine, session.state.prompt)
+        text = project_text(session.engine, session.state.prompt)
         assert all(isinstance(one, TextKV) for one in text)
 
 

@@ -195,7 +195,7 @@ def test_closing_leaves_nothing() -> None:
     session = world.start(tiny.picture(), tiny.PROMPT)
     session.step()
     state = session.state
-    held = [weakref.ref(o) for o in (state, state.kv, state.kv.keys[0], state.image.picture)]
+    held = [weakref.ref(o) for o in (state, state.kv, state.kv.buffers()[0], state.image.picture)]
     caches = state.caches
     del state
     session.close()

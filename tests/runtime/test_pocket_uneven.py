@@ -6,6 +6,7 @@ The oracle keeps keys and values in a plain list per frame and evicts as the off
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,8 @@ class ListMemory(KVRing):
         self.held: list[dict[int, tuple[Tensor, Tensor]]] = [{} for _ in ring.keys]
         self.chunk = range(0)
 
-    def begin_chunk(self, start: int, frames: int) -> None:
+    def begin_chunk(self, start: int, frames: int, *, visible: Sequence[int] | None = None) -> None:
+        assert visible is None
         self.chunk = range(start, start + frames)
         for held in self.held:  # drop the oldest after the sink until the chunk fits
             while len(held) + frames > self.params.window:
@@ -62,7 +64,9 @@ def _walk(world: worldline.World, *, listed: bool) -> list[np.ndarray]:
     with world.start(picture, entry["prompt"], seed=5, chunk=3, window=7, sink=2) as session:
         assert (session.chunk, session.window, session.sink) == (3, 7, 2)
         if listed:
-            session.state.kv = ListMemory(session.state.kv)
+            ring = session.state.kv
+            assert isinstance(ring, KVRing)
+            session.state.kv = ListMemory(ring)
         chunks = []
         for i, key in enumerate(WALK):
             chunk = session.step([[*key], [*key], [*WALK[i - 1]]])

@@ -70,8 +70,9 @@ def generate(
     levers.hold_sink(engine, state)
     with clock.stage("encode"):
         condition = picture_condition(engine, state, frames)
-    with clock.stage("context"):
-        replay.recache(engine, state, prompt)
+    if engine.recache:
+        with clock.stage("context"):
+            replay.recache(engine, state, prompt)
     with clock.stage("conditions"):
         inputs = PassInputs(
             partial(chunk_inputs, engine, state, motion, prompt=prompt, frames=frames)
