@@ -1,8 +1,8 @@
 """Keys and values of one block in int8, one scale per token and head.
 
-Int8 and not e4m3: a head's row has no outliers after RMS norm, and evenly spaced steps then err a
-quarter as much (`docs/benchmarks.md`). Attention reads them through `read`, which restores as many
-tokens as are visible; it costs one pass over the cache and halves what the cache takes.
+Int8 and not e4m3: a head's row has no outliers after RMS norm, and evenly spaced steps then err
+about a quarter as much (`tests/quant/test_rows.py`). Attention reads them through `read`, which
+restores as many tokens as are visible: it costs a pass over the cache and halves what that takes.
 """
 
 from __future__ import annotations
