@@ -97,25 +97,31 @@ def load_components(
     transformer is quantised while it is read; `options` say where the networks are kept. `progress`
     gets `(done_bytes, total_bytes, label)`. Raises `ConfigError` and the `CheckpointError` family.
     """
-    device = torch.device(device)
-    wanted = _parse_dtype(dtype)
+    device, wanted = torch.device(device), _parse_dtype(dtype)
+
+    def placement(preset: Preset) -> Placement:
+        precision = wanted or default_dtype(preset, device)
+        return Placement(device, precision, mode=mode, options=options)
+
     if random_weights:
         preset = get_preset(model)
-        precision = wanted or default_dtype(preset, device)
-        placement = Placement(device, precision, mode=mode, options=options)
-        preview = random_preview(options.decoder, preset, placement, seed=seed)
-        return _load_random(preset, placement, preview, seed=seed)
+        return _load_random(preset, placement(preset), seed=seed, decoder=options.decoder)
     location = locate(model)
     experts = location.preset is not None and location.preset.experts > 1
     layout = find_layout(location.roots, prefer="experts" if experts else "causal")
     plan = make_plan(layout, location.preset)
     if plan.preset.notice is not None:
         log.warning("%s", plan.preset.notice)
-    precision = wanted or default_dtype(plan.preset, device)
-    placement = Placement(device, precision, mode=mode, options=options)
-    text = _text_of(plan, layout, placement)
-    preview = load_preview(options.decoder, plan.preset, location.roots, placement)
-    _fill(plan, placement, progress or _silent)
+    spots = placement(plan.preset)
+    text = _text_of(plan, layout, spots)
+    preview = load_preview(options.decoder, plan.preset, location.roots, spots)
+    _fill(plan, spots, progress or _silent)
+    return _from_files(plan, layout, text=text, preview=preview)
+
+
+def _from_files(
+    plan: Plan, layout: Layout, *, text: TextEncoder, preview: TinyDecoder | None
+) -> Components:
     return _assemble(
         plan.preset,
         plan.networks,
@@ -221,9 +227,8 @@ def _text_of(plan: Plan, layout: Layout, placement: Placement) -> TextEncoder:
     return placement.text(UMT5Text(text, tokenizer, plan.preset.dit.text_len))
 
 
-def _load_random(
-    preset: Preset, placement: Placement, preview: TinyDecoder | None, *, seed: int
-) -> Components:
+def _load_random(preset: Preset, placement: Placement, *, seed: int, decoder: str) -> Components:
+    preview = random_preview(decoder, preset, placement, seed=seed)
     networks = build_networks(preset)
     wanted = [pair for pair in networks.labelled() if pair[0] != "text encoder"]
     for label, module in wanted:
