@@ -10,16 +10,16 @@ import pytest
 
 import worldline
 from worldline.bench.chunk import (
-    MARKDOWN_HEAD,
     SETTLED_CHUNKS,
     STAGES,
     ChunkFigures,
     ChunkRequest,
-    as_markdown,
-    as_table,
     measure_chunks,
 )
+from worldline.bench.chunk_report import MARKDOWN_HEAD, as_markdown, as_panels, as_table
+from worldline.bench.picture import Lines, Stacked
 from worldline.cli.main import main
+from worldline.kernels.choice_file import AttentionChoice, AttentionKey
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,41 @@ def test_the_tables_hold_every_figure(figures: ChunkFigures) -> None:
     text = as_table(figures)
     assert all(stage in text for stage in STAGES)
     assert figures.machine.torch in text and f"{figures.machine.threads} threads" in text
+    for said in ("p50", "p95", "p99", "% matmul", "% copy", "outside operators", "planned"):
+        assert said in text, said
+    stages, times = as_panels(figures)
+    assert isinstance(stages, Stacked) and set(stages.bars[0].parts) == set(STAGES)
+    assert isinstance(times, Lines) and len(times.x) == len(figures.chunk_times_ms)
+
+
+def test_figures_of_a_gpu_are_told(figures: ChunkFigures) -> None:
+    """No GPU is here: the figures it adds are put in by hand."""
+    loop = msgspec.structs.replace(
+        figures.overhead,
+        device_busy_ms=9.0,
+        device_idle_percent=10.5,
+        launch_gaps=7,
+        longest_gap_ms=0.25,
+        host_waits_ms=3.5,
+    )
+    key = AttentionKey(
+        device="H200", torch="2", dtype="bfloat16", queries=60, keys=240, heads=3, head_dim=64
+    )
+    choice = AttentionChoice(key=key, backend="flash", ms={"flash": 0.5, "cudnn": 0.75})
+    seen = msgspec.structs.replace(figures, overhead=loop, attention=(choice,))
+    text = as_table(seen)
+    assert "waits 10.5 % of a chunk, 7 times" in text and "host waits for it 3.5 ms" in text
+    assert "60 x 240 tokens, 3 x 64: flash, measured (flash 0.500 ms, cudnn 0.750 ms)" in text
+    assert "| 10.5 |" in as_markdown(seen)
+
+
+def test_the_memory_measured_is_the_memory_planned(figures: ChunkFigures) -> None:
+    memory = figures.memory
+    assert abs(memory.off_percent) < 5
+    assert memory.planned["transformer"] == pytest.approx(memory.weights["transformer"], rel=0.001)
+    assert memory.planned["keys and values"] == pytest.approx(memory.kv, abs=0.001)
+    assert memory.planned_peak == pytest.approx(sum(memory.planned.values()), abs=0.1)
+    assert memory.session < memory.held and memory.workspace > memory.camera_modulation
 
 
 def test_json_for_machines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,25 +18,16 @@ from numpy.typing import NDArray
 
 from worldline.bench.machine import Machine, describe_machine
 from worldline.bench.overhead import Overhead, measure_overhead
-from worldline.bench.picture import Bar, Lines, Stacked
 from worldline.bench.rates import Rates, measure_rates
-from worldline.bench.ruler import (
-    CHUNK,
-    PASSES,
-    Memory,
-    StageWork,
-    chunk_work,
-    lay_beside,
-    memory_line,
-    memory_of,
-    work_lines,
-)
+from worldline.bench.ruler import Memory, StageWork, chunk_work, lay_beside, memory_of
 from worldline.core.chunk import StageTimings
+from worldline.core.config import EngineOptions
+from worldline.kernels.choice_file import AttentionChoice
 
 if TYPE_CHECKING:
     from worldline.runtime.engine import Session, World
 
-PROFILED_CHUNKS = 3  # after the measured ones, for the loop's own cost
+PROFILED_CHUNKS = 6  # after the measured ones and as often without, for the loop's own cost
 SETTLED_CHUNKS = 2  # measured chunks start this many after the window is full
 # Walking and turning by turns: no two neighbouring chunks may share their camera tables.
 WALK = (("w",), ("w", "l"), ("l",), ("w", "j"))
@@ -59,11 +50,17 @@ class ChunkRequest(NamedTuple):
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
-    """Which model was measured, and at which numbers."""
+    """Which model was measured, and at which numbers.
+
+    `kernels` compute between the matmuls; `attention` is what was chosen by measurement, per shape.
+    """
 
     model: str
     weights: str
     mode: str
+    kernels: str
+    attention: tuple[AttentionChoice, ...]
+    options: EngineOptions
     device: str
     dtype: str
     width: int
@@ -167,6 +164,9 @@ def describe(world: World, session: Session) -> Subject:
         model=info.model,
         weights=info.weights,
         mode=info.mode,
+        kernels=world.kernels,
+        attention=tuple(world.attention),
+        options=world.options,
         device=info.device,
         dtype=info.dtype,
         width=session.width,
@@ -195,8 +195,12 @@ def _figures(world: World, session: Session, watched: Watched) -> ChunkFigures:
     measured = np.array(watched.spent[warmup:])
     p50, p95, p99 = np.percentile(measured, [50, 95, 99])
     stages = watched.stage_medians()
-    memory = memory_of(world, session)  # before the profiler, which needs some of its own
     dit = world.components.dit
+
+    def step() -> None:
+        session.step(controls(session, session.next_chunk))
+
+    memory = memory_of(world, session, step)  # before the profiler, which needs some of its own
     work = chunk_work(world, session, float(np.mean(watched.visible[warmup:])))
     rates = measure_rates(dit, session.chunk * session.state.geometry.tokens_per_frame)
     return ChunkFigures(
@@ -216,11 +220,7 @@ def _figures(world: World, session: Session, watched: Watched) -> ChunkFigures:
         work=lay_beside(stages, work, rates, chunk_ms=float(p50)),
         rates=rates,
         memory=memory,
-        overhead=measure_overhead(
-            lambda: session.step(controls(session, session.next_chunk)),
-            chunks=PROFILED_CHUNKS,
-            cuda=dit.device.type == "cuda",
-        ),
+        overhead=measure_overhead(step, chunks=PROFILED_CHUNKS, cuda=dit.device.type == "cuda"),
         chunk_times_ms=tuple(round(ms, 3) for ms in watched.spent),
     )
 
@@ -230,112 +230,3 @@ def _picture(width: int, height: int) -> NDArray[np.uint8]:
     y, x = np.mgrid[0:height, 0:width]
     channels = [x * 255 // width, y * 255 // height, (x + y) * 255 // (width + height)]
     return np.stack(channels, axis=-1).astype(np.uint8)  # H W 3
-
-
-def as_table(figures: ChunkFigures) -> str:
-    """The figures as lines of text."""
-    where = figures.machine
-    lines = [
-        f"{figures.model} {figures.width}x{figures.height}, chunk {figures.chunk}, window "
-        f"{figures.window}, sink {figures.sink}, {figures.steps} steps, {figures.dtype}, "
-        f"{figures.mode} mode, weights {figures.weights or 'unnamed'}",
-        f"on {where.accelerator or where.processor}, {where.cores} cores, {where.threads} threads, "
-        f"torch {where.torch}, commit {where.commit}",
-        f"{figures.fps:.2f} fps; chunk of {figures.frames_per_chunk} frames: "
-        f"p50 {figures.chunk_ms_p50:.1f} ms, p95 {figures.chunk_ms_p95:.1f} ms, "
-        f"p99 {figures.chunk_ms_p99:.1f} ms, first {figures.first_chunk_ms:.1f} ms "
-        f"({figures.chunks} chunks after {figures.warmup_chunks} of warm-up); "
-        f"processor time p50 {figures.chunk_cpu_ms_p50:.1f} ms",
-    ]
-    lines += [*work_lines(figures.work), *_remarks(figures)]
-    return "\n".join(lines)
-
-
-def _remarks(figures: ChunkFigures) -> list[str]:
-    rates, loop, passes = figures.rates, figures.overhead, figures.work[PASSES]
-    whole = figures.work[CHUNK]
-    assert whole.limit_ms is not None, "a chunk always has work"
-    download = rates.download_gb_per_s
-    shapes = ", ".join(
-        f"{s.rows}x{s.inner}x{s.columns}: {s.gflops_per_s:.1f}" for s in rates.shapes
-    )
-    lines = [
-        f"this machine, {rates.dtype}: matmul {rates.matmul_gflops_per_s:.1f} GFLOP/s ({shapes}), "
-        f"copy {rates.copy_gb_per_s:.1f} GB/s"
-        + ("" if download is None else f", to the host {download:.1f} GB/s"),
-        f"{PASSES} runs at {passes.matmul_percent:.1f} % of the matmul rate; the chunk takes "
-        f"{whole.ms / max(whole.limit_ms, 1e-6):.2f} x the limit of {whole.limit_ms:.1f} ms",
-        f"outside operators: at most {loop.outside_percent:.1f} % of a chunk under the profiler "
-        f"({loop.chunk_ms:.1f} ms, {loop.operators} operators called)",
-    ]
-    if loop.device_idle_percent is not None:
-        lines.append(f"the GPU waits {loop.device_idle_percent:.1f} % of that chunk")
-    return [*lines, memory_line(figures.memory)]
-
-
-def as_panels(figures: ChunkFigures) -> list[Stacked | Lines]:
-    """The figures as charts: stages stacked beside their limits, time against chunk index."""
-    limits = {name: figures.work[name].limit_ms or 0.0 for name in STAGES}
-    stages = Stacked(
-        title="Time per stage of a chunk (medians), and what the machine's measured rates allow",
-        unit="ms",
-        bars=[Bar("measured", figures.stages), Bar("limit", limits)],
-    )
-    times = Lines(
-        title="Time of every chunk",
-        unit="ms",
-        x_label="chunk",
-        x=range(len(figures.chunk_times_ms)),
-        curves={"whole chunk": figures.chunk_times_ms},
-        shaded=figures.warmup_chunks - 0.5,
-        shade_label="warm-up: the window fills",
-        marks={f"p50 {figures.chunk_ms_p50:.1f} ms": figures.chunk_ms_p50},
-    )
-    return [stages, times]
-
-
-def headline(figures: ChunkFigures) -> str:
-    """What was measured where, in one line."""
-    where = figures.machine.accelerator or figures.machine.processor
-    return (
-        f"{figures.model} {figures.width}x{figures.height}, {figures.dtype}, {figures.mode}: "
-        f"{figures.fps:.2f} fps on {where}"
-    )
-
-
-MARKDOWN_HEAD = (
-    "model",
-    "size",
-    "chunk/window/sink/steps",
-    "dtype, mode, threads",
-    "hardware",
-    "torch",
-    "commit",
-    "fps",
-    "chunk p50",
-    "p95",
-    *STAGES,
-    "peak memory",
-)
-
-
-def as_markdown(figures: ChunkFigures) -> str:
-    """The figures as a table for docs/benchmarks.md; times in ms."""
-    where = figures.machine
-    memory = figures.peak_memory_mb
-    cells = (
-        figures.model,
-        f"{figures.width}x{figures.height}",
-        f"{figures.chunk}/{figures.window}/{figures.sink}/{figures.steps}",
-        f"{figures.dtype}, {figures.mode}, {where.threads}",
-        where.accelerator or f"{where.processor}, {where.cores} cores",
-        where.torch,
-        where.commit,
-        f"{figures.fps:.1f}",
-        f"{figures.chunk_ms_p50:.1f}",
-        f"{figures.chunk_ms_p95:.1f}",
-        *(f"{figures.stages[name]:.1f}" for name in STAGES),
-        "" if memory is None else f"{memory:.0f} MB",
-    )
-    rule = ["---"] * len(MARKDOWN_HEAD)
-    return "\n".join("| " + " | ".join(line) + " |" for line in (MARKDOWN_HEAD, rule, cells))

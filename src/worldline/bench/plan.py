@@ -40,15 +40,16 @@ class MemoryPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes on the device that computes, by what takes them.
 
     `weights` are held by the worker, `session` by every session while it is open. `chunk` is the
-    workspace of each stage of the one chunk in flight, of which only the largest counts; the
-    camera's scale and shift live until the last pass has ended. `prompt` is what a new prompt takes
-    between two chunks.
+    workspace of each stage of the one chunk in flight; the camera's scale and shift live until the
+    last pass has ended. Only the largest counts, or, where decoder and passes overlap (`beside`),
+    these two together. `prompt` is what a new prompt takes between two chunks.
     """
 
     weights: dict[str, int]
     session: dict[str, int]
     chunk: dict[str, int]
     prompt: int = 0
+    beside: bool = False
 
     def held(self, sessions: int = 1) -> int:
         """What is taken between two chunks."""
@@ -56,7 +57,8 @@ class MemoryPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     def workspace(self) -> int:
         """The most that is taken beyond that for a moment."""
-        return max(*self.chunk.values(), self.prompt)
+        together = self.chunk["passes"] + self.chunk["decode"] if self.beside else 0
+        return max(together, self.prompt, *self.chunk.values())
 
     def peak(self, sessions: int = 1) -> int:
         """The most that is taken at any time."""
@@ -120,6 +122,7 @@ def plan_memory(want: Wanted) -> MemoryPlan:
             "decode": decode.workspace,
         },
         prompt=_text_bytes(want) if options.text_encoder == "swap" else 0,
+        beside=want.cuda,
     )
 
 

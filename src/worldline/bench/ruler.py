@@ -6,6 +6,7 @@ unavoidable traffic at the measured copy rate. Both are computed; only times and
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,12 +16,15 @@ from worldline.bench.arithmetic import (
     ChunkSize,
     camera_traffic,
     chunk_flops,
-    dit_bytes,
     pass_traffic,
 )
-from worldline.bench.census import MB, mb_of, peak_memory_mb
+from worldline.bench.census import MB, device_mb, mb_of, peak_memory_mb
 from worldline.bench.decode_work import decode_flops
+from worldline.bench.plan import Wanted, plan_memory
 from worldline.bench.rates import Rates
+from worldline.bench.workspace import workspace_bytes
+from worldline.runtime.memory import camera_modulation_bytes
+from worldline.runtime.stand_in import RandomText
 
 if TYPE_CHECKING:
     from worldline.runtime.engine import Session, World
@@ -48,12 +52,14 @@ class StageWork(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
-    """Megabytes (2^20). All but `computed` are what the tensors in this process hold.
+    """Megabytes (2^20), measured in this process but for what is planned and camera's tables.
 
     `caches` are a session's named caches, `decoder` its history of features, `session` all of it,
-    the ring's keys and values (`kv`) included. `camera_modulation` lives only inside a chunk.
-    `computed` follows from the configuration: the transformer's weights, the ring, and so on.
-    `peak` is the most the GPU's allocator, or this process, has held since it started.
+    the ring's keys and values (`kv`) included. `camera_modulation` lives only inside a chunk and is
+    part of `workspace`: what one chunk takes beyond what is `held` between two. `planned` is the
+    same before anything was loaded (see `plan`), by part; `planned_peak` its sum. `peak` is the
+    most the GPU's allocator, or this whole process, has held so far; `off_percent` compares the
+    plan with held and workspace together.
     """
 
     weights: dict[str, float]
@@ -62,7 +68,11 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     decoder: float
     session: float
     camera_modulation: float
-    computed: dict[str, float]
+    held: float
+    workspace: float
+    planned: dict[str, float]
+    planned_peak: float
+    off_percent: float
     peak: float | None
 
 
@@ -83,7 +93,8 @@ def chunk_work(world: World, session: Session, keys: float) -> Work:
         without=session.engine.without,
         camera_cache=session.engine.camera_cache,
     )
-    decoder = decode_flops(world.preset, session.chunk, state.geometry.latent)
+    tiny = world.components.preview is not None
+    decoder = decode_flops(world.preset, session.chunk, state.geometry.latent, tiny=tiny)
     kept = camera_kept(session)
     width = dit.dtype.itemsize
     traffic = pass_traffic(dit.params, size, width=width, camera_cache=kept)
@@ -191,36 +202,61 @@ def _digits(value: float) -> float:
     return float(f"{value:.9g}")
 
 
-def memory_of(world: World, session: Session) -> Memory:
-    """What a loaded model and one of its sessions hold, between two chunks."""
-    parts, state, dit = world.components, session.state, world.components.dit
-    sizes = dit_bytes(
-        dit.params,
-        tokens_per_frame=state.geometry.tokens_per_frame,
-        chunk=session.chunk,
-        width=dit.dtype.itemsize,
-    )
-    modulation = sizes.camera_modulation / MB if camera_kept(session) else 0.0
-    computed = {
-        "transformer": sizes.weights / MB,
-        "kv": max(session.window, 0) * sizes.kv_frame / MB,
-        "kv_per_latent_frame": sizes.kv_frame / MB,
-        "cross_kv": sizes.cross_kv / MB,
-        "camera_modulation": sizes.camera_modulation / MB,
+def memory_of(world: World, session: Session, step: Callable[[], object]) -> Memory:
+    """What a loaded model and one of its sessions hold, and what `step`, one chunk, takes."""
+    parts, state, device = world.components, session.state, world.components.dit.device
+    networks = {
+        "transformer": parts.dit,
+        "autoencoder": parts.vae,
+        "text encoder": parts.text,
+        "tiny decoder": parts.preview,
     }
+    weights = {name: mb for name, part in networks.items() if (mb := mb_of(part))}
+    peak = peak_memory_mb(device)
+    held = device_mb(device)
+    held = mb_of([*networks.values(), state]) if held is None else held
+    inside = workspace_bytes(step, device) / MB
+    plan = plan_memory(_wanted(world, session))
+    planned = plan.peak() / MB
+    by_part = {**plan.weights, **plan.session, "workspace": plan.workspace()}
     return Memory(
-        weights={
-            "transformer": mb_of(parts.dit),
-            "autoencoder": mb_of(parts.vae),
-            "text_encoder": mb_of(parts.text),
-        },
+        weights=weights,
         kv=round(state.kv.nbytes / MB, 3),
         caches=mb_of(state.caches),
         decoder=mb_of(state.decoder),
         session=mb_of(state),
-        camera_modulation=round(modulation, 3),
-        computed={name: round(mb, 3) for name, mb in computed.items()},
-        peak=peak_memory_mb(dit.device),
+        camera_modulation=round(camera_bytes(session) / MB, 3),
+        held=round(held, 3),
+        workspace=round(inside, 3),
+        planned={name: round(nbytes / MB, 3) for name, nbytes in by_part.items()},
+        planned_peak=round(planned, 3),
+        off_percent=round(100 * (planned / (held + inside) - 1), 2),
+        peak=peak,
+    )
+
+
+def camera_bytes(session: Session) -> int:
+    """Scale and shift of all blocks for one chunk, where they are kept for its passes."""
+    dit, tokens = session.engine.dit, session.chunk * session.state.geometry.tokens_per_frame
+    return camera_modulation_bytes(dit, tokens) if camera_kept(session) else 0
+
+
+def _wanted(world: World, session: Session) -> Wanted:
+    options = world.options
+    if not camera_kept(session):
+        options = msgspec.structs.replace(options, camera_cache="off")
+    if isinstance(world.components.text, RandomText):  # has no encoder's weights
+        options = msgspec.structs.replace(options, text_encoder="cpu")
+    dit = world.components.dit
+    return Wanted(
+        world.preset,
+        session.width,
+        session.height,
+        session.state.settings,
+        mode=world.mode,
+        cuda=dit.device.type == "cuda",
+        dtype=dit.dtype,
+        options=options,
     )
 
 
@@ -238,12 +274,16 @@ def work_lines(rows: dict[str, StageWork]) -> list[str]:
     return lines
 
 
-def memory_line(memory: Memory) -> str:
-    """The memory as one line of text."""
-    weights = ", ".join(f"{name} {mb:.1f}" for name, mb in memory.weights.items() if mb)
-    peak = "" if memory.peak is None else f"; peak {memory.peak:.0f}"
-    return (
+def memory_lines(memory: Memory) -> list[str]:
+    """The memory as lines of text."""
+    weights = ", ".join(f"{name} {mb:.1f}" for name, mb in memory.weights.items())
+    planned = ", ".join(f"{name} {mb:.1f}" for name, mb in memory.planned.items() if mb)
+    peak = "" if memory.peak is None else f"; peak so far {memory.peak:.0f}"
+    return [
         f"memory in MB: weights {weights}; session {memory.session:.1f} (KV {memory.kv:.1f}, "
-        f"caches {memory.caches:.1f}, decoder {memory.decoder:.1f}); camera modulation inside "
-        f"a chunk {memory.camera_modulation:.1f}{peak}"
-    )
+        f"caches {memory.caches:.1f}, decoder {memory.decoder:.1f}); held between chunks "
+        f"{memory.held:.1f}, inside one {memory.workspace:.1f} more, of which camera modulation "
+        f"{memory.camera_modulation:.1f}{peak}",
+        f"planned: {memory.planned_peak:.1f} ({memory.off_percent:+.1f} % of what was measured): "
+        f"{planned}",
+    ]

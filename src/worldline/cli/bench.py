@@ -67,7 +67,7 @@ def _print_chunk(
     options: BenchChunk, figures: ChunkFigures, ablation: dict[str, Variant] | None
 ) -> None:
     from worldline.bench import ablate
-    from worldline.bench.chunk import as_markdown, as_table
+    from worldline.bench.chunk_report import as_markdown, as_table
 
     if options.json:
         found = msgspec.to_builtins(figures)
@@ -83,7 +83,7 @@ def _print_chunk(
 
 def _draw_chunk(path: Path, figures: ChunkFigures, ablation: dict[str, Variant] | None) -> None:
     from worldline.bench.ablate import as_panel
-    from worldline.bench.chunk import as_panels, headline
+    from worldline.bench.chunk_report import as_panels, headline
     from worldline.bench.picture import draw
 
     panels = as_panels(figures)
