@@ -124,6 +124,11 @@ class LingBotDiT(nn.Module):
         return torch.float32 if keep else dtype
 
     @property
+    def offloaded(self) -> bool:
+        """Whether blocks come and go, so that nothing may be recorded over their weights."""
+        return self.residency is not resident
+
+    @property
     def dtype(self) -> torch.dtype:
         """Dtype of the matmuls."""
         return self.patch_embedding.weight.dtype
