@@ -21,7 +21,7 @@ from recipes.pocket.scenes import Scene, scenes
 from tests.e2e.browsers import FLAGS, MISSING, find_browser
 from tests.e2e.conftest import STEP_LIMIT_MS, listen
 from tests.e2e.serving import serving
-from tests.e2e.walking import FRAME_LIMIT_MS, SCREENSHOTS, drawn, enter
+from tests.e2e.walking import FRAME_LIMIT_MS, QUALITY, SCREENSHOTS, drawn, enter
 from tests.e2e.wander import Leg, Walker
 
 LATENT_S = 0.25  # four pictures at 16 a second
@@ -91,7 +91,7 @@ class Visit:
         while self._shots and self._shots[0][1] <= end:
             path, at = self._shots.pop(0)
             self.page.wait_for_timeout(1000 * max(0.0, at - self.seconds))
-            self.page.screenshot(path=path, type="jpeg", quality=88)
+            self.page.screenshot(path=path, type="jpeg", quality=QUALITY)
         self.page.wait_for_timeout(1000 * max(0.0, end - self.seconds))
 
     def _until_shown(self) -> None:

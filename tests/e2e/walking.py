@@ -13,6 +13,7 @@ from tests.e2e.motion import Frames
 
 WIDTH, HEIGHT = 160, 96  # the pocket world's own size
 FRAME_LIMIT_MS = 60_000
+QUALITY = 88  # of JPEG screenshots: large soft pictures, a tenth of a PNG
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "docs" / "screenshots"
 
 # Copies every newly drawn frame of the canvas, in grey, until there are `count` of them that show
@@ -95,4 +96,4 @@ def screenshot(page: Page, name: str) -> None:
     """Keep a picture of the page in docs/ when WORLDLINE_WRITE_SCREENSHOTS=1."""
     if os.environ.get("WORLDLINE_WRITE_SCREENSHOTS") == "1":
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=SCREENSHOTS / f"{name}.png")
+        page.screenshot(path=SCREENSHOTS / f"{name}.jpg", type="jpeg", quality=QUALITY)
