@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from worldline.models.preset import Preset
 from worldline.models.presets import TAEW2_1
-from worldline.models.wan.tiny import TinyDecoder
+from worldline.models.wan.tiny import PreviewVae, TinyDecoder
 from worldline.ops.vae import StreamingVae
 from worldline.runtime.parts import build_networks, on_meta
 
@@ -25,11 +25,11 @@ def decode_flops(preset: Preset, chunk: int, grid: tuple[int, int], *, tiny: boo
     `tiny` counts the preview decoder.
     """
     latents = torch.empty(1, LATENT_CHANNELS, chunk, *grid, device="meta")
-    full = build_networks(preset).vae
-    return _counted(on_meta(TinyDecoder, TAEW2_1) if tiny else full, latents)
+    vae = build_networks(preset).vae
+    return _counted(PreviewVae(vae, on_meta(TinyDecoder, TAEW2_1)) if tiny else vae, latents)
 
 
-def _counted(vae: StreamingVae | TinyDecoder, latents: Tensor) -> int:
+def _counted(vae: StreamingVae, latents: Tensor) -> int:
     _, state = vae.decode_stream(latents, None)
     with FlopCounterMode(display=False) as counter:
         vae.decode_stream(latents, state)
