@@ -9,7 +9,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from worldline.ops.block_math import PLAIN, BlockMath, HeadNorms, KeyValue, Projected
+from worldline.ops.block_math import (
+    PLAIN,
+    BlockMath,
+    EqualKeys,
+    HeadNorms,
+    KeyValue,
+    Projected,
+    split_heads,
+)
 from worldline.ops.norm import AffineLayerNorm, RMSNorm
 from worldline.ops.rope import rope_table
 from worldline.runtime.kv_cache import KVRing, RingParams
@@ -150,6 +158,20 @@ def heads(math: BlockMath, shape: Shape) -> Outputs:
     math.store(kv, norms=given.norms, rope=rope, writer=recorder, layer=4)
     query = math.query(given.qkv.q, norms=given.norms)
     return recorder.seen | {"attended": out, "query": query}
+
+
+def one_more_key(math: BlockMath, shape: Shape) -> Outputs:
+    """Attention to a few rows of text, and to one more that stands for many."""
+    given = inputs(shape)
+    q, k, v = (split_heads(part, shape.heads).transpose(1, 2) for part in given.qkv)
+    scores = q.float() @ k.float().transpose(2, 3) * shape.dim**-0.5
+    out = (scores.softmax(-1) @ v.float()).transpose(1, 2).contiguous().transpose(1, 2)
+    found: Outputs = {}
+    for times in (1, 7, 480):
+        key = EqualKeys(k[:, :, -1:] * 0.5, v[:, :, -1:] * 2, times)
+        mixed = math.mix_key(out.to(shape.dtype), scores.logsumexp(-1), q=q, key=key)
+        found[f"mixed{times}"] = mixed
+    return found
 
 
 def ring(math: BlockMath, shape: Shape) -> Outputs:

@@ -17,22 +17,16 @@ STREAM, MATMUL, EIGHT, INDEX, COUNT, REAL = "*fp32", "*bf16", "*fp8e4nv", "*i64"
 # Sizes of the 14B model: its width, the inner one, and its heads.
 ROW: dict[str, Any] = {"WIDTH": 5120, "BLOCK": 8192}
 INNER: dict[str, Any] = {"WIDTH": 13824, "BLOCK": 16384}
-HEADS: dict[str, Any] = {
-    "HEADS": 40,
-    "DIM": 128,
-    "HEADS_BLOCK": 64,
-    "DIM_BLOCK": 128,
-    "ROPE": True,
-    "SLOTS": True,
-}
+HEADS: dict[str, Any] = {"HEADS": 40, "DIM": 128, "HEADS_BLOCK": 64, "DIM_BLOCK": 128}
+RING: dict[str, Any] = {"ROPE": True, "SLOTS": True}
 # What parameters are in a model whose matmuls are bfloat16; all others are counts.
 TYPES = {
-    STREAM: "x shift scale gate cos sin out",
+    STREAM: "x shift scale gate cos sin out log_sum",
     MATMUL: "y camera_scale camera_shift weight bias normed q k v weight_q weight_k q_out k_out "
-    "v_out",
+    "v_out mixed",
     INDEX: "slots",
     EIGHT: "values",
-    REAL: "eps peak least",
+    REAL: "eps peak least log_times",
 }
 
 
@@ -97,7 +91,8 @@ def compile_all(capability: int) -> dict[str, Compiled]:
         (stream.after_text_kernel, ROW, {}),
         (stream.add_gated_kernel, ROW, {}),
         (stream.after_attention_kernel, ROW | {"CAMERA": True}, {}),
-        (heads.heads_kernel, HEADS | {"FIRST": heads.QUERY}, {}),
+        (heads.heads_kernel, HEADS | RING | {"FIRST": heads.QUERY}, {}),
+        (heads.mix_key_kernel, HEADS, {"out": MATMUL, "scale": REAL}),
     ]
     if capability >= 89:
         kinds.append((quantise.e4m3_kernel, INNER, {"x": MATMUL}))

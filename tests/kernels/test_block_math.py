@@ -56,6 +56,13 @@ def test_heads(interpreted: Interpreter, shape: Shape) -> None:
     assert torch.equal(found["v3"], wanted["v3"])
 
 
+@SWEEP
+@given(shape=shapes())
+def test_one_more_key(interpreted: Interpreter, shape: Shape) -> None:
+    found = interpreted.call(by_kernels, cases.one_more_key, shape)
+    assert_agree(found, by_oracle(cases.one_more_key, shape))
+
+
 @settings(SWEEP, max_examples=4)
 @given(shape=shapes(batches=1))
 def test_ring(interpreted: Interpreter, shape: Shape) -> None:

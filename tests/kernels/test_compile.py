@@ -20,6 +20,7 @@ KERNELS = {
     "add_gated_kernel",
     "after_attention_kernel",
     "heads_kernel",
+    "mix_key_kernel",
 }
 EIGHT_BITS = {"e4m3_kernel"}  # which GPUs before capability 8.9 do not know
 

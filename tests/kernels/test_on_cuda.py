@@ -23,9 +23,10 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 CUDA = "cuda"
+CASES = [cases.norms_and_gates, cases.heads, cases.one_more_key, cases.ring]
 
 
-@pytest.mark.parametrize("case", [cases.norms_and_gates, cases.heads, cases.ring])
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("heads", [40, 12], ids=["14B", "1.3B"])
 def test_kernels_agree_with_plain_pytorch(heads: int, dtype: torch.dtype, case: Case) -> None:

@@ -22,11 +22,20 @@ from torch import Tensor
 from worldline.bench.machine import Machine, describe_machine
 from worldline.bench.rates import best_seconds
 from worldline.kernels.choice_file import AttentionChoice
+from worldline.kernels.rows import e4m3_rows, quantises
 from worldline.models.registry import get_preset
 from worldline.ops.attention import AttentionShape, Slots
-from worldline.ops.block_math import PLAIN, BlockMath, HeadNorms, Projected
+from worldline.ops.block_math import (
+    PLAIN,
+    BlockMath,
+    EqualKeys,
+    HeadNorms,
+    Projected,
+    split_heads,
+)
 from worldline.ops.norm import AffineLayerNorm, RMSNorm
 from worldline.ops.rope import rope_table
+from worldline.quant.rows import E4M3_PEAK, LEAST_SCALE, plain_e4m3
 
 MODELS = ("lingbot-world-fast", "lingbot-world-v2-1.3b")
 GRID = (30, 52)  # tokens of a latent frame at 832x480
@@ -35,6 +44,7 @@ WARPS = (4, 8, 16)
 SECONDS = 0.2  # per measurement
 BOUND = {torch.float32: 1e-5, torch.bfloat16: 2.0**-6}  # of the largest value: two steps at most
 EPS = 1e-6
+TEXT_ROWS = 480  # of padding, of a prompt of some thirty words
 DESCRIPTION = "Times of all kernels against plain PyTorch, and whether they agree."
 
 Milliseconds = Callable[[Callable[[], object]], float]
@@ -140,35 +150,72 @@ def operations(sizes: Sizes, device: torch.device) -> dict[str, Operation]:
     y, *camera = (draw(1, count, width) for _ in range(3))
     shift, scale, gate = draw(1, 1, 6, width, kind=torch.float32).unbind(2)[:3]
     affine = AffineLayerNorm(width, EPS).to(device, dtype).requires_grad_(False)
-    rms = RMSNorm(width, EPS).to(device, dtype).requires_grad_(False)
-    norms = HeadNorms(rms, rms, sizes.heads)
     qkv = Projected(*(draw(1, count, width) for _ in range(3)))
-    rows, columns = sizes.grid
-    rope = rope_table(range(sizes.frames), rows, columns, head_dim=sizes.dim, device=device)
-    ring = Buffers(sizes, device)
     modulation = {"shift": shift, "scale": scale, "eps": EPS, "dtype": dtype}
     moved = (camera[0], camera[1])
-
-    def heads(math: BlockMath) -> tuple[Tensor, ...]:
-        q = math.self_attend(qkv, norms=norms, rope=rope, attend=ring, layer=0)
-        return q, ring.keys, ring.values
 
     stream, half = x.nbytes, y.nbytes
     return {
         "norm, modulate": Operation(
             lambda math: (math.norm_modulate(x, **modulation),), stream + half
         ),
-        "q, k norm, RoPE, write": Operation(heads, 6 * half),
         "gate, camera, norm": Operation(
             lambda math: math.after_attention(x, y, gate=gate, camera=moved, norm=affine),
             2 * stream + 4 * half,
         ),
-        "query norm": Operation(lambda math: (math.query(qkv.q, norms=norms),), 2 * half),
         "add, norm, modulate": Operation(
             lambda math: math.after_text(x, y, **modulation), 2 * stream + 2 * half
         ),
         "gate": Operation(lambda math: (math.add_gated(x, y, gate=gate),), 2 * stream + half),
+        **_heads(qkv, sizes, device),
+        **_text(qkv, sizes),
+        **_eight_bits(qkv.q),
     }
+
+
+def _heads(qkv: Projected, sizes: Sizes, device: torch.device) -> dict[str, Operation]:
+    """What happens to projected queries, keys and values."""
+    rms = RMSNorm(sizes.heads * sizes.dim, EPS).to(device, sizes.dtype).requires_grad_(False)
+    norms = HeadNorms(rms, rms, sizes.heads)
+    rows, columns = sizes.grid
+    rope = rope_table(range(sizes.frames), rows, columns, head_dim=sizes.dim, device=device)
+    ring = Buffers(sizes, device)
+
+    def heads(math: BlockMath) -> tuple[Tensor, ...]:
+        q = math.self_attend(qkv, norms=norms, rope=rope, attend=ring, layer=0)
+        return q, ring.keys, ring.values
+
+    half = qkv.q.nbytes
+    return {
+        "q, k norm, RoPE, write": Operation(heads, 6 * half),
+        "query norm": Operation(lambda math: (math.query(qkv.q, norms=norms),), 2 * half),
+    }
+
+
+def _text(qkv: Projected, sizes: Sizes) -> dict[str, Operation]:
+    """The last step of cross-attention to the distinct rows of a prompt."""
+    q, k, v = (split_heads(part, sizes.heads).transpose(1, 2) for part in qkv)  # B N L D
+    key = EqualKeys(k[:, :, -1:], v[:, :, -1:], TEXT_ROWS)
+    log_sum = q.float().sum(-1)  # B N L
+    run = partial(_mix_key, v, log_sum, q, key)
+    return {"one more text key": Operation(run, 3 * q.nbytes + log_sum.nbytes)}
+
+
+def _mix_key(
+    out: Tensor, log_sum: Tensor, q: Tensor, key: EqualKeys, math: BlockMath
+) -> tuple[Tensor, ...]:
+    return (math.mix_key(out, log_sum, q=q, key=key),)
+
+
+def _eight_bits(x: Tensor) -> dict[str, Operation]:
+    """Rows in e4m3, on devices that know it; bit for bit, so nothing may differ."""
+    if not quantises(x):
+        return {}
+
+    def run(math: BlockMath) -> tuple[Tensor, ...]:
+        return plain_e4m3(x) if math is PLAIN else e4m3_rows(x, E4M3_PEAK, LEAST_SCALE)
+
+    return {"rows in e4m3": Operation(run, x.nbytes + x.numel())}
 
 
 @torch.no_grad()

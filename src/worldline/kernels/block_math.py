@@ -7,12 +7,13 @@ that has some (`ops.attention.SlotAttend`); any other gets tensors. Imports Trit
 
 from __future__ import annotations
 
+from math import log
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from worldline.kernels.heads import KEY, QUERY, VALUE, heads_kernel
+from worldline.kernels.heads import KEY, QUERY, VALUE, heads_kernel, mix_key_kernel
 from worldline.kernels.launch import device_of, padded, warps_for
 from worldline.kernels.stream import (
     add_gated_kernel,
@@ -21,7 +22,14 @@ from worldline.kernels.stream import (
     norm_modulate_kernel,
 )
 from worldline.ops.attention import Attend, CacheWriter, SlotAttend, Slots
-from worldline.ops.block_math import Advanced, HeadNorms, KeyValue, Projected, split_heads
+from worldline.ops.block_math import (
+    Advanced,
+    EqualKeys,
+    HeadNorms,
+    KeyValue,
+    Projected,
+    split_heads,
+)
 from worldline.ops.norm import AffineLayerNorm
 from worldline.ops.rope import RopeTable
 
@@ -92,6 +100,23 @@ class TritonMath:
     def query(self, q: Tensor, *, norms: HeadNorms) -> Tensor:
         """See `BlockMath`."""
         return self._heads(Projected(q, q, q), norms, last=QUERY)[0]
+
+    def mix_key(self, out: Tensor, log_sum: Tensor, *, q: Tensor, key: EqualKeys) -> Tensor:
+        """See `BlockMath`."""
+        out, q = (part.transpose(1, 2).contiguous() for part in (out, q))  # B L N D
+        batch, tokens, heads, dim = q.shape
+        assert log_sum.shape == (batch, heads, tokens), log_sum.shape
+        k, v = (part.reshape(batch, heads, dim).contiguous() for part in (key.k, key.v))
+        mixed = torch.empty_like(q)
+        blocks = (padded(heads), padded(dim))
+        numbers = (tokens, dim**-0.5, log(key.times), heads, dim, *blocks)
+        kernel: Any = mix_key_kernel
+        with device_of(q):
+            kernel[(batch * tokens,)](
+                *(out, log_sum.contiguous(), q, k, v, mixed, *numbers),
+                num_warps=self._warps or warps_for(blocks[0] * blocks[1]),
+            )
+        return mixed.transpose(1, 2)
 
     def after_text(
         self,

@@ -1,6 +1,6 @@
-"""Triton kernel on queries, keys and values: RMS norm over the width, RoPE, write into the ring.
+"""Triton kernels on heads: RMS norm, RoPE and the write into the ring; one more key.
 
-One program handles one row of one of the three. Arithmetic is float32; where
+One program handles one row of one of queries, keys and values. Arithmetic is float32; where
 `ops.block_math.PlainMath` rounds to the dtype of its inputs, so does this, so that results differ
 from it by the order of one sum only. Imports Triton: import this lazily.
 """
@@ -66,3 +66,30 @@ def heads_kernel(
     else:
         value = tl.load(v + row * v_stride + at, mask, 0.0)
         tl.store(v_out + slot * width + at, value.to(v_out.dtype.element_ty), mask)
+
+
+@triton.jit
+def mix_key_kernel(
+    out, log_sum, q, k, v, mixed, tokens, scale, log_times, HEADS: tl.constexpr,
+    DIM: tl.constexpr, HEADS_BLOCK: tl.constexpr, DIM_BLOCK: tl.constexpr,
+):  # fmt: skip
+    """`mixed` = `out` and `v`, by the share of `exp(q k scale + log_times)` beside `exp(log_sum)`.
+
+    `out`, `q` and `mixed` are `[B, L, N, D]`, `k` and `v` `[B, N, D]`, `log_sum` `[B, N, L]`.
+    """
+    row = tl.program_id(0).to(tl.int64)
+    batch = row // tokens
+    heads = tl.arange(0, HEADS_BLOCK)
+    dim = tl.arange(0, DIM_BLOCK)[None, :]
+    at = heads[:, None] * DIM + dim  # HEADS_BLOCK DIM_BLOCK
+    mask = (heads[:, None] < HEADS) & (dim < DIM)
+    one = batch * HEADS * DIM + at
+    own = row * HEADS * DIM + at
+    query = tl.load(q + own, mask, 0.0).to(tl.float32)
+    score = tl.sum(query * tl.load(k + one, mask, 0.0).to(tl.float32), 1) * scale + log_times
+    sums = (batch * HEADS + heads) * tokens + row % tokens
+    share = tl.sigmoid(score - tl.load(log_sum + sums, heads < HEADS, 0.0))[:, None]
+    before = tl.load(out + own, mask, 0.0).to(tl.float32)
+    value = tl.load(v + one, mask, 0.0).to(tl.float32)
+    result = before + share * (value - before)
+    tl.store(mixed + own, result.to(mixed.dtype.element_ty), mask)

@@ -7,6 +7,7 @@ device, any dtype, differentiable; what a kernel computes is measured against it
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, Protocol
 
 import torch
@@ -39,6 +40,14 @@ class HeadNorms(NamedTuple):
     q: RMSNorm
     k: RMSNorm
     heads: int
+
+
+class EqualKeys(NamedTuple):
+    """A key and its value `[B, N, 1, D]` that stand for `times` equal ones."""
+
+    k: Tensor
+    v: Tensor
+    times: int
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -92,6 +101,13 @@ class BlockMath(Protocol):
 
     def query(self, q: Tensor, *, norms: HeadNorms) -> Tensor:
         """Normalise projected queries `[B, L, C]` that are not turned: `[B, L, N, D]`."""
+        ...
+
+    def mix_key(self, out: Tensor, log_sum: Tensor, *, q: Tensor, key: EqualKeys) -> Tensor:
+        """Attention `out [B, N, L, D]` of `q` with one more key.
+
+        `log_sum [B, N, L]` is the logarithm of the sum of exponentials behind `out`, float32.
+        """
         ...
 
     def after_text(
@@ -155,6 +171,13 @@ class PlainMath:
     def query(self, q: Tensor, *, norms: HeadNorms) -> Tensor:
         """See `BlockMath`."""
         return split_heads(norms.q(q), norms.heads)
+
+    def mix_key(self, out: Tensor, log_sum: Tensor, *, q: Tensor, key: EqualKeys) -> Tensor:
+        """See `BlockMath`."""
+        score = torch.einsum("bnld,bnsd->bnl", q.float(), key.k.float())
+        score = score * q.shape[-1] ** -0.5 + math.log(key.times)
+        share = torch.sigmoid(score - log_sum).unsqueeze(-1)
+        return torch.lerp(out.float(), key.v.float(), share).to(q.dtype)
 
     def after_text(
         self,

@@ -89,7 +89,7 @@ def project_text(engine: Engine, prompt: PromptStates) -> Sequence[TextAttend]:
     if prompt.rows is not None and "text_pads" not in engine.without:
         kept = kept_rows(prompt.rows, states.shape[1])
         if kept is not None:
-            return distinct_text(dit, states, kept)
+            return distinct_text(dit, states, kept, math=engine.math)
     return dit.cross_kv(dit.embed_text(states))
 
 

@@ -8,7 +8,7 @@ logarithm stays in float32, where bfloat16 would be off by a percent.
 
 from __future__ import annotations
 
-import math
+from math import log
 from typing import NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from worldline.models.lingbot.blocks import TextAttend, TextKV
 from worldline.models.lingbot.dit import LingBotDiT
+from worldline.ops.block_math import PLAIN, BlockMath, EqualKeys
 
 # Rows kept beside the merged one are a multiple of this, so that prompts share few shapes.
 ROWS_STEP = 32
@@ -32,26 +33,26 @@ class DistinctText(NamedTuple):
     v: Tensor
     bias: Tensor  # 1 1 1 S', float32: 0, and log(merged) for the last row
     merged: int
+    math: BlockMath = PLAIN
 
     def attend(self, query: Tensor) -> Tensor:
         """Cross-attention of `query [B, L, N, D]`, as over all rows."""
         q, k, v = query.transpose(1, 2), self.k.transpose(1, 2), self.v.transpose(1, 2)
         if q.device.type == "cuda" and q.dtype != torch.float32:
-            return merged_attention(q, k, v, self.merged).transpose(1, 2)
+            return merged_attention(q, k, v, self.merged, math=self.math).transpose(1, 2)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias).transpose(1, 2)
 
 
-def merged_attention(q: Tensor, k: Tensor, v: Tensor, count: int) -> Tensor:
+def merged_attention(
+    q: Tensor, k: Tensor, v: Tensor, count: int, *, math: BlockMath = PLAIN
+) -> Tensor:
     """Attention of `q [B, N, L, D]` to `k, v [B, N, S', D]`, the last row counting `count` times.
 
     Flash attention takes no bias, so it runs over the other rows, and the last one is mixed in by
     the logarithm of the sum that it returns beside its result.
     """
     out, log_sum = _flash(q, k[:, :, :-1], v[:, :, :-1])  # B N L D, B N L
-    score = torch.einsum("bnld,bnsd->bnl", q.float(), k[:, :, -1:].float())
-    score = score * q.shape[-1] ** -0.5 + math.log(count)
-    share = torch.sigmoid(score - log_sum).unsqueeze(-1)
-    return torch.lerp(out.float(), v[:, :, -1:].float(), share).to(q.dtype)
+    return math.mix_key(out, log_sum, q=q, key=EqualKeys(k[:, :, -1:], v[:, :, -1:], count))
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,10 +74,12 @@ def kept_rows(rows: int, total: int) -> int | None:
     return kept if total - kept >= LEAST_MERGED else None
 
 
-def distinct_text(dit: LingBotDiT, states: Tensor, kept: int) -> list[TextAttend]:
+def distinct_text(
+    dit: LingBotDiT, states: Tensor, kept: int, *, math: BlockMath = PLAIN
+) -> list[TextAttend]:
     """Keys and values of every block of `states [1, S, C]`, zero from row `kept` on."""
     count = states.shape[1] - kept
     bias = torch.zeros(1, 1, 1, kept + 1, device=states.device)
-    bias[..., -1:].fill_(math.log(count))
+    bias[..., -1:].fill_(log(count))
     text: list[TextKV] = dit.cross_kv(dit.embed_text(states[:, : kept + 1]))
-    return [DistinctText(k, v, bias, count) for k, v in text]
+    return [DistinctText(k, v, bias, count, math) for k, v in text]
