@@ -67,7 +67,7 @@ describe("Playback", () => {
     expect(queue.take(0)?.frame).toBe("a");
     queue.push(["d", "e"], { chunk: 1, eventId: 1, now: 10 });
     expect(dropped).toEqual(["b", "c"]);
-    expect(queue.take(100)).toEqual({ frame: "d", eventId: 1 });
+    expect(queue.take(100)).toEqual({ frame: "d", chunk: 1, eventId: 1 });
     queue.push(["f"], { chunk: 2, eventId: 1, now: 110 });
     expect(dropped).toEqual(["b", "c"]);
   });
