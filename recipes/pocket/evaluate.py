@@ -59,9 +59,11 @@ def judge(
 ) -> list[Finding]:
     """Run groups of measures, save each, and write the page of all that are there."""
     for group in groups:
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         finding = GROUPS[group](trial)
-        finding.seconds, finding.settings = time.perf_counter() - start, settings
+        finding.seconds = time.perf_counter() - start
+        finding.processor_seconds = time.process_time() - busy
+        finding.settings = settings
         save_finding(trial.folder, finding)
         findings = load_findings(trial.folder, tuple(GROUPS))
         (trial.folder / "index.html").write_text(make_page(trial.folder, findings), "utf-8")

@@ -27,21 +27,28 @@ def judge_camera(trial: Trial) -> Finding:
     places = [(w, v) for w in trial.worlds for v in range(len(trial.scenes[w].starts))]
     places = places[: trial.plan.views]
     walks = [command_walk(w, v, key, LATENTS) for w, v in places for key in COMMANDS]
-    judged = trial.with_truth(walks)
-    made = walk_on(trial.subject, judged.begin, told=trial.told("commands"))
-    free = decode(trial.subject, made, told=trial.told("decoding"))
-    size = len(COMMANDS)
-    shape = (len(places), size, *free.shape[1:])
-    nearness = np.stack(
-        [
-            nearness_of(a[:, -STRIDE:], b[:, -STRIDE:])
-            for a, b in zip(free.reshape(shape), judged.frames.reshape(shape), strict=True)
-        ]
-    )  # places made true
-    taken = nearness.argmax(-1)
+    latents = walk_on(trial.subject, trial.start(walks), told=trial.told("commands"))
+    free = decode(trial.subject, latents, told=trial.told("decoding"))[:, -STRIDE:]
+    ends = np.stack([trial.true_end(walk) for walk in walks])
+    made, true = (x.reshape(len(places), len(COMMANDS), *x.shape[1:]) for x in (free, ends))
+    figures, matrix = camera_figures(made, true)
+    middle, names = len(places) // 2, list(COMMANDS.values())
+    rows = [list(frames[middle, :, -1]) for frames in (true, made)]
+    sheet = save_sheet(
+        trial.folder / "camera.png", rows, "true above made: " + ", ".join(names), pairs=2
+    )
+    return Finding(
+        group="camera", title="Camera", text=TEXT, figures=figures, matrices=[matrix],
+        sheets=[sheet],
+    )  # fmt: skip
+
+
+def camera_figures(made: np.ndarray, true: np.ndarray) -> tuple[list[Figure], Matrix]:
+    """Figures of clips `[places, commands, F, H, W, 3]` in the order of COMMANDS."""
+    nearness = np.stack([nearness_of(a, b) for a, b in zip(made, true, strict=True)])
+    size, names = len(COMMANDS), list(COMMANDS.values())
+    taken = nearness.argmax(-1)  # places made
     right = taken == np.arange(size)
-    names = list(COMMANDS.values())
-    counts = [[int((taken[:, i] == j).sum()) for j in range(size)] for i in range(size)]
     figures = [
         Figure(name="commands told apart after 1.25 s", value=100 * float(right.mean()), unit="%",
                digits=1, goal=Goal(low=95.0), note=f"{int(right.sum())} of {right.size}"),
@@ -50,17 +57,9 @@ def judge_camera(trial: Trial) -> Finding:
         others = np.delete(nearness[:, i], i, axis=-1).max(-1)
         value = float((nearness[:, i, i] - others).mean())
         figures.append(Figure(name=f"margin of {name}", value=value, unit="dB"))
-    middle = len(places) // 2
-    rows = [[f[middle * size + i, -1] for i in range(size)] for f in (judged.frames, free)]
-    sheet = save_sheet(
-        trial.folder / "camera.png", rows, "true above made: " + ", ".join(names), pairs=2
-    )
-    matrix = Matrix(title="commanded (rows), seen (columns)", rows=names, columns=names,
-                    counts=counts)  # fmt: skip
-    return Finding(
-        group="camera", title="Camera", text=TEXT, figures=figures, matrices=[matrix],
-        sheets=[sheet],
-    )  # fmt: skip
+    counts = [[int((taken[:, i] == j).sum()) for j in range(size)] for i in range(size)]
+    title = "commanded (rows), seen (columns)"
+    return figures, Matrix(title=title, rows=names, columns=names, counts=counts)
 
 
 def nearness_of(made: np.ndarray, true: np.ndarray) -> np.ndarray:

@@ -56,8 +56,9 @@ def look(trial: Trial, numbers: range, length: int) -> Looks:
 def endurance_figures(trial: Trial, runs: list[Looks], length: int) -> list[Figure]:
     """Figures of the first `length` latent frames of the walks in `runs`."""
     seen = numbers_of([_until(run, length) for run in runs], trial.scenes)
-    edges, bands, objects, colour = (
-        seen.by_quarter(name, length) for name in ("edges", "bands", "objects", "colour")
+    edges, sharpness, bands, objects, colour = (
+        seen.by_quarter(name, length)
+        for name in ("edges", "sharpness", "bands", "objects", "colour")
     )
     made, true = seen.values["objects"].mean(-1)
     tail = f"{length} latent frames"
@@ -71,6 +72,8 @@ def endurance_figures(trial: Trial, runs: list[Looks], length: int) -> list[Figu
                goal=COLUMNS, note=f"{_series(objects)}; {made:.2f} against {true:.2f}"),
         Figure(name=f"vertical edges of columns, {tail}", value=furthest(bands),
                note=_series(bands)),
+        Figure(name=f"steepness of edges, {tail}", value=furthest(sharpness),
+               note=_series(sharpness)),
     ]  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from recipes.pocket.scenes import Scene
 from recipes.pocket.walks import Walk
 
 QUARTERS = 4
-STRENGTHS = "edges", "bands", "objects"  # judged as made over true
+STRENGTHS = "edges", "sharpness", "bands", "objects"  # judged as made over true
 
 
 class Looks(NamedTuple):
@@ -78,6 +78,7 @@ def _strengths(run: Looks, scenes: tuple[Scene, ...]) -> dict[str, np.ndarray]:
     ]
     return {
         "edges": np.stack([measures.edge_energy(pictures) for pictures in both]),
+        "sharpness": np.stack([measures.sharpness(pictures) for pictures in both]),
         "bands": np.stack([measures.column_band(pictures) for pictures in both]),
         "objects": np.array(objects, float),
     }

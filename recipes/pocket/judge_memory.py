@@ -19,6 +19,7 @@ WITHIN = (WINDOW - 1) // 2  # latent frames away, and as many back: the first on
 QUARTER = round(90 / RIG.yaw_deg)
 ROUND = round(360 / RIG.yaw_deg)
 EVERY = 3  # latent frames between two looks during the full turn
+KEPT = 22.0  # dB
 TOLERANCE = 0.05  # of 0..1, as for the colours of a long walk
 SHOWN = 6
 FREE_PLACES = 50_000  # number of the first held-out walk that only lends its first pose
@@ -75,21 +76,21 @@ def _away_and_back(
     degrees = round(RIG.yaw_deg * steps)
     told = trial.told(f"{degrees}° away and back")
     made = decode(trial.subject, walk_on(trial.subject, trial.start(walks), told=told))
-    before = np.stack([trial.true_at(walk, [0])[0] for walk in walks])
-    error = measures.psnr(made[:, -1], before)
-    kept = f"{100 * float((error >= 22).mean()):.0f} % of {len(error)} places"
-    figure = Figure(
-        name=f"{degrees}° away and back, {name}", value=float(error.mean()), unit="dB",
-        goal=Goal(low=22.0), note=kept,
-    )  # fmt: skip
-    looks = [0, STRIDE * steps, -1]
-    rows = []
-    for walk, frames in list(zip(walks, made, strict=True))[:SHOWN]:
-        away = trial.true_at(walk, [0, steps])
-        rows.append([*away, *frames[looks]])
+    true = np.stack([trial.true_at(walk, [0, steps]) for walk in walks])
+    figure = again_figure(made[:, -1], true[:, 0], f"{degrees}° away and back, {name}")
+    looks = made[:, [0, STRIDE * steps, -1]]
+    rows = [[*a, *b] for a, b in zip(true, looks, strict=True)][:SHOWN]
+    rows = [a + b for a, b in zip(rows[::2], rows[1::2], strict=False)] or rows
     caption = f"true before and at {degrees}°; made before, at {degrees}° and back again"
-    halves = [a + b for a, b in zip(rows[::2], rows[1::2], strict=False)] or rows
-    return figure, save_sheet(trial.folder / f"memory-{degrees}.png", halves, caption)
+    return figure, save_sheet(trial.folder / f"memory-{degrees}.png", rows, caption)
+
+
+def again_figure(back: np.ndarray, before: np.ndarray, name: str) -> Figure:
+    """How well pictures `[n, H, W, 3]` repeat those from before the turn."""
+    error = measures.psnr(back, before)
+    kept = f"{100 * float((error >= KEPT).mean()):.0f} % of {len(error)} places"
+    goal = Goal(low=KEPT)
+    return Figure(name=name, value=float(error.mean()), unit="dB", goal=goal, note=kept)
 
 
 def _full_turn(trial: Trial, places: list[Place]) -> tuple[list[Figure], Chart, Sheet]:
@@ -100,27 +101,34 @@ def _full_turn(trial: Trial, places: list[Place]) -> tuple[list[Figure], Chart, 
     looks = list(range(EVERY, ROUND + 1, EVERY))
     made = frames[:, [STRIDE * i for i in looks]]
     true = np.stack([trial.true_at(walk, looks) for walk in walks])
+    figures, chart = turn_figures(made, true, [RIG.yaw_deg * i for i in looks])
+    rows = []
+    for n in range(min(SHOWN // 2, len(walks))):
+        rows += [list(pictures[n, EVERY - 1 :: EVERY]) for pictures in (true, made)]
+    caption = f"a full turn, every {RIG.yaw_deg * EVERY * EVERY:g}°: true above made"
+    return figures, chart, save_sheet(trial.folder / "memory-turn.png", rows, caption, pairs=2)
+
+
+def turn_figures(
+    made: np.ndarray, true: np.ndarray, degrees: list[float]
+) -> tuple[list[Figure], Chart]:
+    """Figures of pictures `[n, looks, H, W, 3]` on the way around."""
     bands = np.abs(measures.bands(made) - measures.bands(true)).mean(-1)  # n looks 2
     light = np.abs(measures.light(made) - measures.light(true))
     strays = {"sky": bands[..., 0], "ground": bands[..., 1], "light": light}
-    late = len(looks) // 2
+    late = len(degrees) // 2
     figures = [
         Figure(name=f"full turn keeps the {name}", value=float(stray[:, late:].mean()), digits=3,
                goal=Goal(high=TOLERANCE),
                note=f"worst place {stray[:, late:].mean(1).max():.3f}")
         for name, stray in strays.items()
     ]  # fmt: skip
-    home = measures.psnr(frames[:, -1], np.stack([trial.true_at(w, [0])[0] for w in walks]))
-    figures.append(Figure(name="after a full turn, the first picture again",
-                          value=float(home.mean()), unit="dB"))  # fmt: skip
+    home = float(measures.psnr(made[:, -1], true[:, -1]).mean())
+    figures.append(Figure(name="after a full turn, the true picture", value=home, unit="dB"))
     chart = Chart(
         title="Distance from the true colours during a full turn", x_label="degrees",
-        y_label="of 0..1", x=[RIG.yaw_deg * i for i in looks],
+        y_label="of 0..1", x=degrees,
         curves={name: stray.mean(0).tolist() for name, stray in strays.items()},
         band=(0.0, TOLERANCE),
     )  # fmt: skip
-    rows = []
-    for n in range(min(SHOWN // 2, len(walks))):
-        rows += [list(pictures[n, EVERY - 1 :: EVERY]) for pictures in (true, made)]
-    caption = f"a full turn, every {RIG.yaw_deg * EVERY * EVERY:g}°: true above made"
-    return figures, chart, save_sheet(trial.folder / "memory-turn.png", rows, caption, pairs=2)
+    return figures, chart

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recipes.pocket import measures
-from recipes.pocket.judge_report import Chart, Figure, Finding, Goal, save_sheet
+from recipes.pocket.judge_report import Chart, Figure, Finding, Goal, Sheet, save_sheet
 from recipes.pocket.judge_subject import to_pictures, walk_on
 from recipes.pocket.judge_trial import Judged, Trial
 from recipes.pocket.walks import STRIDE
@@ -24,7 +24,9 @@ SHOWN = 6  # walks on the sheet
 STRONGER = 4  # times the error is shown
 
 
-class _Errors(NamedTuple):
+class Errors(NamedTuple):
+    """What decoding the walks gave, one entry per walk."""
+
     rebuilt: np.ndarray  # [n, F] dB
     seams: np.ndarray  # [n]
     following: np.ndarray  # [n, T-1] dB of each predicted latent frame, decoded after the true ones
@@ -36,41 +38,42 @@ def judge_picture(trial: Trial) -> Finding:
     judged = trial.held_out
     forced = walk_on(trial.subject, judged.begin, truth=judged.x0, told=trial.told("next latents"))
     errors = _decode_both(trial, judged, forced)
+    figures = picture_figures(judged, errors)
+    x0_error = float((forced - judged.x0)[:, :, 1:].square().mean())
+    figures.append(Figure(name="squared error of the next latent", value=x0_error, digits=4))
+    by_latent = errors.rebuilt[:, 1:].reshape(len(forced), -1, STRIDE).mean((0, 2))
+    chart = Chart(
+        title="Reconstruction and next latent", x_label="latent frame", y_label="dB",
+        x=[float(i) for i in range(1, forced.shape[2])],
+        curves={"reconstruction": by_latent.tolist(),
+                "next latent": errors.following.mean(0).tolist()},
+    )  # fmt: skip
+    return Finding(
+        group="picture", title="Pictures", text=TEXT, figures=figures, charts=[chart],
+        sheets=[_sheet(trial, judged, errors)],
+    )  # fmt: skip
+
+
+def picture_figures(judged: Judged, errors: Errors) -> list[Figure]:
+    """Figures of the autoencoder and of the next latent frame."""
     moving = np.array([[bool(keys) for keys in walk.keys[1:]] for walk in judged.walks])
     following = float(errors.following[moving].mean())
     copied = float(copy_psnr(judged.frames)[moving].mean())
-    x0_error = float((forced - judged.x0)[:, :, 1:].square().mean())
-    figures = [
-        Figure(name="reconstruction, mean picture", value=float(errors.rebuilt.mean()), unit="dB",
-               goal=Goal(low=38.0), note=f"worst walk {errors.rebuilt.mean(1).min():.1f} dB"),
-        Figure(name="error across 8-pixel seams / elsewhere", value=float(errors.seams.mean()),
-               goal=Goal(high=1.1), note=f"worst walk {errors.seams.max():.2f}"),
+    rebuilt, seams = errors.rebuilt, errors.seams
+    return [
+        Figure(name="reconstruction, mean picture", value=float(rebuilt.mean()), unit="dB",
+               goal=Goal(low=38.0), note=f"worst walk {rebuilt.mean(1).min():.1f} dB"),
+        Figure(name="error across 8-pixel seams / elsewhere", value=float(seams.mean()),
+               goal=Goal(high=1.1), note=f"worst walk {seams.max():.2f}"),
         Figure(name="next latent over copying", value=following - copied, unit="dB",
                goal=Goal(low=5.0), note=f"{following:.1f} dB against {copied:.1f} dB"),
         Figure(name="next latent from the true past", value=following, unit="dB"),
         Figure(name="copying the last picture", value=copied, unit="dB"),
-        Figure(name="squared error of the next latent", value=x0_error, digits=4),
     ]  # fmt: skip
-    by_place = errors.rebuilt[:, 1:].reshape(len(forced), -1, STRIDE).mean((0, 2))
-    chart = Chart(
-        title="Reconstruction and next latent by latent frame", x_label="latent frame",
-        y_label="dB", x=[float(i) for i in range(1, forced.shape[2])],
-        curves={"reconstruction": by_place.tolist(),
-                "next latent": errors.following.mean(0).tolist()},
-    )  # fmt: skip
-    rows = [_sheet_row(judged.frames[i, -1], errors.last[i]) for i in range(len(errors.last))]
-    some = [row for i, row in enumerate(rows) if i % max(1, len(rows) // SHOWN) == 0][:SHOWN]
-    columns = [[picture for row in some for picture in (row[k],)] for k in range(3)]
-    caption = f"true, rebuilt, {STRONGER}× the error"
-    sheet = save_sheet(trial.folder / "picture.png", columns, caption, pairs=3)
-    return Finding(
-        group="picture", title="Pictures", text=TEXT, figures=figures, charts=[chart],
-        sheets=[sheet],
-    )  # fmt: skip
 
 
 @torch.inference_mode()
-def _decode_both(trial: Trial, judged: Judged, forced: Tensor) -> _Errors:
+def _decode_both(trial: Trial, judged: Judged, forced: Tensor) -> Errors:
     """Decode the true latents, and beside each the predicted one in its place."""
     vae, told, count = trial.subject.vae, trial.told("decoding"), len(forced)
     rebuilt, seams, following, last = [], [], [], []
@@ -89,7 +92,7 @@ def _decode_both(trial: Trial, judged: Judged, forced: Tensor) -> _Errors:
         following.append(error.reshape(-1, STRIDE).mean(-1))
         last.append(whole[-1])
         told(n + 1, count)
-    return _Errors(np.stack(rebuilt), np.array(seams), np.stack(following), last)
+    return Errors(np.stack(rebuilt), np.array(seams), np.stack(following), last)
 
 
 def copy_psnr(frames: np.ndarray) -> np.ndarray:
@@ -101,6 +104,11 @@ def copy_psnr(frames: np.ndarray) -> np.ndarray:
     ])  # fmt: skip
 
 
-def _sheet_row(true: np.ndarray, made: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    error = np.abs(made.astype(int) - true.astype(int)) * STRONGER
-    return true, made, error.clip(0, 255).astype(np.uint8)
+def _sheet(trial: Trial, judged: Judged, errors: Errors) -> Sheet:
+    """The last pictures of some walks: true, rebuilt and the error."""
+    some = range(0, len(errors.last), -(-len(errors.last) // SHOWN))
+    true, made = [judged.frames[i, -1] for i in some], [errors.last[i] for i in some]
+    gaps = [np.abs(a.astype(int) - b) * STRONGER for a, b in zip(true, made, strict=True)]
+    rows = [true, made, [gap.clip(0, 255).astype(np.uint8) for gap in gaps]]
+    caption = f"true, rebuilt, {STRONGER} times the error"
+    return save_sheet(trial.folder / "picture.png", rows, caption, pairs=3)

@@ -38,7 +38,7 @@ def judge_starts(trial: Trial) -> list[Figure]:
     known = trial.worlds
     walks = [
         clear_walk(trial, known[i % len(known)], STARTS + i, PATIENCE + 1)
-        for i in range(trial.plan.walks)
+        for i in range(trial.plan.starts)
     ]
     own = np.array([walk.scene for walk in walks])
     others = np.array([known[(known.index(w) + 1 + i // len(known)) % len(known)]

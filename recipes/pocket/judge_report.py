@@ -108,6 +108,7 @@ class Finding(msgspec.Struct, kw_only=True):
     sheets: list[Sheet] = msgspec.field(default_factory=list)
     settings: dict[str, str] = msgspec.field(default_factory=dict)
     seconds: float = 0.0
+    processor_seconds: float = 0.0
 
 
 def save_finding(folder: Path, finding: Finding) -> None:

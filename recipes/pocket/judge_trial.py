@@ -22,7 +22,9 @@ from recipes.pocket.scenes import Scene, caption, scenes
 from recipes.pocket.walks import (
     METRES,
     RIG,
+    STRIDE,
     Walk,
+    frame_poses,
     make_walk,
     relative_poses,
     render,
@@ -39,11 +41,12 @@ class Plan(NamedTuple):
 
     walks: int = 64  # held-out walks
     latents: int = 17  # of each of them
-    minute_walks: int = 32  # walks that run for the first endurance length
-    long_walks: int = 8  # and for the second
+    minute_walks: int = 24  # walks that run for a minute; the long ones do too
+    long_walks: int = 8  # walks that run for longer
     endurance: tuple[int, ...] = (240, 720)
     places: int = 28  # from which memory is tested
     views: int | None = None  # start views for the commands; None: all
+    starts: int = 32  # walks that are begun with words
     pairs: int = 2  # switches per pair of worlds
     unseen: int = 3  # walks in each world never seen
     unseen_latents: int = 25
@@ -51,8 +54,8 @@ class Plan(NamedTuple):
 
 
 QUICK = Plan(
-    walks=8, latents=9, minute_walks=4, long_walks=0, endurance=(40,), places=4, views=3, pairs=0,
-    unseen=1, unseen_latents=13,
+    walks=8, latents=9, minute_walks=4, long_walks=0, endurance=(40,), places=4, views=3, starts=8,
+    pairs=0, unseen=1, unseen_latents=13,
 )  # fmt: skip
 
 
@@ -131,6 +134,12 @@ class Trial:
             pose[:3, 3] *= METRES
             found.append(self.renderers[walk.world(i) if world is None else world].frame(pose))
         return np.stack(found)
+
+    def true_end(self, walk: Walk) -> np.ndarray:
+        """The true pictures of a walk's last latent frame, `[4, H, W, 3]`."""
+        poses = frame_poses(walk)[-STRIDE:]
+        renderer = self.renderers[walk.world(len(walk.c2w) - 1)]
+        return np.stack([renderer.frame(pose) for pose in poses])
 
     def words(self, walks: list[Walk]) -> list[str]:
         """A caption of each walk's first world; at a start view its own prompt."""

@@ -106,6 +106,7 @@ def unseen_figures(judged: Judged, free: np.ndarray, worlds: tuple[Scene, ...]) 
         *(Figure(name=f"first second: {world.name}", value=float(first[which == i].mean()),
                  unit="dB") for i, world in enumerate(worlds)),
         Figure(name="edges against the truth after 2 s", value=seen.ratio("edges", every)),
+        Figure(name="steepness of edges after 2 s", value=seen.ratio("sharpness", every)),
         Figure(name="columns per picture after 2 s", value=seen.ratio("objects", every)),
         Figure(name="colour error after 2 s", value=float(seen.colour.mean()), digits=3),
     ]  # fmt: skip

@@ -19,9 +19,22 @@ def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def edge_energy(frames: np.ndarray) -> np.ndarray:
-    """Mean absolute horizontal difference per picture: falls with blur and emptying."""
+    """Mean absolute horizontal difference per picture: falls with fog and emptying.
+
+    NOTE a step spread over some pixels has the same sum, so blur costs little: see `sharpness`.
+    """
+    return _steps(frames).mean(axis=(-1, -2))
+
+
+def sharpness(frames: np.ndarray) -> np.ndarray:
+    """Mean square over mean absolute horizontal difference: how steep edges are, not how many."""
+    steps = _steps(frames)
+    return np.square(steps).mean(axis=(-1, -2)) / np.maximum(steps.mean(axis=(-1, -2)), 1e-6)
+
+
+def _steps(frames: np.ndarray) -> np.ndarray:
     grey = frames.astype(np.float32).mean(-1)
-    return np.abs(np.diff(grey, axis=-1)).mean(axis=(-1, -2))
+    return np.abs(np.diff(grey, axis=-1))
 
 
 def column_band(frames: np.ndarray) -> np.ndarray:

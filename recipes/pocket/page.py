@@ -122,7 +122,8 @@ def _section(folder: Path, finding: Finding) -> str:
         + (f'<div class="charts">{charts}</div>' if charts else "")
         + "".join(_matrix(matrix) for matrix in finding.matrices)
         + "".join(_sheet(folder, sheet) for sheet in finding.sheets)
-        + f'<p class="soft">{escape(settings)}; {finding.seconds:.0f} s</p></section>'
+        + f'<p class="soft">{escape(settings)}; {finding.seconds:.0f} s, '
+        f"{finding.processor_seconds:.0f} s of processor time</p></section>"
     )
 
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from recipes.pocket.world_model import WINDOW, WorldModel
 from worldline.models.lingbot.blocks import CameraModulation, TextKV
-from worldline.ops.attention import attention
 
 Sampler = tuple[float, ...]
 
@@ -29,24 +28,49 @@ def euler_times(steps: int, shift: float = 5.0) -> Sampler:
 
 
 class _Memory:
-    """Keys and values of the frames in the window; both an `Attend` and a `CacheWriter`."""
+    """Keys and values of the frames in the window; both an `Attend` and a `CacheWriter`.
+
+    The past lies in order at the front, the frame at work behind it. Keys lie the way their product
+    with queries reads them, which makes that product several times faster on a CPU.
+    """
 
     def __init__(self, layers: int) -> None:
-        self.frames: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(layers)]
-        self.writing = False
+        self._keys: list[Tensor | None] = [None] * layers  # [B, N, D, K] each
+        self._values: list[Tensor | None] = [None] * layers  # [B, N, K, D] each
+        self._past = 0  # frames in the window behind the one at work
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        if self.writing:
-            self.write(layer, k, v)
-            past = self.frames[layer]
-        else:
-            past = [*self.frames[layer][-(WINDOW - 1) :], (k, v)]
-        keys = torch.cat([frame[0] for frame in past], dim=1)
-        values = torch.cat([frame[1] for frame in past], dim=1)
-        return attention(q.to(values.dtype), keys, values)
+        """As every `Attend`: the past and the frame itself."""
+        self.write(layer, k, v)
+        keys, values = self._keys[layer], self._values[layer]
+        assert keys is not None and values is not None, "written just now"
+        upto = (self._past + 1) * k.shape[1]
+        q = (q * q.shape[-1] ** -0.5).to(v.dtype).transpose(1, 2)  # B N L D
+        weights = (q @ keys[..., :upto]).softmax(-1).to(v.dtype)
+        return (weights @ values[:, :, :upto]).transpose(1, 2)
 
     def write(self, layer: int, k: Tensor, v: Tensor) -> None:
-        self.frames[layer] = [*self.frames[layer][-(WINDOW - 1) :], (k, v)]
+        """Lay down the frame at work, over what an earlier pass has laid there."""
+        size, tokens = v.transpose(1, 2).shape, v.shape[1]
+        keys, values = self._keys[layer], self._values[layer]
+        if keys is None or values is None:
+            keys = v.new_empty(size[0], size[1], size[3], WINDOW * tokens)
+            values = v.new_empty(size[0], size[1], WINDOW * tokens, size[3])
+            self._keys[layer], self._values[layer] = keys, values
+        own = slice(self._past * tokens, (self._past + 1) * tokens)
+        keys[..., own] = k.permute(0, 2, 3, 1)
+        values[:, :, own] = v.transpose(1, 2)
+
+    def keep(self) -> None:
+        """The frame at work becomes the newest of the past; a full window drops its oldest."""
+        if self._past < WINDOW - 1:
+            self._past += 1
+            return
+        for keys, values in zip(self._keys, self._values, strict=True):
+            assert keys is not None and values is not None, "nothing was written"
+            tokens = keys.shape[-1] // WINDOW
+            keys[..., :-tokens] = keys[..., tokens:].clone()
+            values[:, :, :-tokens] = values[:, :, tokens:].clone()
 
 
 class Stream:
@@ -84,7 +108,6 @@ class Stream:
     def commit(self, x0: Tensor, y: Tensor, camera: Tensor) -> None:
         """Context pass: remember `x0` (sampled or true) as the newest frame."""
         dit = self.model.dit
-        self._memory.writing = True
         dit.write_cache(
             dit.patchify(torch.cat([x0, y], dim=1)),
             time=dit.embed_time(torch.zeros(len(x0))),
@@ -93,7 +116,7 @@ class Stream:
             cross=self._cross,
             writer=self._memory,
         )
-        self._memory.writing = False
+        self._memory.keep()
         self._frame += 1
 
     def _texts(self, rows: Tensor) -> list[TextKV]:
