@@ -10,13 +10,13 @@ from playwright.sync_api import Page
 
 pytest.importorskip("numba", reason="the map is that of the recipe, which renders with numba")
 
-from recipes.pocket.scenes import scenes
+from recipes.pocket.scenes import Scene, scenes
 from tests.e2e.long_walk import walk
 from tests.e2e.wander import CLEAR, Walker
 
 
 @pytest.mark.parametrize("scene", scenes(), ids=lambda scene: scene.name)
-def test_the_walker_gets_about_and_never_into_anything(scene) -> None:
+def test_the_walker_gets_about_and_never_into_anything(scene: Scene) -> None:
     walker = Walker(scene, scene.starts[0])
     start, furthest = walker.state.c2w[:3, 3], 0.0
     least = min(CLEAR, walker.room())

@@ -12,7 +12,7 @@ pytest.importorskip("numba", reason="the recipe renders with numba")
 
 from recipes.pocket import measures
 from recipes.pocket.gallery import GALLERY, LIMIT, entry, in_order, picture
-from recipes.pocket.scenes import scenes
+from recipes.pocket.scenes import Scene, StartView, scenes
 
 VIEWS = list(in_order())
 WRITE = "run `python -m recipes.pocket.gallery`"
@@ -35,7 +35,7 @@ def test_every_world_comes_once_before_any_comes_twice() -> None:
 
 
 @pytest.mark.parametrize(("scene", "view"), VIEWS, ids=[view.name for _, view in VIEWS])
-def test_a_start_picture_is_what_the_training_shows(scene, view) -> None:
+def test_a_start_picture_is_what_the_training_shows(scene: Scene, view: StartView) -> None:
     files = entry(scene, view)
     packaged = np.asarray(Image.open(GALLERY / str(files["file"])))
     assert packaged.shape == (96, 160, 3)
