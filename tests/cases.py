@@ -119,6 +119,7 @@ CUDA_TESTS: list[Case] = [
     Case("cuda-fp8", devices=1, test="tests/quant/test_linear.py"),
     Case("cuda-kernels", devices=1, test="tests/kernels/test_on_cuda.py"),
     Case("cuda-offload", devices=1, test="tests/runtime/test_offload.py"),
+    Case("cuda-sync", devices=1, test="tests/runtime/test_device_sync.py"),
 ]
 
 SPEED: list[Case] = [
