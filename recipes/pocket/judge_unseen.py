@@ -17,7 +17,8 @@ from recipes.pocket.judge_looks import Looks, numbers_of
 from recipes.pocket.judge_report import Figure, Finding, save_sheet
 from recipes.pocket.judge_subject import decode, walk_on
 from recipes.pocket.judge_trial import SPLIT, Judged, Trial
-from recipes.pocket.scenes import Colour, Scene, clearance
+from recipes.pocket.layouts import Colour
+from recipes.pocket.scenes import Scene, clearance
 from recipes.pocket.walks import KEEP_AWAY, METRES, STRIDE, Walk, make_walk, walk_seed
 
 TEXT = (

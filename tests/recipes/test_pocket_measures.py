@@ -9,8 +9,9 @@ pytest.importorskip("numba", reason="the recipe renders with numba")
 
 from recipes.pocket import measures
 from recipes.pocket.judge_objects import count_each, count_objects, pitch_of
+from recipes.pocket.layouts import CONE, SPHERE, Prim
 from recipes.pocket.renderer import Renderer
-from recipes.pocket.scenes import CELL, CONE, EYE, SPHERE, Prim, Scene, scenes
+from recipes.pocket.scenes import CELL, EYE, Scene, scenes
 from recipes.pocket.walks import METRES, Walk, make_walk, walk_seed
 
 WORLDS = scenes()
