@@ -73,7 +73,9 @@ def _scene(entry: dict[str, Any]) -> Scene:
     colours = {name: tuple(colour) for name, colour in entry.pop("colours").items()}
     starts = tuple(StartView(**view) for view in entry.pop("starts"))
     words = {part: tuple(choices) for part, choices in entry.pop("words").items()}
-    light = {name: tuple(v) if isinstance(v, list) else v for name, v in entry.items()}
+    light: dict[str, Any] = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in entry.items()
+    }
     cells = LAYOUTS[entry["layout"]](**colours)
     return Scene(**light, cells=cells, starts=starts, words=words)
 
