@@ -104,8 +104,8 @@ def _full_turn(trial: Trial, places: list[Place]) -> tuple[list[Figure], Chart, 
     figures, chart = turn_figures(made, true, [RIG.yaw_deg * i for i in looks])
     rows = []
     for n in range(min(SHOWN // 2, len(walks))):
-        rows += [list(pictures[n, EVERY - 1 :: EVERY]) for pictures in (true, made)]
-    caption = f"a full turn, every {RIG.yaw_deg * EVERY * EVERY:g}°: true above made"
+        rows += [list(pictures[n, ::EVERY]) for pictures in (true, made)]
+    caption = f"a full turn, every {RIG.yaw_deg * EVERY**2:g}°: true above made"
     return figures, chart, save_sheet(trial.folder / "memory-turn.png", rows, caption, pairs=2)
 
 
