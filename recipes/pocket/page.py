@@ -45,8 +45,9 @@ p { margin: .3rem 0 .9rem; max-width: 78ch; } .soft, caption, figcaption { color
 section { background: var(--card); border: 1px solid var(--line); border-radius: 14px;
   padding: 1.4rem 1.5rem; margin: 1.4rem 0; }
 table { border-collapse: collapse; width: 100%; font-size: .93rem; }
-th, td { text-align: left; padding: .38rem .7rem .38rem 0; border-bottom: 1px solid var(--line);
+th, td { text-align: left; padding: .38rem 1.1rem .38rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; } th { color: var(--soft); font-weight: 500; }
+th.n { text-align: right; } td.goal { white-space: nowrap; }
 td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 tr.group th { padding-top: 1.1rem; color: var(--ink); font-weight: 650; }
 .pass { color: var(--good); white-space: nowrap; } .miss { color: var(--bad); font-weight: 600;
@@ -71,14 +72,16 @@ def make_page(folder: Path, findings: list[Finding]) -> str:
         f"<title>The pocket world, judged</title><style>{STYLE}</style></head><body><main>"
         "<h1>The pocket world, judged</h1>"
         "<p>Its training scenes are rendered, so every figure is taken against the true picture. "
-        "Walks are held out: their seeds are apart from those of the training.</p>"
+        "Walks are held out: their seeds are apart from those of the training. Numbers do not see "
+        "everything: look at the sheets.</p>"
         f"{_tally(findings)}<nav>{links}</nav>"
         f"<section><h2>Targets</h2>{_targets(findings)}</section>{body}</main></body></html>\n"
     )
 
 
 def _tally(findings: list[Finding]) -> str:
-    verdicts = [figure.verdict for finding in findings for figure in finding.figures]
+    figures = [figure for finding in findings for figure in finding.figures]
+    verdicts = [figure.verdict for figure in figures if figure.goal is not None]
     cards = (("pass", PASS, "met"), ("miss", MISS, "missed"), ("unknown", UNKNOWN, "not measured"))
     found = "".join(
         f'<div><b class="{style}">{verdicts.count(verdict)}</b>targets {word}</div>'
@@ -98,7 +101,7 @@ def _targets(findings: list[Finding]) -> str:
 
 
 def _table(rows: list[str]) -> str:
-    head = "<tr><th>measure</th><th>figure</th><th>target</th><th></th><th></th></tr>"
+    head = '<tr><th>measure</th><th class="n">figure</th><th>target</th><th></th><th></th></tr>'
     return f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>'
 
 
@@ -107,7 +110,7 @@ def _row(figure: Figure) -> str:
     goal = figure.goal.words(figure.unit) if figure.goal else ""
     return (
         f'<tr><td>{escape(figure.name)}</td><td class="n">{escape(figure.words)}</td>'
-        f"<td>{escape(goal)}</td>"
+        f'<td class="goal">{escape(goal)}</td>'
         f'<td class="{style}">{MARKS[figure.verdict]}</td>'
         f'<td class="soft">{escape(figure.note)}</td></tr>'
     )

@@ -12,8 +12,8 @@ pytest.importorskip("numba", reason="the recipe renders with numba")
 
 import worldline
 from recipes.pocket import measures
-from recipes.pocket.judge_trial import command_walk
 from recipes.pocket.export import LIMIT, PACKAGED
+from recipes.pocket.judge_trial import command_walk
 from recipes.pocket.renderer import Renderer
 from recipes.pocket.scenes import scenes
 from recipes.pocket.walks import render
