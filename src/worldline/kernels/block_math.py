@@ -46,7 +46,10 @@ class Rows(NamedTuple):
 class TritonMath:
     """`BlockMath` by kernels. `warps` per program is chosen by the width unless given."""
 
-    def __init__(self, *, warps: int | None = None) -> None:
+    name = "triton"
+
+    def __init__(self, *, joins: bool = True, warps: int | None = None) -> None:
+        self.joins = joins
         self._warps = warps
 
     def norm_modulate(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from worldline.core.errors import ConfigError
-from worldline.ops.block_math import PLAIN, BlockMath
+from worldline.ops.block_math import BlockMath, PlainMath
 
 if TYPE_CHECKING:
     from worldline.kernels.attention import AttentionChooser
@@ -23,22 +23,23 @@ KINDS = ("auto", "torch", "triton")
 CAPABILITY = (8, 0)  # bfloat16 in hardware
 
 
-def choose_math(kind: str, *, mode: str, device: torch.device) -> BlockMath:
+def choose_math(kind: str, *, mode: str, device: torch.device, joins: bool = True) -> BlockMath:
     """The arithmetic of kernel choice `kind` (one of `KINDS`) in `mode` on `device`.
 
-    Raises: ConfigError for an unknown kind, or `triton` where it cannot run.
+    `joins` allows one product for queries, keys and values. Raises: ConfigError for an unknown
+    kind, or `triton` where it cannot run.
     """
     if kind not in KINDS:
         raise ConfigError("unknown kernels", expected=" or ".join(KINDS), got=kind)
     if kind == "torch" or (kind == "auto" and mode == "exact"):
-        return PLAIN
+        return PlainMath(joins=joins)
     obstacle = triton_obstacle(device)
     if obstacle is None:
         from worldline.kernels.block_math import TritonMath
 
-        return TritonMath()
+        return TritonMath(joins=joins)
     if kind == "auto":
-        return PLAIN
+        return PlainMath(joins=joins)
     raise ConfigError("Triton's kernels cannot run here", expected=obstacle, got=str(device))
 
 

@@ -65,9 +65,13 @@ class Advanced(NamedTuple):
 class BlockMath(Protocol):
     """Everything of a block that is neither matmul nor attention.
 
-    `shift`, `scale` and `gate` are float32 `[B, M, C]` with `M` 1 or `L`; `camera` is scale and
-    shift `[B, L, C]`; `dtype` is what the next matmul takes.
+    `name` is for reports; `joins` allows one product for queries, keys and values (see
+    `models.lingbot.blocks`). `shift`, `scale` and `gate` are float32 `[B, M, C]` with `M` 1 or `L`;
+    `camera` is scale and shift `[B, L, C]`; `dtype` is what the next matmul takes.
     """
+
+    name: str
+    joins: bool
 
     def norm_modulate(
         self, x: Tensor, *, shift: Tensor, scale: Tensor, eps: float, dtype: torch.dtype
@@ -130,6 +134,11 @@ class BlockMath(Protocol):
 
 class PlainMath:
     """`BlockMath` in plain PyTorch: the reference."""
+
+    name = "torch"
+
+    def __init__(self, *, joins: bool = True) -> None:
+        self.joins = joins
 
     def norm_modulate(
         self, x: Tensor, *, shift: Tensor, scale: Tensor, eps: float, dtype: torch.dtype

@@ -22,7 +22,9 @@ from worldline.ops.block_math import (
     Projected,
     split_heads,
 )
+from worldline.ops.joined import JoinedLinear
 from worldline.ops.norm import AffineLayerNorm, RMSNorm
+from worldline.ops.packed import PackedLinear
 from worldline.ops.rope import RopeTable
 from worldline.quant.linear import Fp8Linear, shared_rows
 from worldline.quant.rows import Rows
@@ -72,6 +74,8 @@ def cast_linear(layer: nn.Linear | Fp8Linear, x: Tensor | Rows) -> Tensor:
 class Attention(nn.Module):
     """Projections of one attention; q and k are RMS-normalised over the whole width."""
 
+    _joined: JoinedLinear | None = None
+
     def __init__(self, params: DiTParams) -> None:
         super().__init__()
         self.num_heads = params.num_heads
@@ -92,8 +96,25 @@ class Attention(nn.Module):
         """Norms and head count as `BlockMath` takes them."""
         return HeadNorms(self.norm_q, self.norm_k, self.num_heads)
 
-    def project(self, x: Tensor) -> Projected:
-        """Queries, keys and values of `x [B, L, C]`, neither normalised nor split."""
+    def join(self) -> None:
+        """Make queries, keys and values one product, unless they are in eight bits or nowhere."""
+        layers = self.q, self.k, self.v
+        if any(type(layer) not in (nn.Linear, PackedLinear) for layer in layers):
+            return
+        if self.q.weight.is_meta or (self._joined is not None and self._joined.holds(layers)):
+            return
+        self._joined = JoinedLinear(layers)
+        if isinstance(self.q, PackedLinear):
+            self._joined.pack()
+
+    def project(self, x: Tensor, *, joined: bool = True) -> Projected:
+        """Queries, keys and values of `x [B, L, C]`, neither normalised nor split.
+
+        `joined` allows one product for all three, for which `join` prepares.
+        """
+        whole = self._joined if joined and not torch.is_grad_enabled() else None
+        if whole is not None and whole.holds((self.q, self.k, self.v)):
+            return Projected(*whole(x.to(self.q.weight.dtype)))
         rows = shared_rows(self.q, x)
         return Projected(cast_linear(self.q, rows), *self.project_kv(rows))
 
@@ -196,7 +217,7 @@ class Block(nn.Module):
         own, cross, eps, dtype = self.self_attn, self.cross_attn, self.eps, self.self_attn.dtype
         shift_sa, scale_sa, gate_sa, shift_ff, scale_ff, gate_ff = table.unbind(2)  # B M C
         normed = math.norm_modulate(x, shift=shift_sa, scale=scale_sa, eps=eps, dtype=dtype)
-        qkv = own.project(normed)
+        qkv = own.project(normed, joined=math.joins)
         heads = math.self_attend(qkv, norms=own.norms, rope=rope, attend=attend, layer=layer)
         x, normed = math.after_attention(
             x, own.merge(heads), gate=gate_sa, camera=camera, norm=self.norm3

@@ -142,6 +142,13 @@ class LingBotDiT(nn.Module):
         """The blocks, typed."""
         return [block for block in self.blocks if isinstance(block, Block)]
 
+    def join_projections(self) -> None:
+        """Make queries, keys and values of every block one product; for inference, once loaded."""
+        for block in self.iter_blocks():
+            block.self_attn.join()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()  # or the small tensors would stay beside the joined one
+
     def embed_text(self, states: Tensor) -> Tensor:
         """Embed text states: `[B, S, text_dim]`, zero rows after the true length, -> `[B, S, C]`.
 
