@@ -11,12 +11,16 @@ import torch
 import worldline
 from worldline.bench.census import tensors_in, weigh
 from worldline.bench.chunk import ChunkRequest, controls, open_session, warmup_chunks
+from worldline.bench.dry_run import decoding
 from worldline.bench.live import LivePeak, peak_bytes
 from worldline.bench.plan import Wanted, plan_memory, wanted
 from worldline.bench.workspace import highest, workspace_bytes
 from worldline.core.config import EngineOptions
 from worldline.models.preset import resolve_runtime
 from worldline.models.registry import get_preset
+from worldline.models.wan.params import WanVAEParams
+from worldline.models.wan.vae import WanVAE
+from worldline.runtime.parts import on_meta
 
 GB = 1e9
 CPU = torch.device("cpu")
@@ -93,6 +97,16 @@ def test_an_offloaded_model_takes_its_slots_only() -> None:
     assert plan.prompt / GB == pytest.approx(11.36, rel=0.001)
     both = plan.chunk["passes"] + plan.chunk["decode"]
     assert plan.peak() == plan.held() + max(plan.chunk["encode"], both, plan.prompt)
+
+
+def test_more_latent_frames_at_once_hold_no_more_histories() -> None:
+    """Between two latent frames of one decode the older history is given up layer by layer."""
+    params, grid = get_preset("lingbot-world-fast").vae, (8, 12)
+    assert isinstance(params, WanVAEParams)
+    vae = on_meta(WanVAE, params)
+    one, three = (decoding(vae, chunk, grid) for chunk in (1, 3))
+    assert one.history == three.history
+    assert three.workspace - one.workspace < one.history / 5  # frames, but no second history
 
 
 def test_the_peak_of_what_lives_at_once() -> None:

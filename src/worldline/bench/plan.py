@@ -17,21 +17,27 @@ import torch
 from torch import nn
 
 from worldline.bench.arithmetic import dit_bytes
-from worldline.bench.dry_run import decoding, encoding, passing
+from worldline.bench.dry_run import Decoding, decoding, encoding, passing
 from worldline.core.config import DEFAULT_OPTIONS, EngineOptions
 from worldline.models.lingbot.blocks import Block
 from worldline.models.lingbot.dit import LingBotDiT
 from worldline.models.lingbot.params import DiTParams
+from worldline.models.pocket.params import PocketTextParams, PocketVAEParams
+from worldline.models.pocket.text import PocketText
+from worldline.models.pocket.vae import PocketVAE
 from worldline.models.preset import Preset, RuntimeParams, resolve_runtime
 from worldline.models.presets import TAEW2_1
+from worldline.models.wan.params import UMT5Params, WanVAEParams
+from worldline.models.wan.text import UMT5Encoder
 from worldline.models.wan.tiny import TinyDecoder
-from worldline.ops.vae import StreamingVae
+from worldline.models.wan.vae import WanVAE
 from worldline.quant.linear import quantise_linears
 from worldline.runtime.device import is_packed
 from worldline.runtime.offload import PARTS, ROTATING
-from worldline.runtime.parts import build_networks, on_meta
+from worldline.runtime.parts import Vae, on_meta
 from worldline.runtime.state import Geometry
 
+VaeParams = WanVAEParams | PocketVAEParams
 SCALE = FLOAT32 = 4  # bytes; a row in eight bits keeps one such number
 DRY_BLOCKS = 2
 
@@ -105,11 +111,10 @@ def plan_memory(want: Wanted) -> MemoryPlan:
     camera = sizes.camera_modulation if options.camera_cache == "auto" else 0
     dit = _transformer(preset.dit, want.mode, want.dtype)
     short = _transformer(_shortened(preset.dit), want.mode, want.dtype)
-    full = build_networks(preset).vae
-    decoder = _decoder(want, full)
-    decode = decoding(decoder, settings.chunk, geometry.latent)
+    tiny = options.decoder != "full"
+    decode = _decoding(preset.vae, settings.chunk, geometry.latent, tiny=tiny)
     return MemoryPlan(
-        weights=_weights(want, dit, decoder),
+        weights=_weights(want, dit),
         session={
             "keys and values": ring,
             "prompt": sizes.cross_kv,
@@ -117,8 +122,8 @@ def plan_memory(want: Wanted) -> MemoryPlan:
             "tables": _table_bytes(want, geometry),
         },
         chunk={
-            "encode": encoding(full, settings.chunk, (want.height, want.width)),
-            "passes": camera + restored + passing(short, settings.chunk, geometry.tokens),
+            "encode": _encoding(preset.vae, settings.chunk, (want.height, want.width)),
+            "passes": camera + restored + _passing(short, settings.chunk, geometry.tokens),
             "decode": decode.workspace,
         },
         prompt=_text_bytes(want) if options.text_encoder == "swap" else 0,
@@ -126,14 +131,15 @@ def plan_memory(want: Wanted) -> MemoryPlan:
     )
 
 
-def _weights(want: Wanted, dit: LingBotDiT, decoder: StreamingVae | TinyDecoder) -> dict[str, int]:
+def _weights(want: Wanted, dit: LingBotDiT) -> dict[str, int]:
     preset = want.preset
     found = {
         "transformer": preset.experts * _transformer_bytes(want, dit),
-        "autoencoder": _bytes(build_networks(preset).vae, torch.float32),
+        "autoencoder": _bytes(_autoencoder(preset.vae), torch.float32),
     }
-    if isinstance(decoder, TinyDecoder):
-        found["tiny decoder"] = _bytes(decoder)
+    if want.options.decoder != "full":
+        half = torch.bfloat16 if want.cuda else torch.float32
+        found["tiny decoder"] = _bytes(on_meta(TinyDecoder, TAEW2_1), half)
     if want.options.text_encoder == "device":
         found["text encoder"] = _text_bytes(want)
     return found
@@ -179,11 +185,27 @@ def _shortened(params: DiTParams) -> DiTParams:
     return msgspec.structs.replace(params, num_layers=min(DRY_BLOCKS, params.num_layers))
 
 
-def _decoder(want: Wanted, full: StreamingVae) -> StreamingVae | TinyDecoder:
-    if want.options.decoder == "full":
-        return full
-    half = torch.bfloat16 if want.cuda else torch.float32
-    return on_meta(TinyDecoder, TAEW2_1).to(half)
+@functools.lru_cache(maxsize=4)
+def _autoencoder(params: VaeParams) -> Vae:
+    if isinstance(params, WanVAEParams):
+        return on_meta(WanVAE, params)
+    return on_meta(PocketVAE, params)
+
+
+@functools.lru_cache(maxsize=8)
+def _encoding(params: VaeParams, chunk: int, size: tuple[int, int]) -> int:
+    return encoding(_autoencoder(params), chunk, size)
+
+
+@functools.lru_cache(maxsize=8)
+def _decoding(params: VaeParams, chunk: int, grid: tuple[int, int], *, tiny: bool) -> Decoding:
+    decoder = on_meta(TinyDecoder, TAEW2_1) if tiny else _autoencoder(params)
+    return decoding(decoder, chunk, grid)
+
+
+@functools.lru_cache(maxsize=16)
+def _passing(dit: LingBotDiT, chunk: int, grid: tuple[int, int]) -> int:
+    return passing(dit, chunk, grid)
 
 
 def _part_bytes(block: Block, part: str) -> int:
@@ -191,6 +213,7 @@ def _part_bytes(block: Block, part: str) -> int:
     return sum(tensor.nbytes for name, tensor in named if Block.part_of(name) == part)
 
 
+@functools.lru_cache(maxsize=32)
 def _bytes(module: nn.Module, dtype: torch.dtype | None = None) -> int:
     """Bytes of parameters and buffers, in their own dtype or in another."""
     tensors = (*module.parameters(), *module.buffers())
@@ -201,4 +224,11 @@ def _text_bytes(want: Wanted) -> int:
     """The text encoder in the transformer's dtype; the pocket world's table in float32."""
     preset = want.preset
     half = preset.family == "lingbot" and want.cuda
-    return _bytes(build_networks(preset).text, want.dtype if half else torch.float32)
+    return _bytes(_text(preset.text), want.dtype if half else torch.float32)
+
+
+@functools.lru_cache(maxsize=4)
+def _text(params: UMT5Params | PocketTextParams) -> UMT5Encoder | PocketText:
+    if isinstance(params, UMT5Params):
+        return on_meta(UMT5Encoder, params)
+    return on_meta(PocketText, params)

@@ -40,6 +40,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 def doctor(options: Doctor) -> int:
     """Run the command; returns the exit code. Raises: ConfigError for an unreadable variable."""
     read_env()
+    if options.memory:
+        return memory(json=options.json)
     openmp = dict(os.environ)  # before the policy is applied to this process
     apply_openmp_policy()
     findings = [*machine(), *torch_findings(), *packages(), *variables(openmp), *presets()]
@@ -53,6 +55,23 @@ def doctor(options: Doctor) -> int:
             print(topic)
         note = f"  ({finding.note})" if finding.note else ""
         print(f"  {finding.name:<28}{finding.value}{note}")
+    return 0
+
+
+def memory(*, json: bool) -> int:
+    """Print the memory plan of every live preset, for one visitor; returns the exit code."""
+    from worldline.bench.fits import MODES, as_markdown, need
+    from worldline.models.registry import PRESETS
+
+    needs = [
+        need(preset, mode, size)
+        for preset in PRESETS.values()
+        if preset.live and preset.family == "lingbot"
+        for mode in MODES
+        for size in preset.sizes
+        if size[0] > size[1]  # upright sizes take the same
+    ]
+    print(msgspec.json.encode(needs).decode() if json else as_markdown(needs))
     return 0
 
 

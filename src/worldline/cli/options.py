@@ -214,6 +214,8 @@ class Bench:
 class Doctor:
     """Print what Worldline finds on this machine."""
 
+    memory: bool = False
+    """Print instead what every preset needs, and with which options it fits on which card."""
     json: bool = False
     """Print the result as JSON."""
 

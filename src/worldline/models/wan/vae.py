@@ -141,9 +141,12 @@ class WanVAE(nn.Module):
         first = [1] if state is None else []
         groups = first + [stride] * ((x.shape[2] - len(first)) // stride)
         latents: list[Tensor] = []
+        tape = Tape(slots)
         for group in x.split(groups, dim=2):
-            latent, slots = self._encode_group(group, slots)
-            latents.append(latent)
+            if latents:
+                tape.rewind()
+            latents.append(self._encode_group(group, tape))
+        slots = tape.finish()
         seen = len(latents) + (0 if state is None else state.latents)
         return torch.cat(latents, 2).to(video.dtype), VaeState("encode", seen, slots)
 
@@ -163,20 +166,21 @@ class WanVAE(nn.Module):
         z = self.conv2(z)
         frames: list[Tensor] = []
         # One latent frame at a time: later layers hold four times its frames at 64 times its area.
+        tape = Tape(slots)
         for frame in z.split(1, dim=2):
-            tape = Tape(slots)
+            if frames:
+                tape.rewind()
             frames.append(self.decoder(frame, tape))  # B 3 1|4 H W
-            slots = tape.finish()
+        slots = tape.finish()
         seen = len(frames) + (0 if state is None else state.latents)
         video = torch.cat(frames, 2).to(latents.dtype)  # B 3 F H W
         return video.clamp(-1, 1) if clamp else video, VaeState("decode", seen, slots)
 
-    def _encode_group(self, x: Tensor, slots: History) -> tuple[Tensor, History]:
-        tape = Tape(slots)
+    def _encode_group(self, x: Tensor, tape: Tape) -> Tensor:
         moments = self.conv1(self.encoder(x, tape))  # B 2z 1 h w
         mu = _widen(moments[:, : self.params.z_dim])  # B z 1 h w
         std, mean = self.latent_std.to(x.device), self.latent_mean.to(x.device)
-        return (mu - mean) / std, tape.finish()
+        return (mu - mean) / std
 
     def _set_statistics(self, device: torch.device) -> None:
         shape = (1, self.params.z_dim, 1, 1, 1)

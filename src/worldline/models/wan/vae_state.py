@@ -43,16 +43,24 @@ class VaeState:
 
 
 class Tape:
-    """Hands each causal layer its history, in running order, and collects the next one."""
+    """Hands each causal layer its history, in running order, and collects the next one.
+
+    What it has handed out it holds no longer: between two latent frames of one call only the new
+    history is alive, and whatever the caller keeps.
+    """
 
     def __init__(self, slots: History) -> None:
-        self._old = slots
+        self._old = list(slots)
         self._new: list[Tensor | None] = []
 
     @property
     def first(self) -> bool:
         """True for the first latent frame of a clip, when no layer has any history."""
         return not self._old
+
+    def rewind(self) -> None:
+        """Go on with the next latent frame, on the history that the last one has left."""
+        self._old, self._new = list(self.finish()), []
 
     def splice(self, x: Tensor, keep: int = CAUSAL_TAPS - 1) -> Tensor:
         """Put the history of this layer before `x [B, C, F, H, W]`; zeros where there is none.
@@ -78,4 +86,8 @@ class Tape:
         return tuple(self._new)
 
     def _take(self) -> Tensor | None:
-        return None if self.first else self._old[len(self._new)]
+        if self.first:
+            return None
+        layer = len(self._new)
+        slot, self._old[layer] = self._old[layer], None
+        return slot
