@@ -1,7 +1,7 @@
 """What a cheaper way of computing does to the picture: the figures of `bench quality`.
 
-Two worlds walk the same walks from the gallery's start pictures: the reference, exact and in full
-precision, and the candidate. Three sessions per walk: the reference; the candidate on the
+Two worlds walk the same walks from the gallery's start pictures: the reference, exact and in the
+same dtype, and the candidate. Three sessions per walk: the reference; the candidate on the
 reference's own past, so that every chunk is judged by itself (PSNR); and the candidate left to
 itself, whose errors feed on themselves (drift: edge energy and colour at the end of the walks).
 Knows nothing about options.

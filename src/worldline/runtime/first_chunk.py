@@ -127,7 +127,10 @@ def recall(engine: Engine, state: SessionState, key: bytes | None) -> Generated 
 
     state.kv.put(range(state.settings.chunk), kept.ring)
     state.image.latents, state.image.encoder = onto(kept.picture), map_tensors(kept.encoder, onto)
-    return map_tensors(kept.generated, onto)
+    latents, video, decoder = kept.generated
+    latents = onto(latents)
+    with engine.lane.decoding(latents):  # frames are fetched where decoded ones are
+        return Generated(latents, *map_tensors((video, decoder), onto))
 
 
 def remember(engine: Engine, state: SessionState) -> None:

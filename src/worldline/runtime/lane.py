@@ -60,15 +60,17 @@ class InTurn:
 def choose_lane(device: torch.device, without: Collection[str]) -> Lane:
     """The lane of a device; `without` names savings that are switched off."""
     if device.type == "cuda" and "decode_stream" not in without:
-        return SideStream(device)
+        return SideStream(device, on_host="device_bytes" in without)
     return InTurn(on_host="device_bytes" in without)
 
 
 class SideStream:
     """The decoder in a CUDA stream of its own."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, on_host: bool = False) -> None:
+        """`on_host` as in `InTurn`."""
         self._stream = torch.cuda.Stream(device)
+        self._on_host = on_host
 
     @contextmanager
     def decoding(self, latents: Tensor) -> Iterator[None]:
@@ -82,13 +84,13 @@ class SideStream:
     def fetch(self, video: Tensor) -> NDArray[np.uint8]:
         """See `Lane`; the array lies in pinned memory that torch uses again when it is dropped."""
         with torch.cuda.stream(self._stream):
-            frames = to_uint8(video)
+            frames = video if self._on_host else to_uint8(video)
             host = torch.empty(frames.shape, dtype=frames.dtype, pin_memory=True)
             host.copy_(frames, non_blocking=True)
             done = torch.cuda.Event()
             done.record()
         done.synchronize()
-        return host.numpy()
+        return (to_uint8(host) if self._on_host else host).numpy()
 
     def join(self) -> None:
         """See `Lane`."""

@@ -21,12 +21,16 @@ SINK_DISTANCE = "sink_distance"
 
 def check_numbers(engine: Engine, settings: RuntimeParams) -> None:
     """Refuse numbers that cannot work with a session's window. Raises `ConfigError`."""
-    if settings.window == GROWING:
-        return
     least = settings.sink + settings.chunk
     frames = engine.levers.get(STILL_WINDOW, least)
     if frames < least:
         raise ConfigError(f"{STILL_WINDOW} cannot hold sink and chunk", expected=least, got=frames)
+    if settings.window == GROWING:
+        if SINK_DISTANCE in engine.levers:
+            raise ConfigError(
+                f"{SINK_DISTANCE} needs a window", expected="latent frames", got=GROWING
+            )
+        return
     cap = engine.levers.get(SINK_DISTANCE, settings.window + settings.chunk)
     if cap < settings.window + settings.chunk:
         raise ConfigError(

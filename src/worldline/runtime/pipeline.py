@@ -44,6 +44,7 @@ def next_chunk(
         motion = conditions.fold_motion(state.camera, controls, engine.preset.rig, frames)
         key = key_of(engine, state, motion)
         kept = recall(engine, state, key)
+    state.opening = None  # what it left in the session is about to change
     made = kept or generate(engine, state, motion, prompt=prompt, frames=frames, clock=clock)
     if state.past is not None:
         past = replay.Past(frames, made.latents, motion, prompt, state.anchor)
