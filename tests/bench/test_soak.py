@@ -23,8 +23,9 @@ from worldline.bench.soak import (
     part_ends,
     slope_per_hour,
 )
+from worldline.models.lingbot.blocks import Attention
 from worldline.models.wan.vae_state import VaeState
-from worldline.ops.packed import PackedLinear, can_pack
+from worldline.ops.packed import PackedLinear, can_pack, pack_linears
 from worldline.runtime.handle import WorkerHandle
 from worldline.runtime.protocol import StepRequest
 
@@ -41,7 +42,7 @@ def test_a_session_holds_the_same_at_chunk_30_and_90() -> None:
     """Walking, turning, new prompts with blends, and an origin of time that moves many times."""
     world = tiny.world(reanchor_at=tiny_engine.REANCHOR_AT)
     # As in a long run: the cache of prompts is full before the count begins.
-    world._texts._capacity = 1
+    world.shared.texts._capacity = 1
     moves, held = 0, {}
     with world.start(tiny.picture(), tiny.PROMPT, steps=2) as session:
         for chunk in range(90):
@@ -118,7 +119,18 @@ def test_tensors_are_found_wherever_our_objects_keep_them() -> None:
 @pytest.mark.skipif(not can_pack(torch.float32), reason="this torch cannot pack")
 def test_packed_weights_weigh_as_much_as_they_hold() -> None:
     layer = PackedLinear(torch.nn.Linear(256, 512, bias=False))
+    assert census.weigh(census.tensors_in(layer)).nbytes == 512 * 256 * 4
+    with torch.no_grad():
+        layer(torch.zeros(1, 256))  # packs what it needs
     assert census.weigh(census.tensors_in(layer)).nbytes == 2 * 512 * 256 * 4
+
+    own = Attention(tiny.dit_params())
+    pack_linears(own)
+    own.join()  # held by the module, but neither parameter nor module of it
+    before = census.weigh(census.tensors_in(own)).nbytes
+    with torch.no_grad():
+        own.project(torch.zeros(1, 3, 48))
+    assert census.weigh(census.tensors_in(own)).nbytes == before + 3 * 48 * 48 * 4
 
 
 @pytest.fixture(scope="module")

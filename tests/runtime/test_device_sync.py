@@ -38,7 +38,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> CountingDevice:
 def test_a_chunk_waits_for_its_frames_only(device: CountingDevice, options: EngineOptions) -> None:
     world = on_device(tiny.world(options=options, reanchor_at=12))
     with device, world.start(tiny.picture(), tiny.PROMPT, 3, steps=2) as session:
-        world._texts.get("a frozen lake at night")  # a prompt waits once, when it is encoded
+        world.shared.texts.get("a frozen lake at night")  # a prompt waits once, when it is encoded
         for i in range(9):
             if i == 3:  # the window is full and the buffers are there
                 device.log.clear()

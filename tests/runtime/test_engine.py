@@ -203,7 +203,7 @@ def test_closing_leaves_nothing() -> None:
     gc.collect()
     assert [ref() for ref in held] == [None] * 4
     assert len(caches) == 0
-    assert len(world._workspace) == 0
+    assert len(world.shared.workspace) == 0
     with pytest.raises(SessionClosedError):
         session.step()
 

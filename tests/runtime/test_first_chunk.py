@@ -37,7 +37,7 @@ def warmed(world: World) -> World:
     with opened(world) as session:
         session.step(FIRST)
         session.prepare()
-    assert len(world._first_chunks) == 1 and world._first_chunks.recalled == 0
+    assert len(world.shared.first_chunks) == 1 and world.shared.first_chunks.recalled == 0
     return world
 
 
@@ -55,7 +55,7 @@ def test_a_recalled_start_goes_on_bit_for_bit() -> None:
     plain = film(opened(tiny.world(without={"first_chunk"})))
     world = tiny.world()
     films = [film(opened(world)) for _ in range(3)]
-    assert world._first_chunks.recalled == 2
+    assert world.shared.first_chunks.recalled == 2
     for again in films:
         assert all(np.array_equal(a, b) for a, b in zip(plain, again, strict=True))
 
@@ -66,7 +66,7 @@ def test_the_state_is_equal_and_shares_no_memory() -> None:
         for session in (plain, recalled):
             session.step(FIRST)
             session.prepare()
-        assert world._first_chunks.recalled == 1
+        assert world.shared.first_chunks.recalled == 1
         ours, theirs = recalled.state, plain.state
         for layer in range(ours.kv.params.layers):
             keys, values = ours.kv.in_time_order(layer, 3)
@@ -98,7 +98,7 @@ def test_a_change_of_any_setting_misses(name: str) -> None:
     world = warmed(tiny.world())
     with opened(world, **{name: OTHER[name]}) as session:
         session.step([()] * session.chunk)
-    assert world._first_chunks.recalled == 0
+    assert world.shared.first_chunks.recalled == 0
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_change_of_any_setting_misses(name: str) -> None:
 def test_a_change_of_any_input_misses(start: Callable[[World], object]) -> None:
     world = warmed(tiny.world())
     start(world)
-    assert world._first_chunks.recalled == 0
+    assert world.shared.first_chunks.recalled == 0
 
 
 @pytest.mark.parametrize(
@@ -127,9 +127,9 @@ def test_a_change_of_any_input_misses(start: Callable[[World], object]) -> None:
 )
 def test_another_model_mode_or_weights_misses(change: dict[str, str]) -> None:
     """Even if what is kept were shared between worlds."""
-    kept = warmed(tiny.world())._first_chunks
+    kept = warmed(tiny.world()).shared.first_chunks
     world = tiny.world()
-    world._first_chunks = kept
+    world.shared = world.shared._replace(first_chunks=kept)
     world.info = msgspec.structs.replace(world.info, **change)
     opened(world).step(FIRST)
     assert kept.recalled == 0
@@ -143,7 +143,7 @@ def test_walk_keys_count_only_where_they_reach_the_network() -> None:
             with opened(world) as session:
                 session.step([pressed, (), ()])
                 session.prepare()
-        assert world._first_chunks.recalled == recalled
+        assert world.shared.first_chunks.recalled == recalled
 
 
 def test_other_noise_is_never_kept() -> None:
@@ -151,7 +151,7 @@ def test_other_noise_is_never_kept() -> None:
     with opened(world, noise=lambda chunk, index, shape: torch.zeros(shape)) as session:
         session.step(FIRST)
         session.prepare()
-    assert len(world._first_chunks) == 0
+    assert len(world.shared.first_chunks) == 0
 
 
 def kept(nbytes: int) -> Kept:
@@ -172,7 +172,7 @@ def test_bytes_are_bounded_and_the_oldest_leaves() -> None:
 
 def test_what_is_kept_is_weighed() -> None:
     world = warmed(tiny.world())
-    chunks = world._first_chunks
+    chunks = world.shared.first_chunks
     everything = list(tensors_of(list(chunks._kept.values())))
     assert chunks.nbytes == sum(t.nbytes for t in everything) == weigh(everything).nbytes > 1000
 
@@ -180,9 +180,9 @@ def test_what_is_kept_is_weighed() -> None:
 def test_too_small_a_limit_keeps_nothing() -> None:
     for megabytes in (0, 1):
         world = tiny.world(options=EngineOptions(first_chunks_mb=megabytes), window=7)
-        world._first_chunks._limit = min(world._first_chunks._limit, 1000)
+        world.shared.first_chunks._limit = min(world.shared.first_chunks._limit, 1000)
         with opened(world) as session:
             session.step(FIRST)
             session.prepare()
             assert session.state.opening is None
-        assert len(world._first_chunks) == 0 and world._first_chunks.nbytes == 0
+        assert len(world.shared.first_chunks) == 0 and world.shared.first_chunks.nbytes == 0

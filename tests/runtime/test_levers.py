@@ -30,7 +30,7 @@ def walk(session: Session, chunks: int = 5) -> list[np.ndarray]:
 
 
 def test_none_is_on_unless_asked_for() -> None:
-    assert tiny.world()._levers == {}
+    assert tiny.world().shared.levers == {}
     assert check_levers(["last_step_kv", "still_window=6"]) == {
         "last_step_kv": 0,
         "still_window": 6,

@@ -78,7 +78,7 @@ def test_the_window_alone_rebuilds_it_while_nothing_has_left() -> None:
             session.step(WALK[i % 3])
         state, end = session.state, session.state.next_frame
         live = [state.kv.in_time_order(layer, end) for layer in range(2)]
-        text = world._texts.get(tiny.PROMPT)
+        text = world.shared.texts.get(tiny.PROMPT)
         prompt = replace(state.prompt, current=text.states.clone())  # equal, and yet another
         with torch.no_grad():
             recache(session.engine, state, prompt)
@@ -130,7 +130,7 @@ def test_the_rebuilt_history_is_what_the_new_prompt_makes_of_the_latents() -> No
     state = session.state
     assert state.past is not None
     before = state.kv.in_time_order(1, 3)
-    again, text = empty(state), world._texts.get(OTHER)
+    again, text = empty(state), world.shared.texts.get(OTHER)
     pasts = [past._replace(prompt=replace(past.prompt, current=text.states)) for past in state.past]
     with torch.no_grad():
         again.kv.put(range(3), state.kv.take(range(3)))  # the sink stays as it was

@@ -23,6 +23,7 @@ from worldline.core.config import EngineOptions, WorldInfo
 from worldline.core.env import apply_openmp_policy, read_env
 from worldline.core.errors import ConfigError
 from worldline.runtime.protocol import WorkerSettings
+from worldline.runtime.savings import check_levers
 
 if TYPE_CHECKING:
     from worldline.runtime.engine import World
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 def worker_settings(options: ModelOptions) -> WorkerSettings:
     """Options over environment variables over defaults. Raises: ConfigError."""
     env = read_env()
+    check_levers(options.lossy)
     return WorkerSettings(
         model=options.model,
         device=options.device or env.device,
@@ -46,6 +48,11 @@ def worker_settings(options: ModelOptions) -> WorkerSettings:
             offload=options.offload,
             resident_blocks=options.resident_blocks,
             text_encoder=options.text_encoder,
+            compile=options.compile,
+            graphs=options.graphs,
+            recache=options.recache,
+            lossy=options.lossy,
+            first_chunks_mb=options.first_chunks_mb,
         ),
     )
 

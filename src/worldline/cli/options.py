@@ -52,6 +52,16 @@ class ModelOptions:
     """With --offload blocks: how many are on the device at a time."""
     text_encoder: Literal["device", "cpu", "swap"] = "device"
     """cpu keeps it there; swap brings it to the device for each new prompt and frees it again."""
+    compile: Literal["off", "regional"] = "off"
+    """regional compiles what lies between the matmuls; slow once, then kept on disk."""
+    graphs: Literal["off", "on"] = "off"
+    """on records the passes of a GPU once and replays them."""
+    recache: bool = False
+    """Make the remembered past anew when the prompt changes."""
+    lossy: Annotated[tuple[str, ...], arg(metavar="LEVER")] = ()
+    """Cheaper and different: last_step_kv, still_window=N, sink_distance=N; docs/benchmarks.md."""
+    first_chunks_mb: Annotated[int, arg(metavar="N")] = 1024
+    """Host memory for first chunks of equal starts, which then open at once; 0: none."""
     random_weights: bool = False
     """Build the preset with random weights, without any files: for measurements."""
 

@@ -42,6 +42,8 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     values in int8. `decoder` is `full`, `tiny`, or the file of a tiny one. With `offload` the
     transformer's blocks are in host memory, `resident_blocks` of them at a time on the device.
     `text_encoder` on `cpu` computes there; `swap` keeps it there and computes on the device.
+    `compile` regional compiles what lies between the matmuls; with `graphs` a GPU's passes are
+    recorded once and replayed.
     `recache` makes the window's history anew when the prompt changes. `lossy` names levers that
     make chunks cheaper and change the picture (`runtime.savings.LEVERS`), each with `=N` where it
     has a number. `first_chunks_mb` of host memory keep first chunks of equal starts.
@@ -54,6 +56,8 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     offload: Literal["off", "blocks"] = "off"
     resident_blocks: int = 2
     text_encoder: Literal["device", "cpu", "swap"] = "device"
+    compile: Literal["off", "regional"] = "off"
+    graphs: Literal["off", "on"] = "off"
     recache: bool = False
     lossy: tuple[str, ...] = ()
     first_chunks_mb: int = 1024

@@ -19,32 +19,24 @@ from numpy.typing import NDArray
 from worldline.core.camera import Intrinsics
 from worldline.core.config import DEFAULT_OPTIONS, EngineOptions, WorldInfo
 from worldline.core.errors import ConfigError, ImageError
-from worldline.kernels.choice import attention_chooser, choose_math
 from worldline.kernels.choice_file import AttentionChoice
 from worldline.models.preset import Preset, RuntimeParams, RuntimeValues, resolve_runtime
 from worldline.models.registry import require_live
-from worldline.models.wan.tiny import PreviewVae
-from worldline.ops.block_math import PLAIN
 from worldline.ops.image import image_to_tensor
+from worldline.runtime.assembly import assemble, take_ring
 from worldline.runtime.device import pack_for_cpu, preferred_dtype
 from worldline.runtime.device import setup as setup_device
 from worldline.runtime.film import LatentFilm
-from worldline.runtime.first_chunk import FirstChunks, start_digest
-from worldline.runtime.kv_cache import FrameRing, KVRing, RingParams, one_attention
-from worldline.runtime.kv_int8 import Int8Ring
-from worldline.runtime.lane import choose_lane
+from worldline.runtime.first_chunk import start_digest
 from worldline.runtime.levers import check_numbers
 from worldline.runtime.loader import Components, load_components
 from worldline.runtime.memory import camera_cache_fits
 from worldline.runtime.noise import NoiseSource, SeededNoise
-from worldline.runtime.passes import EagerPasses
 from worldline.runtime.replay import History
-from worldline.runtime.savings import check_levers, check_savings
 from worldline.runtime.session import Session
 from worldline.runtime.shared import Engine
 from worldline.runtime.state import Geometry, ImageCondition, PromptStates, SessionState
 from worldline.runtime.step_cache import StepCache
-from worldline.runtime.text_cache import TextCache
 from worldline.sampling.schedules import (
     TRAIN_STEPS,
     Schedule,
@@ -117,24 +109,14 @@ class World:
         self.components = components
         self.mode = mode
         self.options = options
-        self._without = check_savings(without)
-        self._synchronise = synchronise
-        self._reanchor_at = reanchor_at
-        full, preview = components.vae, components.preview
-        self._vae = full if preview is None else PreviewVae(full, preview)
-        self._workspace = StepCache()
-        self._buffers = StepCache()
-        self._levers = check_levers(options.lossy)
-        self._passes = EagerPasses(components.dit)
-        self._lane = choose_lane(components.dit.device, self._without)
-        kept = 0 if "first_chunk" in self._without else options.first_chunks_mb * 2**20
-        self._first_chunks = FirstChunks(kept)
-        self._texts = TextCache(self._encode)
-        self._stationary: dict[tuple[int, int], torch.Tensor] = {}
-        device = components.dit.device
-        chosen = choose_math(options.kernels, mode=mode, device=device)
-        self._math = PLAIN if "kernels" in self._without else chosen
-        self._chooser = attention_chooser(mode=mode, device=device)
+        self.shared = assemble(
+            components,
+            mode=mode,
+            options=options,
+            without=without,
+            reanchor_at=reanchor_at,
+            synchronise=synchronise,
+        )
         self.info = _describe(components, mode)
 
     @property
@@ -144,13 +126,13 @@ class World:
 
     @property
     def kernels(self) -> str:
-        """What computes between the matmuls: `torch` or `triton`."""
-        return "torch" if self._math is PLAIN else "triton"
+        """What computes between the matmuls: `torch`, `triton` or `compiled`."""
+        return self.shared.math.name
 
     @property
     def attention(self) -> list[AttentionChoice]:
         """The attention chosen by measurement so far; empty where torch decides."""
-        return [] if self._chooser is None else self._chooser.choices
+        return [] if self.shared.chooser is None else self.shared.chooser.choices
 
     def start(
         self,
@@ -206,10 +188,10 @@ class World:
             schedule=make_schedule(self.preset, settings),
             intrinsics=options.intrinsics or self.preset.intrinsics,
             noise=options.noise or SeededNoise(seed),
-            kv=self._ring(geometry, settings),
+            kv=take_ring(engine, geometry, settings),
             image=self._picture(image, geometry, stretch=options.stretch),
             prompt=PromptStates(current=states, source=states, target=states, rows=rows),
-            caches=StepCache(off=self._without),
+            caches=StepCache(off=engine.without),
             start=self._start(image, prompt, seed, options=options),
             past=History() if self.options.recache else None,
             film=LatentFilm() if options.keep_latents else None,
@@ -222,7 +204,7 @@ class World:
         """Digest of everything a session begins with; None where its noise is not the seeded."""
         if options.noise is not None:
             return None
-        model = (self.info, self.options, sorted(self._without), self._reanchor_at)
+        model = (self.info, self.options, sorted(self.shared.without), self.shared.reanchor_at)
         picture = (image.shape, np.ascontiguousarray(image).tobytes())
         return start_digest([*model, *picture, prompt, seed, options])
 
@@ -230,44 +212,8 @@ class World:
         """What the pipeline needs of this world for a session of that size."""
         dit = self.components.dit
         tokens = settings.chunk * geometry.tokens_per_frame
-        return Engine(
-            preset=self.preset,
-            dit=dit,
-            vae=self._vae,
-            texts=self._texts,
-            workspace=self._workspace,
-            buffers=self._buffers,
-            passes=self._passes,
-            first_chunks=self._first_chunks,
-            lane=self._lane,
-            levers=self._levers,
-            recache=self.options.recache,
-            stationary=self._stationary,
-            reanchor_at=self._reanchor_at,
-            camera_cache=self.options.camera_cache == "auto" and camera_cache_fits(dit, tokens),
-            without=self._without,
-            synchronise=self._synchronise,
-            math=self._math,
-        )
-
-    def _encode(self, prompt: str) -> torch.Tensor:
-        return self.components.text.encode([prompt]).to(self.components.dit.device)
-
-    def _ring(self, geometry: Geometry, settings: RuntimeParams) -> FrameRing:
-        dit = self.components.dit
-        params = RingParams(
-            layers=dit.params.num_layers,
-            heads=dit.params.num_heads,
-            head_dim=dit.params.head_dim,
-            tokens_per_frame=geometry.tokens_per_frame,
-            window=settings.window,
-            sink=settings.sink,
-            max_attention_frames=settings.max_attention_frames,
-            time_order="ring_order" in self._without,
-        )
-        pick = one_attention if self._chooser is None else self._chooser.pick
-        kind = Int8Ring if self.options.kv == "8bit" else KVRing
-        return kind(params, dtype=dit.dtype, device=dit.device, pick=pick)
+        fits = self.shared.camera_cache and camera_cache_fits(dit, tokens)
+        return self.shared._replace(camera_cache=fits)
 
     def _picture(
         self, image: NDArray[np.uint8], geometry: Geometry, *, stretch: bool

@@ -13,7 +13,7 @@ With `window` -1 nothing is evicted and the buffers grow by doubling (films).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -75,6 +75,7 @@ class FrameRing(ABC):
         self._attention: AttentionFn = attention
         self._write_index: Tensor | None = None  # tokens the current chunk writes
         self._read_index: Tensor | None = None  # tokens attended, None = the filled prefix
+        self._indexes: dict[tuple[str, int], Tensor] = {}  # one per use and length, for ever
         self._visible = 0  # attended tokens
         self._end = 0  # latent frames begun so far
         self._capacity = max(params.window, 0)
@@ -117,9 +118,7 @@ class FrameRing(ABC):
             return list(range(end))
         return [*range(sink), *range(end - (window - sink), end)]
 
-    def begin_chunk(
-        self, start: int, frames: int, *, visible: Sequence[int] | None = None
-    ) -> None:
+    def begin_chunk(self, start: int, frames: int, *, visible: Sequence[int] | None = None) -> None:
         """Aim the ring at latent frames `start .. start + frames - 1`.
 
         The passes attend to all frames that are held, or only to those in `visible`.
@@ -130,20 +129,29 @@ class FrameRing(ABC):
         if end > self._capacity:
             self._grow(end)
         self._end = end
-        self._write_index = self._aimed(self._write_index, range(start, end))
+        self._write_index = self._aimed("write", range(start, end))
         held = self.present_frames(end)
         wanted = held if visible is None else visible
         if p.max_attention_frames is not None and p.max_attention_frames < len(wanted):
             # The newest frames in time order: the official slice, which drops the sink first.
             wanted = wanted[-p.max_attention_frames :]
         if len(wanted) < len(held) or p.time_order:
-            self._read_index = self._aimed(self._read_index, wanted)
+            self._read_index = self._aimed("read", wanted)
         else:
             self._read_index = None
         self._visible = len(wanted) * p.tokens_per_frame
         queries = frames * p.tokens_per_frame
         shape = AttentionShape(queries, self._visible, p.heads, p.head_dim, self._dtype)
         self._attention = self._pick(shape)
+
+    @property
+    def aim(self) -> Hashable:
+        """What the operations of a pass and their addresses depend on, ring by ring."""
+        return (len(self._aim()), self._visible, self._read_index is None, self._attention)
+
+    def empty(self) -> None:
+        """Hold nothing, as if new; buffers and their addresses stay."""
+        self._end = self._visible = 0
 
     def write(self, layer: int, k: Tensor, v: Tensor) -> None:
         """Write `k, v [1, L, N, D]` of block `layer` into the current chunk's slots."""
@@ -208,13 +216,14 @@ class FrameRing(ABC):
         first = torch.tensor(slots, dtype=torch.long).unsqueeze(1) * tokens
         return (first + torch.arange(tokens)).flatten()
 
-    def _aimed(self, old: Tensor | None, frames: Sequence[int]) -> Tensor:
-        """An index of the tokens of `frames`: `old` written anew, so that its address stays."""
+    def _aimed(self, use: str, frames: Sequence[int]) -> Tensor:
+        """An index of the tokens of `frames`, at the same address for every use and length."""
         index = self._tokens(frames)
-        if old is None or old.shape != index.shape:
-            return upload(index, self._device)
-        upload_into(old, index)
-        return old
+        kept = self._indexes.get((use, len(index)))
+        if kept is None:
+            kept = self._indexes[use, len(index)] = torch.empty_like(index, device=self._device)
+        upload_into(kept, index)
+        return kept
 
     def _grow(self, frames: int) -> None:
         if self.params.window == -1:

@@ -91,7 +91,15 @@ def context_pass(
 
 
 class Passes(Protocol):
-    """How the passes of a transformer are run: at once, or as recorded graphs."""
+    """How the passes of a transformer are run: at once, or as recorded graphs.
+
+    `eager` runs them at once, for shapes that will not come again.
+    """
+
+    @property
+    def eager(self) -> Passes:
+        """See the class."""
+        ...
 
     def camera(self, embedding: Tensor) -> Sequence[CameraModulation]:
         """Scale and shift of every block from the camera embedding `[1, L, C]`."""
@@ -105,12 +113,24 @@ class Passes(Protocol):
         """See `context_pass`."""
         ...
 
+    def forget(self, kv: FrameRing) -> None:
+        """Drop whatever holds addresses of a ring that is going to be freed."""
+        ...
+
 
 class EagerPasses:
     """Passes run operation by operation."""
 
     def __init__(self, dit: LingBotDiT) -> None:
         self._dit = dit
+
+    @property
+    def eager(self) -> Passes:
+        """Itself."""
+        return self
+
+    def forget(self, kv: FrameRing) -> None:
+        """Nothing to forget."""
 
     def camera(self, embedding: Tensor) -> Sequence[CameraModulation]:
         """See `Passes`."""

@@ -103,7 +103,8 @@ def recache(engine: Engine, state: SessionState, prompt: PromptStates) -> None:
 
 
 def _commit(engine: Engine, state: SessionState, past: Past, prompt: PromptStates) -> None:
-    condition = picture_condition(engine, state, past.frames)
-    inputs = chunk_inputs(engine, state, past.motion, prompt=prompt, frames=past.frames)
-    commit(engine, state, past.latents, fill=model_input(engine, condition), inputs=inputs)
+    once = engine._replace(passes=engine.passes.eager)  # its shapes are not worth a graph
+    condition = picture_condition(once, state, past.frames)
+    inputs = chunk_inputs(once, state, past.motion, prompt=prompt, frames=past.frames)
+    commit(once, state, past.latents, fill=model_input(once, condition), inputs=inputs)
     engine.workspace.clear()

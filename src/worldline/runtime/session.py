@@ -101,6 +101,7 @@ class Session:
         if self._live is not None:
             self._live.state.caches.clear()
             self._live.engine.workspace.clear()
+            self._live.engine.rings.give(self._live.state.kv)
         self._live = None
 
     def __enter__(self) -> Session:

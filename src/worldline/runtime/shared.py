@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
@@ -13,15 +13,21 @@ from worldline.models.preset import Preset
 from worldline.ops.block_math import BlockMath
 from worldline.ops.vae import StreamingVae
 from worldline.runtime.first_chunk import FirstChunks
+from worldline.runtime.kv_cache import KVRing
+from worldline.runtime.kv_int8 import Int8Ring
 from worldline.runtime.lane import Lane
 from worldline.runtime.passes import Passes
+from worldline.runtime.ring_pool import RingPool
 from worldline.runtime.step_cache import StepCache
 from worldline.runtime.text_cache import Text, TextCache
 from worldline.runtime.timing import StageClock
 
+if TYPE_CHECKING:
+    from worldline.kernels.attention import AttentionChooser
+
 
 class Engine(NamedTuple):
-    """See the module's contract; a value, made anew for every session's size."""
+    """See the module's contract; a value. `camera_cache` is decided for every session's size."""
 
     preset: Preset
     dit: LingBotDiT
@@ -34,6 +40,9 @@ class Engine(NamedTuple):
     camera_cache: bool
     passes: Passes
     first_chunks: FirstChunks
+    rings: RingPool
+    ring_kind: type[KVRing] | type[Int8Ring]
+    chooser: AttentionChooser | None  # finds the attention of each shape; None: torch decides
     lane: Lane
     math: BlockMath  # what computes between the matmuls
     without: frozenset[str]  # savings that are switched off, see `savings`

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -22,6 +22,21 @@ def tensors_of(value: Any) -> Iterator[Tensor]:
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
             yield from tensors_of(getattr(value, field.name))
+
+
+def signature(value: Any) -> Hashable:
+    """All of `value` that is no tensor, with shape and dtype in the place of each tensor.
+
+    Objects that are neither are told apart by what they are equal to, or by identity.
+    """
+    if isinstance(value, Tensor):
+        return (value.shape, value.dtype, value.device)
+    if isinstance(value, (tuple, list)):
+        return (type(value), *(signature(item) for item in value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value)]
+        return (type(value), *(signature(getattr(value, name)) for name in names))
+    return value if isinstance(value, Hashable) else id(value)
 
 
 def map_tensors(value: T, change: Change) -> T:

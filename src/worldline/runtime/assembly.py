@@ -1,0 +1,118 @@
+"""From a loaded model and the engine's options to what all its sessions share."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+
+from worldline.core.config import EngineOptions
+from worldline.core.errors import ConfigError
+from worldline.kernels.choice import attention_chooser, choose_math
+from worldline.models.preset import RuntimeParams
+from worldline.models.wan.tiny import PreviewVae
+from worldline.ops.block_math import BlockMath, PlainMath
+from worldline.runtime.first_chunk import FirstChunks
+from worldline.runtime.kv_cache import FrameRing, KVRing, RingParams, one_attention
+from worldline.runtime.kv_int8 import Int8Ring
+from worldline.runtime.lane import choose_lane
+from worldline.runtime.loader import Components
+from worldline.runtime.passes import EagerPasses, Passes
+from worldline.runtime.ring_pool import RingPool
+from worldline.runtime.savings import check_levers, check_savings
+from worldline.runtime.shared import Engine
+from worldline.runtime.state import Geometry
+from worldline.runtime.step_cache import StepCache
+from worldline.runtime.text_cache import TextCache
+
+IDLE_RINGS = 2  # kept for the next visitor where graphs hold their addresses
+
+
+def assemble(
+    components: Components,
+    *,
+    mode: str,
+    options: EngineOptions,
+    without: Collection[str],
+    reanchor_at: int,
+    synchronise: bool,
+) -> Engine:
+    """What every session of a world shares. Raises `ConfigError` for what cannot go together."""
+    off = check_savings(without)
+    dit, device = components.dit, components.dit.device
+    if "qkv" not in off and options.offload == "off":
+        dit.join_projections()
+    passes = _passes(EagerPasses(dit), options, device, off)
+    full, preview = components.vae, components.preview
+    chooser = attention_chooser(mode=mode, device=device)
+    recorded = not isinstance(passes, EagerPasses)
+    return Engine(
+        preset=components.preset,
+        dit=dit,
+        vae=full if preview is None else PreviewVae(full, preview),
+        texts=TextCache(lambda prompt: components.text.encode([prompt]).to(device)),
+        workspace=StepCache(),
+        buffers=StepCache(),
+        stationary={},
+        reanchor_at=reanchor_at,
+        camera_cache=options.camera_cache == "auto",
+        passes=passes,
+        first_chunks=FirstChunks(0 if "first_chunk" in off else options.first_chunks_mb * 2**20),
+        rings=RingPool(idle=IDLE_RINGS if recorded else 0, drop=passes.forget),
+        ring_kind=Int8Ring if options.kv == "8bit" else KVRing,
+        chooser=chooser,
+        lane=choose_lane(device, off),
+        math=_math(mode, options, device, off),
+        without=off,
+        levers=check_levers(options.lossy),
+        recache=options.recache,
+        synchronise=synchronise,
+    )
+
+
+def take_ring(engine: Engine, geometry: Geometry, settings: RuntimeParams) -> FrameRing:
+    """An empty ring for a session of that size."""
+    dit = engine.dit
+    params = RingParams(
+        layers=dit.params.num_layers,
+        heads=dit.params.num_heads,
+        head_dim=dit.params.head_dim,
+        tokens_per_frame=geometry.tokens_per_frame,
+        window=settings.window,
+        sink=settings.sink,
+        max_attention_frames=settings.max_attention_frames,
+        time_order="ring_order" in engine.without,
+    )
+    pick = one_attention if engine.chooser is None else engine.chooser.pick
+    return engine.rings.take(
+        params, lambda: engine.ring_kind(params, dtype=dit.dtype, device=dit.device, pick=pick)
+    )
+
+
+def _math(
+    mode: str, options: EngineOptions, device: torch.device, off: frozenset[str]
+) -> BlockMath:
+    joins = "qkv" not in off
+    if "kernels" in off:
+        return PlainMath(joins=joins)
+    if options.compile == "off":
+        return choose_math(options.kernels, mode=mode, device=device, joins=joins)
+    if options.kernels == "triton":
+        raise ConfigError("two ways to compute between the matmuls", got="--compile and --kernels")
+    from worldline.runtime.compiled import CompiledMath
+
+    return CompiledMath(joins=joins)
+
+
+def _passes(
+    eager: EagerPasses, options: EngineOptions, device: torch.device, off: frozenset[str]
+) -> Passes:
+    if options.graphs == "off" or "graphs" in off:
+        return eager
+    if device.type != "cuda":
+        raise ConfigError("graphs are for CUDA devices", expected="--graphs off", got=str(device))
+    if options.offload != "off":
+        raise ConfigError("blocks in host memory have no fixed address", expected="--graphs off")
+    from worldline.runtime.graphs import CudaGraphs, GraphedPasses
+
+    return GraphedPasses(eager, CudaGraphs())
