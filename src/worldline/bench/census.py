@@ -80,12 +80,18 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
             yield item
         elif isinstance(item, nn.Module):
             todo += [*item.parameters(), *item.buffers()]
+            # What a module of ours holds besides: nothing of this may be forgotten.
+            todo += [v for m in item.modules() for v in vars(m).values() if _is_ours(v)]
         elif isinstance(item, Mapping):
             todo += item.values()
         elif isinstance(item, (tuple, list, set, frozenset)):
             todo += item
-        elif type(item).__module__.startswith("worldline."):
+        elif _is_ours(item):
             todo += _attributes(item)
+
+
+def _is_ours(item: Any) -> bool:
+    return type(item).__module__.startswith("worldline.")
 
 
 def _attributes(item: Any) -> Iterator[Any]:

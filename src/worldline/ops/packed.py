@@ -21,28 +21,27 @@ USUAL_ROWS = 64  # tokens of a call, about: a hint for how to lay the weights, o
 class PackedLinear(nn.Linear):
     """A linear layer that shares its parameters with another one and keeps a packed copy.
 
-    The copy follows a weight that is written to or exchanged. Gradients take the ordinary way.
+    The copy is made when it is first needed and follows a weight that is written to or exchanged.
+    Gradients take the ordinary way.
     """
 
-    _packed: Tensor
+    _packed: Tensor | None
+    _source: tuple[int, int] | None = None
 
     def __init__(self, layer: nn.Linear) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = layer.in_features, layer.out_features
         self.weight, self.bias = layer.weight, layer.bias
-        self.register_buffer("_packed", self._pack(), persistent=False)
+        self.register_buffer("_packed", None, persistent=False)
 
     def forward(self, input: Tensor) -> Tensor:
         """Map `input [..., in]` to `[..., out]`."""
         if torch.is_grad_enabled():
             return super().forward(input)
-        if self._source != _identity(self.weight):
-            self._packed = self._pack()
+        if self._source != (now := _identity(self.weight)):
+            pack = torch.ops.mkldnn._reorder_linear_weight
+            self._packed, self._source = pack(self.weight.detach(), USUAL_ROWS), now
         return torch.ops.mkldnn._linear_pointwise(input, self._packed, self.bias, "none", [], "")
-
-    def _pack(self) -> Tensor:
-        self._source = _identity(self.weight)
-        return torch.ops.mkldnn._reorder_linear_weight(self.weight.detach(), USUAL_ROWS)
 
 
 def can_pack(dtype: torch.dtype) -> bool:
