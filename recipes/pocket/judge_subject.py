@@ -25,7 +25,7 @@ from recipes.pocket.world_model import WorldModel
 from worldline.models.pocket.vae import PocketVAE
 
 WIDTH, HEIGHT = 160, 96
-BATCH = 16  # walks that run together
+BATCH = 32  # walks that run together
 WARM = 3  # latent frames decoded before one that is looked at: the decoder's memory is short
 # Words that carry nothing and are in no word list.
 SMALL_WORDS = frozenset({"a", "an", "with", "and", "in", "of", "the", "on", "at", "under", "from"})

@@ -29,7 +29,7 @@ UNSEEN = 62_000  # number of the first held-out walk
 EARLY = slice(1, 1 + 4 * STRIDE)  # pixel frames of the first second
 LATER = 8  # latent frame from which the later figures count
 EVERY = 2  # latent frames between looks
-ROTATED, SWAPPED = (2, 0, 1), (0, 2, 1)  # new orders of red, green and blue
+ORDERS = (2, 0, 1), (0, 2, 1), (2, 0, 1), (1, 2, 0)  # of red, green and blue, by layout
 
 
 class Foreign(NamedTuple):
@@ -57,10 +57,9 @@ def foreign_worlds(trial: Trial) -> list[Foreign]:
     """The worlds built here, then those of the recipe that the weights do not know."""
     by_layout = {scene.layout: i for i, scene in reversed(list(enumerate(trial.scenes)))}
     bases = sorted(by_layout.values())
-    orders = itertools.cycle((ROTATED, SWAPPED))
     found = [
         Foreign(recoloured(trial.scenes[i], order, f"{trial.scenes[i].name}, other colours"), i)
-        for i, order in zip(bases, orders, strict=False)
+        for i, order in zip(bases, ORDERS, strict=True)
     ]
     cells = tuple(trial.scenes[base].cells[k] for k, base in enumerate(bases))
     mixed = trial.scenes[bases[0]]._replace(name="all layouts mixed", cells=cells)
