@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from tests import tiny
 from worldline.core.config import EngineOptions
 from worldline.core.errors import ConfigError
+from worldline.kernels.choice_file import cache_folder
+from worldline.runtime import pipeline
+from worldline.runtime.compiled import keep_on_disk
 
 WALK = [[("w",), (), ("l",)], None, [("s", "k")] * 3]
 
@@ -18,32 +23,50 @@ needs_compiler = pytest.mark.skipif(
 )
 
 
+def walk(options: EngineOptions) -> tuple[torch.Tensor, int]:
+    """Latents of five chunks, and how many graphs were compiled after the first of them."""
+    found, compiled = [], 0
+    with tiny.world(options=options).start(tiny.picture(), tiny.PROMPT, 3, steps=2) as session:
+        for i in range(5):
+            with torch.no_grad():
+                clock = session.engine.clock()
+                made = pipeline.next_chunk(session.engine, session.state, WALK[i % 3], clock)
+            found.append(made.latents)
+            compiled = compiled or counters["stats"]["unique_graphs"]
+    assert counters["stats"]["unique_graphs"] == compiled, "something was compiled later"
+    return torch.cat(found, dim=2), compiled
+
+
 @needs_compiler
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore")  # of torch's compiler, about itself
-def test_a_compiled_walk_equals_the_plain_one_and_compiles_once() -> None:
-    from torch._dynamo.utils import counters
-
-    from worldline.runtime import pipeline
-
-    latents, compiled = [], 0
-    for options in (EngineOptions(), EngineOptions(compile="regional")):
-        world = tiny.world(options=options)
-        with world.start(tiny.picture(), tiny.PROMPT, 3, steps=2) as session:
-            found = []
-            for i in range(5):
-                with torch.no_grad():
-                    clock = session.engine.clock()
-                    made = pipeline.next_chunk(session.engine, session.state, WALK[i % 3], clock)
-                found.append(made.latents)
-                if i == 0:
-                    compiled = counters["stats"]["unique_graphs"]
-            latents.append(torch.cat(found, dim=2))
-        assert counters["stats"]["unique_graphs"] == compiled
-    assert compiled == 5  # functions, not blocks
+def test_a_compiled_walk_equals_the_plain_one_and_is_compiled_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    plain, nothing = walk(EngineOptions())
+    assert nothing == 0
+    cold, compiled = walk(EngineOptions(compile="regional"))
+    assert compiled == 6  # functions, not blocks; keys come alone or beside queries and values
     assert not counters["graph_break"]
-    assert (latents[0] - latents[1]).abs().max() <= 1e-5
+    assert (plain - cold).abs().max() <= 1e-5
+    # As in a new process: everything is forgotten but the files.
+    torch._dynamo.reset()
+    counters.clear()
+    warm, _ = walk(EngineOptions(compile="regional"))
+    assert torch.equal(warm, cold)
+    assert counters["inductor"]["fxgraph_cache_hit"] == compiled
+    torch._dynamo.reset()
+    counters.clear()
+
+
+def test_compiled_code_outlives_a_reboot() -> None:
+    environ: dict[str, str] = {}
+    keep_on_disk(environ)
+    assert environ["TORCHINDUCTOR_CACHE_DIR"] == str(cache_folder() / "compiled")
+    keep_on_disk(environ := {"TORCHINDUCTOR_CACHE_DIR": "/somewhere"})
+    assert environ == {"TORCHINDUCTOR_CACHE_DIR": "/somewhere"}
 
 
 def test_two_ways_to_compute_the_same_are_refused() -> None:

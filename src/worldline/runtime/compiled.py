@@ -8,13 +8,15 @@ torch's compiler: import lazily.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, MutableMapping
 from typing import ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from worldline.kernels.choice_file import cache_folder
 from worldline.ops.attention import Attend, CacheWriter
 from worldline.ops.block_math import (
     Advanced,
@@ -39,6 +41,7 @@ class CompiledMath(PlainMath):
 
     def __init__(self, *, joins: bool = True) -> None:
         super().__init__(joins=joins)
+        keep_on_disk()
         self._norm_modulate = _compiled(_norm_modulate)
         self._turned = _compiled(_turned)
         self._normed = _compiled(_normed)
@@ -97,6 +100,11 @@ class CompiledMath(PlainMath):
 
     def _head(self, x: Tensor, norm: RMSNorm, norms: HeadNorms, rope: RopeTable) -> Tensor:
         return self._turned(x, norm.weight, norm.eps, norms.heads, rope.cos, rope.sin)
+
+
+def keep_on_disk(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Keep what is compiled with the user's caches: torch's default is gone after a reboot."""
+    environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
 
 
 def _compiled(function: Callable[P, R]) -> Callable[P, R]:
