@@ -61,13 +61,15 @@ def endurance_figures(trial: Trial, runs: list[Looks], length: int) -> list[Figu
         for name in ("edges", "sharpness", "bands", "objects", "colour")
     )
     made, true = seen.values["objects"].mean(-1)
+    floor = colour_floor(runs)
+    beside = "" if np.isnan(floor) else f"; two true walks: {floor:.3f}"
     tail = f"{length} latent frames"
     count = sum(len(run.walks) for run in runs)
     return [
         Figure(name=f"edges against the truth, {tail}", value=furthest(edges), goal=EDGES,
                note=f"{_series(edges)}; {count} walks"),
         Figure(name=f"colour error, {tail}", value=max(colour), digits=3, goal=COLOUR,
-               note=f"{_series(colour, 3)}; two true walks: {colour_floor(runs):.3f}"),
+               note=_series(colour, 3) + beside),
         Figure(name=f"columns per picture against the truth, {tail}", value=furthest(objects),
                goal=COLUMNS, note=f"{_series(objects)}; {made:.2f} against {true:.2f}"),
         Figure(name=f"vertical edges of columns, {tail}", value=furthest(bands),

@@ -30,6 +30,7 @@ class Errors(NamedTuple):
     rebuilt: np.ndarray  # [n, F] dB
     seams: np.ndarray  # [n]
     following: np.ndarray  # [n, T-1] dB of each predicted latent frame, decoded after the true ones
+    steepness: np.ndarray  # [n] of the rebuilt pictures' edges over that of the true ones
     last: list[np.ndarray]  # the last rebuilt picture of each walk
 
 
@@ -65,6 +66,7 @@ def picture_figures(judged: Judged, errors: Errors) -> list[Figure]:
                goal=Goal(low=38.0), note=f"worst walk {rebuilt.mean(1).min():.1f} dB"),
         Figure(name="error across 8-pixel seams / elsewhere", value=float(seams.mean()),
                goal=Goal(high=1.1), note=f"worst walk {seams.max():.2f}"),
+        Figure(name="steepness of edges, reconstruction", value=float(errors.steepness.mean())),
         Figure(name="next latent over copying", value=following - copied, unit="dB",
                goal=Goal(low=5.0), note=f"{following:.1f} dB against {copied:.1f} dB"),
         Figure(name="next latent from the true past", value=following, unit="dB"),
@@ -76,7 +78,7 @@ def picture_figures(judged: Judged, errors: Errors) -> list[Figure]:
 def _decode_both(trial: Trial, judged: Judged, forced: Tensor) -> Errors:
     """Decode the true latents, and beside each the predicted one in its place."""
     vae, told, count = trial.subject.vae, trial.told("decoding"), len(forced)
-    rebuilt, seams, following, last = [], [], [], []
+    rebuilt, seams, following, steepness, last = [], [], [], [], []
     for n in range(count):
         picture, state = vae.decode_stream(judged.x0[n : n + 1, :, :1], None)
         pictures, guesses = [to_pictures(picture)[0]], []
@@ -90,9 +92,12 @@ def _decode_both(trial: Trial, judged: Judged, forced: Tensor) -> Errors:
         seams.append(measures.seam_ratio(whole, frames))
         error = measures.psnr(np.concatenate(guesses), frames[1:])
         following.append(error.reshape(-1, STRIDE).mean(-1))
+        steepness.append(measures.sharpness(whole).mean() / measures.sharpness(frames).mean())
         last.append(whole[-1])
         told(n + 1, count)
-    return Errors(np.stack(rebuilt), np.array(seams), np.stack(following), last)
+    return Errors(
+        np.stack(rebuilt), np.array(seams), np.stack(following), np.array(steepness), last
+    )
 
 
 def copy_psnr(frames: np.ndarray) -> np.ndarray:

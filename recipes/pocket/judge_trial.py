@@ -54,7 +54,7 @@ class Plan(NamedTuple):
 
 
 QUICK = Plan(
-    walks=8, latents=9, minute_walks=4, long_walks=0, endurance=(40,), places=4, views=3, starts=8,
+    walks=8, latents=9, minute_walks=8, long_walks=0, endurance=(40,), places=4, views=3, starts=8,
     pairs=0, unseen=1, unseen_latents=13,
 )  # fmt: skip
 
