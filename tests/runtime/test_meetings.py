@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ import torch
 from tests import tiny
 from worldline.core.config import EngineOptions
 from worldline.core.errors import ConfigError
-from worldline.runtime import pipeline
+from worldline.runtime import pipeline, replay
+from worldline.runtime.engine import load
 from worldline.runtime.lane import InTurn
 
 
@@ -58,3 +60,50 @@ def test_levers_that_do_not_fit_are_refused_without_a_window_too(lever: str) -> 
     world = tiny.world(options=EngineOptions(lossy=(lever,)), sink=2, chunk=3)
     with pytest.raises(ConfigError, match=lever.partition("=")[0]):
         world.start(tiny.picture(), tiny.PROMPT, window=-1)
+
+
+def test_a_history_that_failed_half_way_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The prompt that failed is not asked for again: its half of the ring must not stay."""
+
+    def walk(*, fail: bool) -> list[torch.Tensor]:
+        world = tiny.world(options=EngineOptions(recache=True))
+        with world.start(tiny.picture(), tiny.PROMPT, window=11) as session:
+            session.step()
+            session.step()
+            session.step(prompt="a frozen lake at night")
+            if fail:
+                with monkeypatch.context() as patched, pytest.raises(RuntimeError):
+                    patched.setattr(replay, "_commit", _third_fails(replay._commit))
+                    session.step(prompt="a burning forest")
+            session.step()
+            state = session.state
+            return state.kv.take(state.kv.present_frames(state.next_frame))
+
+    for mended, plain in zip(walk(fail=True), walk(fail=False), strict=True):
+        assert torch.equal(mended, plain)
+
+
+def _third_fails(commit: Callable[..., None]) -> Callable[..., None]:
+    count = iter(range(100))
+
+    def maybe(*given: object) -> None:
+        if next(count) == 2:
+            raise RuntimeError("no memory")
+        commit(*given)
+
+    return maybe
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kv": "6bit"},
+        {"offload": "yes"},
+        {"text_encoder": "gpu"},
+        {"first_chunks_mb": -5},
+        {"resident_blocks": 0},
+    ],
+)
+def test_options_that_do_not_exist_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="unusable"):
+        load(options=EngineOptions(**wrong))

@@ -173,7 +173,7 @@ class BenchSoak:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchQuality:
-    """Judge what a cheaper mode, cache or dtype does to the picture, against exact bfloat16."""
+    """Judge what a cheaper mode or cache does to the picture, against exact at the same dtype."""
 
     walks: Annotated[int, arg(metavar="N")] = 4
     """Walks, each from another start picture of the gallery."""

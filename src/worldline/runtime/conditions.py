@@ -113,11 +113,12 @@ def encode_picture(
         if image.latents is None:
             grey = 4 * (limit - 1)
             video = torch.cat([image.picture, _grey(image.picture, grey)], dim=2)
-            image.latents, image.encoder = vae.encode_stream(video, None)
+            latents, encoder = vae.encode_stream(video, None)
         else:
             video = _grey(image.picture, 4 * (limit - image.encoded))
-            more, image.encoder = vae.encode_stream(video, image.encoder)
-            image.latents = torch.cat([image.latents, more], dim=2)
+            more, encoder = vae.encode_stream(video, image.encoder)
+            latents = torch.cat([image.latents, more], dim=2)
+        image.latents, image.encoder = latents, encoder  # both or neither
     if stationary is None and image.latents is not None and image.encoded > vae.stationary_latent:
         return image.latents[:, :, vae.stationary_latent :][:, :, :1].clone()
     return stationary

@@ -82,7 +82,8 @@ def replay(engine: Engine, state: SessionState, pasts: Iterable[Past]) -> None:
 def recache(engine: Engine, state: SessionState, prompt: PromptStates) -> None:
     """Make the window's history anew where `prompt` has arrived at another text; else nothing.
 
-    Doing it again gives the same: only the sink, the latents and the text go in.
+    Doing it again gives the same: only the sink, the latents and the text go in. Should it fail on
+    the way, or the chunk after it, the next chunk makes the history anew under its own prompt.
     """
     last = list(state.past or ())[-1:]
     blending = prompt.blended < prompt.blend_chunks
@@ -93,13 +94,14 @@ def recache(engine: Engine, state: SessionState, prompt: PromptStates) -> None:
     kept = [frame for frame in held if frame < sink]
     recent = set(held) - set(kept)
     known = kept
-    for past in state.past:
+    pasts = list(state.past)
+    state.past.rename(prompt, sink)  # before the first write: a ring half made belongs to no text
+    for past in pasts:
         part = past.only(recent)
         if part is not None:
             known = [*known, *part.frames]
             state.kv.begin_chunk(part.frames.start, len(part.frames), visible=known)
             _commit(engine, state, part, prompt)
-    state.past.rename(prompt, sink)
 
 
 def _commit(engine: Engine, state: SessionState, past: Past, prompt: PromptStates) -> None:

@@ -143,7 +143,12 @@ class LingBotDiT(nn.Module):
         return [block for block in self.blocks if isinstance(block, Block)]
 
     def join_projections(self) -> None:
-        """Make queries, keys and values of every block one product; for inference, once loaded."""
+        """Make queries, keys and values of every block one product; for inference, once loaded.
+
+        Blocks that come and go keep their own tensors, which are what is fetched.
+        """
+        if self.offloaded:
+            return
         for block in self.iter_blocks():
             block.self_attn.join()
             if self.device.type == "cuda":
@@ -173,9 +178,7 @@ class LingBotDiT(nn.Module):
 
         Patch features are ordered channel slowest, then row and column inside the patch.
         """
-        patches = control.unflatten(-1, (-1, 2)).unflatten(-3, (-1, 2))  # B c T h/2 2 w/2 2
-        patches = patches.permute(0, 2, 3, 5, 1, 4, 6).flatten(4).flatten(1, 3)  # B L 4c
-        p = cast_linear(self.patch_embedding_wancamctrl, patches)
+        p = cast_linear(self.patch_embedding_wancamctrl, _patches(control))
         hidden = F.silu(cast_linear(self.c2ws_hidden_states_layer1, p))
         return p + cast_linear(self.c2ws_hidden_states_layer2, hidden)
 
@@ -190,9 +193,10 @@ class LingBotDiT(nn.Module):
 
     def patchify(self, x: Tensor) -> Tensor:
         """Embed `[B, in_dim, T, h, w]` (noise and condition) into tokens `[B, L, C]`, float32."""
-        tokens = self.patch_embedding(x.to(self.dtype))  # B C T h/2 w/2
-        # Laid out by token, or every operation on the stream would read it across.
-        return tokens.flatten(2).transpose(1, 2).float().contiguous()
+        # As a matrix product: the convolution that it is falls off a cliff on CPUs, and its result
+        # would lie by channel, so that every operation on the stream would read it across.
+        layer = self.patch_embedding
+        return F.linear(_patches(x.to(self.dtype)), layer.weight.flatten(1), layer.bias).float()
 
     def rope(self, frames: Sequence[int], rows: int, columns: int) -> RopeTable:
         """RoPE table of latent frames at absolute positions `frames`; grid in tokens."""
@@ -318,3 +322,9 @@ class LingBotDiT(nn.Module):
             attend=FullAttention(),
         )
         return self.project(tokens, time, grid)
+
+
+def _patches(x: Tensor) -> Tensor:
+    """Patches of 2x2 cells: `[B, c, T, h, w]` -> `[B, L, 4c]`, channel slowest."""
+    cells = x.unflatten(-1, (-1, 2)).unflatten(-3, (-1, 2))  # B c T h/2 2 w/2 2
+    return cells.permute(0, 2, 3, 5, 1, 4, 6).flatten(4).flatten(1, 3)  # B L 4c
