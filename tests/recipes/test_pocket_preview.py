@@ -11,7 +11,20 @@ from PIL import Image, ImageSequence
 pytest.importorskip("numba", reason="the recipe renders with numba")
 
 import worldline
-from recipes.pocket.preview import ACTS, FPS, LIMIT, OUT, Act, Shown, draw, encode, keys_of, walk
+from recipes.pocket.gallery import known_scenes
+from recipes.pocket.preview import (
+    ACTS,
+    FPS,
+    LIMIT,
+    OUT,
+    Act,
+    Shown,
+    draw,
+    encode,
+    keys_of,
+    played,
+    walk,
+)
 from recipes.pocket.scenes import clearance, scenes
 from recipes.pocket.walks import KEEP_AWAY, METRES, RIG, view_state
 from worldline.core.camera import advance
@@ -29,12 +42,18 @@ def test_the_walks_keep_away_from_everything_before_and_after_the_change(act: Ac
             x, _, z = state.c2w[:3, 3] * METRES
             assert clearance(world, float(x), float(z)) >= KEEP_AWAY
     assert act.world != scene.name
+    assert named[act.world].layout == scene.layout, "without the change the map is the same"
 
 
-def test_every_world_is_shown() -> None:
+def test_every_world_that_the_weights_know_is_shown_and_no_other_entered() -> None:
     homes = {view.name: scene.name for scene in scenes() for view in scene.starts}
-    shown = {homes[act.view] for act in ACTS} | {act.world for act in ACTS}
-    assert shown == {scene.name for scene in scenes()}
+    assert {homes[act.view] for act in ACTS} | {act.world for act in ACTS} == {
+        scene.name for scene in scenes()
+    }
+    known = {scene.name for scene in known_scenes()}
+    entered = {homes[act.view] for act in played()}
+    assert entered <= known
+    assert known - {act.world for act in ACTS} == entered
 
 
 def test_a_walk_shows_the_models_own_pictures_keys_and_prompts() -> None:
@@ -45,6 +64,12 @@ def test_a_walk_shows_the_models_own_pictures_keys_and_prompts() -> None:
     assert ["meadow" in one.prompt for one in shown] == [False] * 5 + [True] * 8
     again = list(walk(world, act))
     assert all(np.array_equal(a.frame, b.frame) for a, b in zip(shown, again, strict=True))
+
+
+def test_a_world_that_the_gallery_lacks_changes_nothing() -> None:
+    world = worldline.load("pocket", device="cpu", threads=1)
+    act = Act("Red columns at dusk", "w-1", "a world of its own", "-1")
+    assert len({one.prompt for one in walk(world, act)}) == 1
 
 
 def test_held_keys_are_lit_and_nothing_else_is_touched() -> None:
