@@ -63,7 +63,7 @@ def shared_names(pid: int | None = None) -> set[str]:
 
 
 class FakeSession:
-    """Every pixel of chunk `i` is `seed + i`; some prompts and actions misbehave on purpose."""
+    """Every pixel of chunk `i` is `seed + i`, below 256; some prompts and actions misbehave on purpose."""
 
     def __init__(self, seed: int, chunk: int) -> None:
         self.width, self.height, self.chunk = WIDTH, HEIGHT, chunk
@@ -85,7 +85,7 @@ class FakeSession:
             raise ControlError("unknown action", expected="one of wasd", got="?")
         count = 4 * self.chunk - 3 if self._index == 0 else 4 * self.chunk
         frames: NDArray[np.uint8] = np.full(
-            (count, HEIGHT, WIDTH, 3), self._seed + self._index, dtype=np.uint8
+            (count, HEIGHT, WIDTH, 3), (self._seed + self._index) % 256, dtype=np.uint8
         )  # F H W 3
         self._index += 1
         return Chunk(self._index - 1, frames, StageTimings(total_ms=1.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from tests.fakes import FakeHandle, fake_info
@@ -100,3 +101,24 @@ def test_the_warm_up_fills_the_cache_and_runs_full_once(
     chunk: int, window: int, chunks: int
 ) -> None:
     assert enough_chunks(fake_info(chunk=chunk, window=window)) == chunks
+
+
+@pytest.mark.parametrize(("chunk", "window", "chunks"), [(3, 18, 11), (4, 18, 9), (3, 60, 12)])
+def test_the_warm_up_reaches_the_end_of_the_pictures_encode(
+    chunk: int, window: int, chunks: int
+) -> None:
+    info = msgspec.structs.replace(fake_info(chunk=chunk, window=window), encoded=30)
+    assert enough_chunks(info) == chunks
+
+
+async def test_the_warm_up_walks_every_memory_that_stays(start: Start) -> None:
+    """With graphs, two rings wait for visitors; two seats, two walks chunk by chunk."""
+    info = msgspec.structs.replace(fake_info(), rings=2)
+    for seats, walks in ((1, 1), (2, 2), (3, 2)):
+        handle = FakeHandle(info)
+        rig = await start(handle, warm=False, seats=seats)
+        await rig.services.readiness.wait(rig.clock, 1.0)
+        assert len({request.session_id for request in handle.opened}) == walks
+        assert len({request.seed for request in handle.opened}) == walks, "one would be recalled"
+        assert len(handle.requests) == walks * enough_chunks(info)
+        handle.nothing_is_left()

@@ -8,7 +8,11 @@ import msgspec
 
 
 class WorldInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server or client must know of the loaded model; sizes: (width, height) in pixels."""
+    """What a server or client must know of the loaded model; sizes: (width, height) in pixels.
+
+    From latent frame `encoded` on, the encode of a start picture repeats. `rings` memories of
+    sessions are kept for the next ones, and are worth warming each.
+    """
 
     model: str
     family: str
@@ -27,6 +31,8 @@ class WorldInfo(msgspec.Struct, frozen=True, kw_only=True):
     notice: str | None = None
     weights: str = ""
     threads: int = 1
+    encoded: int = 0
+    rings: int = 1
 
     def frames_in_chunk(self, index: int) -> int:
         """Pixel frames of chunk `index`: `1 + 4(T-1)` for the first, `4T` for later ones."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -117,7 +118,7 @@ class World:
             reanchor_at=reanchor_at,
             synchronise=synchronise,
         )
-        self.info = _describe(components, mode)
+        self.info = _describe(components, mode, self.shared)
 
     @property
     def preset(self) -> Preset:
@@ -188,13 +189,13 @@ class World:
             schedule=make_schedule(self.preset, settings),
             intrinsics=options.intrinsics or self.preset.intrinsics,
             noise=options.noise or SeededNoise(seed),
-            kv=take_ring(engine, geometry, settings),
             image=self._picture(image, geometry, stretch=options.stretch),
             prompt=PromptStates(current=states, source=states, target=states, rows=rows),
             caches=StepCache(off=engine.without),
             start=self._start(image, prompt, seed, options=options),
             past=History() if self.options.recache else None,
             film=LatentFilm() if options.keep_latents else None,
+            kv=take_ring(engine, geometry, settings),  # last: what fails before leaves it there
         )
         return Session(engine, state)
 
@@ -255,6 +256,7 @@ def load(
     times of a CUDA device true at the cost of a sync per stage. Raises `ConfigError` and the
     `CheckpointError` family.
     """
+    check_options(options)
     target = setup_device(device, mode, threads)
     components = load_components(
         model,
@@ -265,8 +267,23 @@ def load(
         options=options,
         progress=progress,
     )
-    pack_for_cpu(components.dit, target)
+    if not components.dit.offloaded:  # or every fetch would pack again
+        pack_for_cpu(components.dit, target)
     return World(components, mode=mode, options=options, synchronise=synchronise)
+
+
+def check_options(options: EngineOptions) -> None:
+    """Refuse option values that do not exist. Raises `ConfigError`."""
+    try:
+        msgspec.convert(msgspec.to_builtins(options), EngineOptions)
+    except msgspec.ValidationError as error:
+        raise ConfigError(
+            "unusable engine option", expected="see EngineOptions", got=error
+        ) from None
+    for name in ("resident_blocks", "first_chunks_mb"):
+        value, least = getattr(options, name), int(name == "resident_blocks")
+        if value < least:
+            raise ConfigError(f"unusable {name}", expected=f"at least {least}", got=value)
 
 
 def nearest_size(sizes: Sequence[tuple[int, int]], width: int, height: int) -> tuple[int, int]:
@@ -284,7 +301,7 @@ def make_schedule(preset: Preset, settings: RuntimeParams) -> Schedule:
     return official_schedule(settings.shift, settings.steps)
 
 
-def _describe(components: Components, mode: str) -> WorldInfo:
+def _describe(components: Components, mode: str, shared: Engine) -> WorldInfo:
     preset, dit = components.preset, components.dit
     settings = resolve_runtime(preset, components.checkpoint)
     return WorldInfo(
@@ -305,4 +322,6 @@ def _describe(components: Components, mode: str) -> WorldInfo:
         notice=preset.notice,
         weights=components.weights_id,
         threads=torch.get_num_threads(),
+        encoded=components.vae.stationary_latent + 1,
+        rings=max(1, shared.rings.idle),
     )

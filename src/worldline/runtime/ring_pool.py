@@ -16,7 +16,7 @@ class RingPool:
     """At most `idle` rings wait; `drop` is told of each that is freed. `made` counts new ones."""
 
     def __init__(self, *, idle: int, drop: Callable[[FrameRing], None] = lambda ring: None) -> None:
-        self._idle = idle
+        self.idle = idle
         self._drop = drop
         self._waiting: list[FrameRing] = []
         self.made = 0
@@ -41,5 +41,5 @@ class RingPool:
             return
         ring.empty()
         self._waiting.append(ring)
-        while len(self._waiting) > self._idle:
+        while len(self._waiting) > self.idle:
             self._drop(self._waiting.pop(0))

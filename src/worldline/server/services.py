@@ -61,7 +61,13 @@ async def running(
     )
     _watch(services)
     warming = asyncio.create_task(
-        warm_up(engine, services.readiness, clock=clock, chunks=config.warmup_chunks)
+        warm_up(
+            engine,
+            services.readiness,
+            clock=clock,
+            chunks=config.warmup_chunks,
+            sessions=config.seats,
+        )
     )
     try:
         yield services

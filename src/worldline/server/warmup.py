@@ -7,6 +7,8 @@ import enum
 import logging
 import uuid
 
+import msgspec
+
 from worldline.core.config import WorldInfo
 from worldline.core.errors import CapacityError
 from worldline.runtime.protocol import OpenReply, OpenRequest, StepRequest
@@ -58,12 +60,20 @@ class Readiness:
 
 
 async def warm_up(
-    engine: AsyncEngine, readiness: Readiness, *, clock: AsyncClock, chunks: int
+    engine: AsyncEngine,
+    readiness: Readiness,
+    *,
+    clock: AsyncClock,
+    chunks: int,
+    sessions: int = 1,
 ) -> None:
-    """Walk a grey picture for `chunks` chunks, then decide readiness; 0 lets the model decide."""
+    """Walk a grey picture for `chunks` chunks, then decide readiness; 0 lets the model decide.
+
+    Up to `sessions` walks go on together, where what each leaves behind serves a visitor later.
+    """
     start = clock.now()
     try:
-        steps = await _walk(engine, chunks)
+        steps = await _walk(engine, chunks, min(sessions, engine.info.rings))
     except Exception as error:  # whatever it is, nobody will ever be served: say so
         logger.exception("warm-up failed")
         readiness.decide(State.FAILED, f"warm-up failed: {error}")
@@ -74,29 +84,34 @@ async def warm_up(
 
 
 def enough_chunks(info: WorldInfo) -> int:
-    """Chunks until the cache is full and one chunk has run full, within limits."""
-    filling = -(-info.window // info.chunk) if info.window > 0 else 1
+    """Chunks until cache and picture are complete and one more has run, within limits."""
+    filling = -(-max(info.window, info.encoded, 1) // info.chunk)
     return min(MAX_CHUNKS, max(2, filling + 1))
 
 
-async def _walk(engine: AsyncEngine, chunks: int) -> int:
+async def _walk(engine: AsyncEngine, chunks: int, sessions: int) -> int:
     info = engine.info
-    session_id = f"warmup-{uuid.uuid4().hex}"
+    names = [f"warmup-{uuid.uuid4().hex}" for _ in range(sessions)]
     count = chunks or enough_chunks(info)
     grey = OpenRequest(
-        session_id=session_id,
+        session_id="",
         image=GREY * (info.width * info.height * 3),
         image_width=info.width,
         image_height=info.height,
         prompt="a grey wall",
     )
     try:
-        opened = await engine.open(grey)
+        opened = [  # of a seed each: no start may be recalled from an equal one
+            await engine.open(msgspec.structs.replace(grey, session_id=name, seed=seed))
+            for seed, name in enumerate(names)
+        ]
         for index in range(count):
-            result = await engine.step(_step(opened, index))
-            result.release()
+            for session in opened:
+                result = await engine.step(_step(session, index))
+                result.release()
     finally:
-        await engine.close(session_id)
+        for name in names:
+            await engine.close(name)
     return count
 
 
