@@ -63,7 +63,7 @@ def shared_names(pid: int | None = None) -> set[str]:
 
 
 class FakeSession:
-    """Every pixel of chunk `i` is `seed + i`, below 256; some prompts and actions misbehave on purpose."""
+    """Every pixel of chunk `i` is `seed + i`; some prompts and actions misbehave on purpose."""
 
     def __init__(self, seed: int, chunk: int) -> None:
         self.width, self.height, self.chunk = WIDTH, HEIGHT, chunk
