@@ -174,7 +174,8 @@ class TritonMath:
         k_out, v_out, index = slots or (torch.empty_like(q_out), q_out, q_out)
         assert slots is None or (batch == 1 and index.shape == (tokens,)), index.shape
         assert qkv.q.dtype == norms.q.weight.dtype == norms.k.weight.dtype, qkv.q.dtype
-        weights, angles = (norms.q.weight, norms.k.weight), rope or (q_out, q_out)
+        weights = norms.q.weight, norms.k.weight
+        angles = (q_out, q_out) if rope is None else (rope.cos, rope.sin)
         strides = (_row_stride(part) for part in qkv)
         kinds = (first, rope is not None, slots is not None)
         blocks = (padded(norms.heads), padded(dim))

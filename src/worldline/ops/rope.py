@@ -16,10 +16,15 @@ from torch import Tensor
 
 
 class RopeTable(NamedTuple):
-    """Cosines and sines of every token, float32 `[L, D/2]`."""
+    """Cosines and sines of every token, float32 `[L, D/2]`.
+
+    `turn` is `cos + i sin` as complex numbers `[L, 1, D/2]`: one product turns a pair. Without it
+    the same is computed from the other two; compilers know no complex numbers.
+    """
 
     cos: Tensor
     sin: Tensor
+    turn: Tensor | None = None
 
 
 def axis_split(head_dim: int) -> tuple[int, int, int]:
@@ -62,12 +67,18 @@ def rope_table(
         ],
         dim=-1,
     ).reshape(count * rows * columns, -1)  # L D/2
-    return RopeTable(angles.cos().float().to(device), angles.sin().float().to(device))
+    cos, sin = angles.cos().float(), angles.sin().float()
+    turn = torch.complex(cos, sin).unsqueeze(1)  # L 1 D/2
+    return RopeTable(cos.to(device), sin.to(device), turn.to(device))
 
 
 def apply_rope(x: Tensor, table: RopeTable) -> Tensor:
     """Turn the interleaved pairs of `x [B, L, N, D]` by the table's angles, in float32."""
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)  # B L N D/2
+    pairs = x.float().unflatten(-1, (-1, 2))  # B L N D/2 2
+    if table.turn is not None:
+        turned = torch.view_as_real(torch.view_as_complex(pairs) * table.turn)
+        return turned.flatten(-2).to(x.dtype)  # B L N D
+    even, odd = pairs.unbind(-1)  # B L N D/2
     cos, sin = table.cos[:, None, :], table.sin[:, None, :]  # L 1 D/2
     turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
     return turned.flatten(-2).to(x.dtype)  # B L N D
