@@ -153,5 +153,7 @@ def to_host(tensor: Tensor) -> Tensor:
     """A copy on the host, pinned where it comes from a GPU; the host does not wait for it."""
     if tensor.device.type != "cuda":
         return tensor.to("cpu", copy=True)
+    # The decoder's tensors belong to its own stream, which must not use them again while we copy.
+    tensor.record_stream(torch.cuda.current_stream(tensor.device))
     host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
     return host.copy_(tensor, non_blocking=True)
