@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from worldline.bench.census import resident_mb, take_census
 from worldline.bench.chunk import (
@@ -79,12 +80,16 @@ class SoakFigures(Subject, frozen=True, kw_only=True):
 
 
 class _Samples(NamedTuple):
-    """Per chunk: seconds since the start, its time and processor time in ms, resident MB."""
+    """Per chunk: seconds since the start, its time and processor time in ms, resident MB (or NaN).
 
-    at: list[float]
-    spent: list[float]
-    busy: list[float]
-    resident: list[float | None]
+    All of it exists before the first chunk: lists would grow by 128 bytes a chunk, which at 15
+    chunks a second is the 7 MB per hour that this run is to rule out.
+    """
+
+    at: NDArray[np.float64]
+    spent: NDArray[np.float64]
+    busy: NDArray[np.float64]
+    resident: NDArray[np.float64]
 
 
 def measure_soak(
@@ -94,7 +99,7 @@ def measure_soak(
 
     `on_chunk(done, total)` is called after each. Raises: ConfigError for numbers that do not fit.
     """
-    samples, parts, moved = _Samples([], [], [], []), list[Part](), 0
+    samples, parts, moved = _Samples(*np.full((4, request.chunks), np.nan)), list[Part](), 0
     ends = part_ends(request.chunks)
     with open_session(world, request) as session:
         start = time.perf_counter()
@@ -102,14 +107,15 @@ def measure_soak(
             anchor = session.state.anchor
             before, busy = time.perf_counter(), time.process_time()
             session.step(controls(session, i))
-            samples.spent.append((time.perf_counter() - before) * 1000)
-            samples.busy.append((time.process_time() - busy) * 1000)
+            samples.spent[i] = (time.perf_counter() - before) * 1000
+            samples.busy[i] = (time.process_time() - busy) * 1000
             session.prepare()
-            samples.at.append(time.perf_counter() - start)
-            samples.resident.append(resident_mb())
+            samples.at[i] = time.perf_counter() - start
+            samples.resident[i] = resident_mb() or np.nan
             moved += session.state.anchor != anchor
             if i + 1 in ends:
-                parts.append(_part(world, samples, parts[-1].last + 1 if parts else 0))
+                first = parts[-1].last + 1 if parts else 0
+                parts.append(_part(world, samples.spent[first : i + 1], first))
             on_chunk(i + 1, request.chunks)
         return _figures(world, session, samples, tuple(parts), reanchored=moved)
 
@@ -120,12 +126,12 @@ def part_ends(chunks: int) -> list[int]:
     return [*range(size, chunks, size), chunks]
 
 
-def _part(world: World, samples: _Samples, first: int) -> Part:
+def _part(world: World, spent: NDArray[np.float64], first: int) -> Part:
     census = take_census(world.components.dit.device)
-    p50, p99 = np.percentile(samples.spent[first:], [50, 99])
+    p50, p99 = np.percentile(spent, [50, 99])
     return Part(
         first=first,
-        last=len(samples.spent) - 1,
+        last=first + len(spent) - 1,
         chunk_ms_p50=round(float(p50), 2),
         chunk_ms_p99=round(float(p99), 2),
         resident_mb=_rounded(census.resident_mb),
@@ -152,18 +158,21 @@ def _figures(
     chunks = len(samples.spent)
     warmup = min(warmup_chunks(session, world.components.vae.stationary_latent), chunks // 2)
     settling = max(warmup, round(SETTLING_SHARE * chunks))
-    settled = np.array(samples.spent[warmup:])
+    settled = samples.spent[warmup:]
     p50, p99 = np.percentile(settled, [50, 99])
     busy50, busy99 = np.percentile(samples.busy[warmup:], [50, 99])
-    ends = [samples.at[part.last] for part in parts]
+    ends = [float(samples.at[part.last]) for part in parts]
     device = [(at, p.device_mb) for at, p in zip(ends, parts, strict=True) if p.last >= settling]
-    resident = list(zip(samples.at, samples.resident, strict=True))[settling:]
+    resident = [
+        (at, None if np.isnan(mb) else mb)
+        for at, mb in zip(samples.at.tolist(), samples.resident.tolist(), strict=True)
+    ][settling:]
     return SoakFigures(
         **msgspec.structs.asdict(describe(world, session)),
         chunks=chunks,
         warmup_chunks=warmup,
         settling_chunks=settling,
-        hours=round(samples.at[-1] / 3600, 4),
+        hours=round(float(samples.at[-1]) / 3600, 4),
         reanchored=reanchored,
         fps=round(4 * session.chunk * 1000 / float(settled.mean()), 2),
         chunk_ms_p50=round(float(p50), 2),
