@@ -106,11 +106,29 @@ def test_bfloat16_where_the_processor_multiplies_it(
 def test_only_small_networks_on_the_cpu_are_packed(monkeypatch: pytest.MonkeyPatch) -> None:
     packed: list[nn.Module] = []
     monkeypatch.setattr(device, "pack_linears", packed.append)
-    network = nn.Linear(8, 8)
-    device.pack_for_cpu(network, torch.device("cuda"))
+    network, other = nn.Linear(8, 8), nn.Linear(2, 2)
+    device.tune_for_cpu(network, other, torch.device("cuda"), mode="exact")
     monkeypatch.setattr(device, "PACKED_BYTES", 8)
-    device.pack_for_cpu(network, torch.device("cpu"))
+    device.tune_for_cpu(network, other, torch.device("cpu"), mode="exact")
     assert not packed
     monkeypatch.setattr(device, "PACKED_BYTES", 1000)
-    device.pack_for_cpu(network, torch.device("cpu"))
+    device.tune_for_cpu(network, other, torch.device("cpu"), mode="exact")
     assert packed == [network]
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "dtype", "wanted"),
+    [
+        ("fast", "cpu", torch.bfloat16, torch.bfloat16),
+        ("fast", "cpu", torch.float32, torch.float32),
+        ("exact", "cpu", torch.bfloat16, torch.float32),
+        ("fast", "cuda", torch.bfloat16, torch.float32),
+    ],
+)
+def test_the_autoencoder_follows_in_fast_mode_on_a_cpu(
+    mode: str, name: str, dtype: torch.dtype, wanted: torch.dtype
+) -> None:
+    where, network, vae = torch.device(name), nn.Linear(2, 2).to(dtype), nn.Conv2d(2, 2, 1)
+    assert device.autoencoder_dtype(where, mode, dtype) == wanted
+    device.tune_for_cpu(network, vae, where, mode=mode)
+    assert vae.weight.dtype == wanted

@@ -32,12 +32,11 @@ from worldline.models.wan.text import UMT5Encoder
 from worldline.models.wan.tiny import TinyDecoder
 from worldline.models.wan.vae import WanVAE
 from worldline.quant.linear import quantise_linears
-from worldline.runtime.device import is_packed
+from worldline.runtime.device import autoencoder_dtype, is_packed
 from worldline.runtime.offload import PARTS, ROTATING
 from worldline.runtime.parts import Vae, on_meta
 from worldline.runtime.state import Geometry
 
-VaeParams = WanVAEParams | PocketVAEParams
 SCALE = FLOAT32 = 4  # bytes; a row in eight bits keeps one such number
 DRY_BLOCKS = 2
 
@@ -112,7 +111,8 @@ def plan_memory(want: Wanted) -> MemoryPlan:
     dit = _transformer(preset.dit, want.mode, want.dtype)
     short = _transformer(_shortened(preset.dit), want.mode, want.dtype)
     tiny = options.decoder != "full"
-    decode = _decoding(preset.vae, settings.chunk, geometry.latent, tiny=tiny)
+    vae = _autoencoder(preset.vae, _vae_dtype(want))
+    decode = _decoding(_tiny(want.cuda) if tiny else vae, settings.chunk, geometry.latent)
     return MemoryPlan(
         weights=_weights(want, dit),
         session={
@@ -122,7 +122,7 @@ def plan_memory(want: Wanted) -> MemoryPlan:
             "tables": _table_bytes(want, geometry),
         },
         chunk={
-            "encode": _encoding(preset.vae, settings.chunk, (want.height, want.width)),
+            "encode": _encoding(vae, settings.chunk, (want.height, want.width)),
             "passes": camera + restored + _passing(short, settings.chunk, geometry.tokens),
             "decode": decode.workspace,
         },
@@ -135,11 +135,10 @@ def _weights(want: Wanted, dit: LingBotDiT) -> dict[str, int]:
     preset = want.preset
     found = {
         "transformer": preset.experts * _transformer_bytes(want, dit),
-        "autoencoder": _bytes(_autoencoder(preset.vae), torch.float32),
+        "autoencoder": _bytes(_autoencoder(preset.vae, _vae_dtype(want))),
     }
     if want.options.decoder != "full":
-        half = torch.bfloat16 if want.cuda else torch.float32
-        found["tiny decoder"] = _bytes(on_meta(TinyDecoder, TAEW2_1), half)
+        found["tiny decoder"] = _bytes(_tiny(want.cuda))
     if want.options.text_encoder == "device":
         found["text encoder"] = _text_bytes(want)
     return found
@@ -185,21 +184,30 @@ def _shortened(params: DiTParams) -> DiTParams:
     return msgspec.structs.replace(params, num_layers=min(DRY_BLOCKS, params.num_layers))
 
 
+def _vae_dtype(want: Wanted) -> torch.dtype:
+    device = torch.device("cuda" if want.cuda else "cpu")
+    return autoencoder_dtype(device, want.mode, want.dtype)
+
+
 @functools.lru_cache(maxsize=4)
-def _autoencoder(params: VaeParams) -> Vae:
+def _autoencoder(params: WanVAEParams | PocketVAEParams, dtype: torch.dtype) -> Vae:
     if isinstance(params, WanVAEParams):
-        return on_meta(WanVAE, params)
-    return on_meta(PocketVAE, params)
+        return on_meta(WanVAE, params).to(dtype)
+    return on_meta(PocketVAE, params).to(dtype)
+
+
+@functools.lru_cache(maxsize=2)
+def _tiny(cuda: bool) -> TinyDecoder:
+    return on_meta(TinyDecoder, TAEW2_1).to(torch.bfloat16 if cuda else torch.float32)
 
 
 @functools.lru_cache(maxsize=8)
-def _encoding(params: VaeParams, chunk: int, size: tuple[int, int]) -> int:
-    return encoding(_autoencoder(params), chunk, size)
+def _encoding(vae: Vae, chunk: int, size: tuple[int, int]) -> int:
+    return encoding(vae, chunk, size)
 
 
 @functools.lru_cache(maxsize=8)
-def _decoding(params: VaeParams, chunk: int, grid: tuple[int, int], *, tiny: bool) -> Decoding:
-    decoder = on_meta(TinyDecoder, TAEW2_1) if tiny else _autoencoder(params)
+def _decoding(decoder: Vae | TinyDecoder, chunk: int, grid: tuple[int, int]) -> Decoding:
     return decoding(decoder, chunk, grid)
 
 

@@ -25,7 +25,7 @@ from worldline.models.preset import Preset, RuntimeParams, RuntimeValues, resolv
 from worldline.models.registry import require_live
 from worldline.ops.image import image_to_tensor
 from worldline.runtime.assembly import assemble, take_ring
-from worldline.runtime.device import pack_for_cpu, preferred_dtype
+from worldline.runtime.device import preferred_dtype, tune_for_cpu
 from worldline.runtime.device import setup as setup_device
 from worldline.runtime.film import LatentFilm
 from worldline.runtime.first_chunk import start_digest
@@ -268,7 +268,7 @@ def load(
         progress=progress,
     )
     if not components.dit.offloaded:  # or every fetch would pack again
-        pack_for_cpu(components.dit, target)
+        tune_for_cpu(components.dit, components.vae, target, mode=mode)
     return World(components, mode=mode, options=options, synchronise=synchronise)
 
 
