@@ -120,6 +120,7 @@ CUDA_TESTS: list[Case] = [
     Case("cuda-kernels", devices=1, test="tests/kernels/test_on_cuda.py"),
     Case("cuda-offload", devices=1, test="tests/runtime/test_offload.py"),
     Case("cuda-sync", devices=1, test="tests/runtime/test_device_sync.py"),
+    Case("cuda-graphs", devices=1, test="tests/runtime/test_graphs.py"),
 ]
 
 SPEED: list[Case] = [
@@ -131,6 +132,16 @@ SPEED: list[Case] = [
         bench="chunk",
         options=("--random-weights", "--dtype=bfloat16", "--mode=exact", "--chunks=30"),
         bounds=(Bound("fps", at_least=4.9, on="H200"),),
+        timeout_s=1800,
+    ),
+    Case(
+        "fast-14b-8bit",
+        model="lingbot-world-fast",
+        devices=1,
+        size=SIZE_480P,
+        bench="chunk",
+        options=("--random-weights", "--mode=8bit", "--chunks=30"),
+        bounds=(Bound("fps", at_least=8.5, on="H200"),),
         timeout_s=1800,
     ),
     Case(
