@@ -11,7 +11,6 @@ import math
 from typing import NamedTuple, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from worldline.ops.attention import Attend, CacheWriter
@@ -147,7 +146,7 @@ class PlainMath:
         """See `BlockMath`."""
         if scale.numel() == scale.shape[-1]:  # one scale for all tokens is a layer norm's own gain
             gain, bias = (1 + scale).flatten(), shift.flatten()  # C
-            return F.layer_norm(x, gain.shape, gain, bias, eps).to(dtype)
+            return torch.layer_norm(x, gain.shape, gain, bias, eps).to(dtype)
         return modulate(plain_layer_norm(x, eps), shift, scale).to(dtype)
 
     def self_attend(

@@ -18,7 +18,7 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise `x [..., C]`; the result has the dtype of `x`."""
         if x.dtype == torch.float32:  # nothing is rounded between norm and gain: one call
-            return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
+            return torch.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
         return F.rms_norm(x.float(), (x.shape[-1],), eps=self.eps).to(x.dtype) * self.weight
 
 

@@ -22,7 +22,8 @@ class PackedLinear(nn.Linear):
     """A linear layer that shares its parameters with another one and keeps a packed copy.
 
     The copy is made when it is first needed and follows a weight that is written to or exchanged.
-    Gradients take the ordinary way.
+    Input is cast to the weights' dtype. Gradients take the ordinary way. Small layers are called
+    thousands of times a second: hooks are not looked for.
     """
 
     _packed: Tensor | None
@@ -31,17 +32,28 @@ class PackedLinear(nn.Linear):
     def __init__(self, layer: nn.Linear) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = layer.in_features, layer.out_features
-        self.weight, self.bias = layer.weight, layer.bias
+        self.weight = layer.weight
+        self.register_parameter("bias", layer.bias)
         self.register_buffer("_packed", None, persistent=False)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def __call__(self, input: Tensor) -> Tensor:
         """Map `input [..., in]` to `[..., out]`."""
+        return self.forward(input)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """See `__call__`."""
+        # Attribute access on a module looks in three places; this is where they are.
+        weight, bias = self._parameters["weight"], self._parameters["bias"]
+        assert weight is not None, "every linear layer has a weight"
+        if input.dtype != weight.dtype:
+            input = input.to(weight.dtype)
         if torch.is_grad_enabled():
             return super().forward(input)
-        if self._source != (now := _identity(self.weight)):
+        if self._source != (now := _identity(weight)):
             pack = torch.ops.mkldnn._reorder_linear_weight
-            self._packed, self._source = pack(self.weight.detach(), USUAL_ROWS), now
-        return torch.ops.mkldnn._linear_pointwise(input, self._packed, self.bias, "none", [], "")
+            self._packed, self._source = pack(weight.detach(), USUAL_ROWS), now
+        packed = self._buffers["_packed"]
+        return torch.ops.mkldnn._linear_pointwise(input, packed, bias, "none", [], "")
 
 
 def can_pack(dtype: torch.dtype) -> bool:

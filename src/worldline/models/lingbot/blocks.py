@@ -68,7 +68,7 @@ def cast_linear(layer: nn.Linear | Fp8Linear, x: Tensor | Rows) -> Tensor:
     if isinstance(layer, Fp8Linear):
         return layer(x)
     assert isinstance(x, Tensor), "a full layer takes full numbers"
-    return layer(x.to(layer.weight.dtype))
+    return layer(x) if isinstance(layer, PackedLinear) else layer(x.to(layer.weight.dtype))
 
 
 class Attention(nn.Module):
