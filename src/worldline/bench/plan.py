@@ -164,7 +164,11 @@ def _transformer_bytes(want: Wanted, dit: LingBotDiT) -> int:
         return rest + sum(min(slots[part], len(blocks)) * inside[part] for part in PARTS)
     if not want.cuda and is_packed(whole):
         linears = [m for m in dit.modules() if type(m) is nn.Linear]
-        return whole + sum(m.weight.nbytes for m in linears)  # held twice: as it is, and packed
+        # Held twice, as it is and packed; the context pass ends with keys and values of the last
+        # block alone, which are packed apart from its joined product.
+        alone = dit.iter_blocks()[-1].self_attn
+        again = sum(m.weight.nbytes for m in (alone.k, alone.v))
+        return whole + sum(m.weight.nbytes for m in linears) + again
     return whole
 
 

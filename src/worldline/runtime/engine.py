@@ -267,8 +267,7 @@ def load(
         options=options,
         progress=progress,
     )
-    if not components.dit.offloaded:  # or every fetch would pack again
-        tune_for_cpu(components.dit, components.vae, target, mode=mode)
+    tune_for_cpu(components.dit, components.vae, target, mode=mode)
     return World(components, mode=mode, options=options, synchronise=synchronise)
 
 
