@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests import tiny
 from tests.runtime.counting_device import CountingDevice, Event, OnDevice, move
-from worldline.core.config import EngineOptions
+from worldline.core.config import DEFAULT_OPTIONS, EngineOptions
 from worldline.runtime import pipeline, transfer
 from worldline.runtime.conditions import Controls
 from worldline.runtime.engine import World
@@ -20,11 +20,13 @@ WALK: list[Controls] = [[("w",), (), ("l",)], None, [("s", "k")] * 3]
 FRAMES = Event("download", "_to_copy", waits=True)  # the one thing a chunk waits for
 
 
-def on_device(world: World) -> World:
-    for module in (world.components.dit, world.components.vae):
+def on_device(options: EngineOptions = DEFAULT_OPTIONS) -> World:
+    """A small world on the device, whose origin of time moves every few chunks."""
+    components = tiny.world().components
+    for module in (components.dit, components.vae):
         assert isinstance(module, torch.nn.Module)
         move(module)
-    return world
+    return World(components, options=options, reanchor_at=12)
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> CountingDevice:
 
 @pytest.mark.parametrize("options", [EngineOptions(), EngineOptions(recache=True, kv="8bit")])
 def test_a_chunk_waits_for_its_frames_only(device: CountingDevice, options: EngineOptions) -> None:
-    world = on_device(tiny.world(options=options, reanchor_at=12))
+    world = on_device(options)
     with device, world.start(tiny.picture(), tiny.PROMPT, 3, steps=2) as session:
         world.shared.texts.get("a frozen lake at night")  # a prompt waits once, when it is encoded
         for i in range(9):
@@ -55,7 +57,7 @@ def test_the_device_computes_what_the_cpu_does(device: CountingDevice) -> None:
     frames = []
     with tiny.world().start(tiny.picture(), tiny.PROMPT, 3) as session:
         frames += [session.step(controls).frames for controls in WALK]
-    world = on_device(tiny.world())
+    world = on_device()
     with device, world.start(tiny.picture(), tiny.PROMPT, 3) as session:
         for controls, expected in zip(WALK, frames, strict=True):
             off = session.step(controls).frames.astype(int) - expected
@@ -100,7 +102,7 @@ def test_what_does_not_wait_is_not_counted(device: CountingDevice) -> None:
 
 
 def test_an_added_item_is_found(device: CountingDevice, monkeypatch: pytest.MonkeyPatch) -> None:
-    world = on_device(tiny.world())
+    world = on_device()
     real = pipeline.to_x0
 
     def reads(x: Tensor, flow: Tensor, sigma: float) -> Tensor:
@@ -117,11 +119,11 @@ def test_an_added_item_is_found(device: CountingDevice, monkeypatch: pytest.Monk
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_itself_finds_nothing_to_wait_for() -> None:
-    world = tiny.world()
-    for module in (world.components.dit, world.components.vae):
+    components = tiny.world().components
+    for module in (components.dit, components.vae):
         assert isinstance(module, torch.nn.Module)
         module.to("cuda")
-    with world.start(tiny.picture(), tiny.PROMPT, 3) as session, torch.no_grad():
+    with World(components).start(tiny.picture(), tiny.PROMPT, 3) as session, torch.no_grad():
         for i in range(5):
             session.step(WALK[i % 3])
         try:
