@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from worldline.bench.first import FirstChunk, measure_first
 from worldline.bench.machine import Machine, describe_machine
 from worldline.bench.overhead import Overhead, measure_overhead
 from worldline.bench.rates import Rates, measure_rates
@@ -27,6 +29,7 @@ from worldline.kernels.choice_file import AttentionChoice
 if TYPE_CHECKING:
     from worldline.runtime.engine import Session, World
 
+SEED, OTHER_SEED = 42, 43  # the second one's first chunk has not been made before
 PROFILED_CHUNKS = 6  # after the measured ones and as often without, for the loop's own cost
 SETTLED_CHUNKS = 2  # measured chunks start this many after the window is full
 # Walking and turning by turns: no two neighbouring chunks may share their camera tables.
@@ -79,7 +82,7 @@ class ChunkFigures(Subject, frozen=True, kw_only=True):
     threads, which other processes on the machine lengthen little. `peak_memory_mb` is that of the
     device, or of the process on a CPU; None where the system does not tell. `work` has a row for
     every stage, for both kinds of pass together and for the chunk; `chunk_times_ms` all chunks,
-    warm-up included.
+    warm-up included; `warm_first` is a visitor's first chunk after all of this.
     """
 
     warmup_chunks: int
@@ -99,6 +102,7 @@ class ChunkFigures(Subject, frozen=True, kw_only=True):
     memory: Memory
     overhead: Overhead
     chunk_times_ms: tuple[float, ...]
+    warm_first: FirstChunk | None = None
 
 
 class Watched(NamedTuple):
@@ -139,14 +143,17 @@ def measure_chunks(
             watched.visible.append(session.state.kv.visible_tokens)
             session.prepare()
             on_chunk(i + 1, total)
-        return _figures(world, session, watched)
+        figures = _figures(world, session, watched)
+    visitor = partial(open_session, world, request, seed=OTHER_SEED)
+    return msgspec.structs.replace(figures, warm_first=measure_first(visitor))
 
 
-def open_session(world: World, request: ChunkRequest) -> Session:
+def open_session(world: World, request: ChunkRequest, *, seed: int = SEED) -> Session:
     """A session of the size asked for. Raises: ConfigError."""
     return world.start(
         _picture(world.info.width, world.info.height),
         "a place to measure",
+        seed,
         width=request.width,
         height=request.height,
         chunk=request.chunk,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from worldline.bench.chunk import STAGES, ChunkFigures
+from worldline.bench.first import FirstChunk
 from worldline.bench.picture import Bar, Lines, Stacked
 from worldline.bench.ruler import CHUNK, PASSES, memory_lines, work_lines
 from worldline.kernels.choice_file import AttentionChoice
@@ -42,8 +43,19 @@ def _remarks(figures: ChunkFigures) -> list[str]:
         f"{PASSES} runs at {passes.matmul_percent:.1f} % of the matmul rate; the chunk takes "
         f"{whole.ms / max(whole.limit_ms, 1e-6):.2f} x the limit of {whole.limit_ms:.1f} ms",
         *_overhead_lines(figures),
+        *_first_lines(figures.warm_first),
         *chosen,
         *memory_lines(figures.memory),
+    ]
+
+
+def _first_lines(first: FirstChunk | None) -> list[str]:
+    if first is None:
+        return []
+    return [
+        f"a new visitor now: first chunk after {first.open_ms + first.chunk_ms:.1f} ms, "
+        f"{first.over_compute:.2f} x its stages ({first.compute_ms:.1f} ms); "
+        f"the same start again after {first.again_ms:.1f} ms"
     ]
 
 
