@@ -52,7 +52,7 @@ class CompiledMath(PlainMath):
         self, x: Tensor, *, shift: Tensor, scale: Tensor, eps: float, dtype: torch.dtype
     ) -> Tensor:
         """See `BlockMath`."""
-        return self._norm_modulate(x, shift, scale, eps, dtype)
+        return self._norm_modulate(x, shift=shift, scale=scale, eps=eps, dtype=dtype)
 
     def self_attend(
         self, qkv: Projected, *, norms: HeadNorms, rope: RopeTable, attend: Attend, layer: int
@@ -78,12 +78,15 @@ class CompiledMath(PlainMath):
         norm: AffineLayerNorm,
     ) -> Advanced:
         """See `BlockMath`."""
-        made = self._after_attention(x, y, gate, camera, norm.weight, norm.bias, norm.eps)
+        weight, bias, eps = norm.weight, norm.bias, norm.eps
+        made = self._after_attention(
+            x, y, gate=gate, camera=camera, weight=weight, bias=bias, eps=eps
+        )
         return Advanced(*made)
 
     def query(self, q: Tensor, *, norms: HeadNorms) -> Tensor:
         """See `BlockMath`."""
-        return self._normed(q, norms.q.weight, norms.q.eps, norms.heads)
+        return self._normed(q, norms.q.weight, eps=norms.q.eps, heads=norms.heads)
 
     def after_text(
         self,
@@ -96,10 +99,13 @@ class CompiledMath(PlainMath):
         dtype: torch.dtype,
     ) -> Advanced:
         """See `BlockMath`."""
-        return Advanced(*self._after_text(x, y, shift, scale, eps, dtype))
+        made = self._after_text(x, y, shift=shift, scale=scale, eps=eps, dtype=dtype)
+        return Advanced(*made)
 
     def _head(self, x: Tensor, norm: RMSNorm, norms: HeadNorms, rope: RopeTable) -> Tensor:
-        return self._turned(x, norm.weight, norm.eps, norms.heads, rope.cos, rope.sin)
+        return self._turned(
+            x, norm.weight, eps=norm.eps, heads=norms.heads, cos=rope.cos, sin=rope.sin
+        )
 
 
 def keep_on_disk(environ: MutableMapping[str, str] = os.environ) -> None:
@@ -113,23 +119,26 @@ def _compiled(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _norm_modulate(
-    x: Tensor, shift: Tensor, scale: Tensor, eps: float, dtype: torch.dtype
+    x: Tensor, *, shift: Tensor, scale: Tensor, eps: float, dtype: torch.dtype
 ) -> Tensor:
     return modulate(plain_layer_norm(x, eps), shift, scale).to(dtype)
 
 
-def _normed(x: Tensor, weight: Tensor, eps: float, heads: int) -> Tensor:
+def _normed(x: Tensor, weight: Tensor, *, eps: float, heads: int) -> Tensor:
     normed = F.rms_norm(x.float(), (x.shape[-1],), eps=eps).to(x.dtype) * weight
     return split_heads(normed, heads)
 
 
-def _turned(x: Tensor, weight: Tensor, eps: float, heads: int, cos: Tensor, sin: Tensor) -> Tensor:
-    return apply_rope(_normed(x, weight, eps, heads), RopeTable(cos, sin))
+def _turned(
+    x: Tensor, weight: Tensor, *, eps: float, heads: int, cos: Tensor, sin: Tensor
+) -> Tensor:
+    return apply_rope(_normed(x, weight, eps=eps, heads=heads), RopeTable(cos, sin))
 
 
 def _after_attention(
     x: Tensor,
     y: Tensor,
+    *,
     gate: Tensor,
     camera: tuple[Tensor, Tensor] | None,
     weight: Tensor,
@@ -145,7 +154,7 @@ def _after_attention(
 
 
 def _after_text(
-    x: Tensor, y: Tensor, shift: Tensor, scale: Tensor, eps: float, dtype: torch.dtype
+    x: Tensor, y: Tensor, *, shift: Tensor, scale: Tensor, eps: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     x = x + y
-    return x, _norm_modulate(x, shift, scale, eps, dtype)
+    return x, _norm_modulate(x, shift=shift, scale=scale, eps=eps, dtype=dtype)
