@@ -35,6 +35,18 @@ def test_it_maps_as_the_layer_does(dtype: torch.dtype, bias: bool, shape: tuple[
     torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("dtype", TYPES)
+@torch.no_grad()
+def test_the_activation_after_it(dtype: torch.dtype) -> None:
+    if not can_pack(dtype):
+        pytest.skip("not on this processor")
+    plain, x = layer(dtype), 3 * torch.randn(1, 60, 192)
+    ours = PackedLinear(plain).gelu(x)
+    theirs = nn.functional.gelu(plain(x.to(dtype)), approximate="tanh")
+    tolerance = 1e-5 if dtype == torch.float32 else 3e-2
+    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
 @torch.no_grad()
 def test_equal_inputs_give_equal_bits_wherever_they_lie() -> None:
     ours = PackedLinear(layer())

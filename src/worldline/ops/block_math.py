@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from worldline.ops.attention import Attend, CacheWriter
+from worldline.ops.cast import cast
 from worldline.ops.modulation import modulate
 from worldline.ops.norm import AffineLayerNorm, RMSNorm, plain_layer_norm
 from worldline.ops.rope import RopeTable, apply_rope
@@ -146,7 +147,7 @@ class PlainMath:
         """See `BlockMath`."""
         if scale.numel() == scale.shape[-1]:  # one scale for all tokens is a layer norm's own gain
             gain, bias = (1 + scale).flatten(), shift.flatten()  # C
-            return torch.layer_norm(x, gain.shape, gain, bias, eps).to(dtype)
+            return cast(torch.layer_norm(x, gain.shape, gain, bias, eps), dtype)
         return modulate(plain_layer_norm(x, eps), shift, scale).to(dtype)
 
     def self_attend(
@@ -178,7 +179,7 @@ class PlainMath:
         if camera is not None:
             scale, shift = camera
             x = (1 + scale) * x + shift
-        return Advanced(x, norm(x).to(norm.weight.dtype))
+        return Advanced(x, cast(norm(x), norm.weight.dtype))
 
     def query(self, q: Tensor, *, norms: HeadNorms) -> Tensor:
         """See `BlockMath`."""
@@ -207,7 +208,7 @@ class PlainMath:
 
     def add_gated(self, x: Tensor, y: Tensor, *, gate: Tensor) -> Tensor:
         """See `BlockMath`."""
-        return torch.addcmul(x, y.to(gate.dtype), gate)
+        return torch.addcmul(x, cast(y, gate.dtype), gate)
 
 
 PLAIN = PlainMath()

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from worldline.ops.cast import cast
+
 
 class RMSNorm(nn.Module):
     """Root-mean-square norm over the whole width `C` (across heads) with a learned gain `[C]`."""
@@ -34,7 +36,11 @@ class AffineLayerNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise `x [..., C]` in float32 and return float32."""
         return F.layer_norm(
-            x.float(), (x.shape[-1],), self.weight.float(), self.bias.float(), self.eps
+            cast(x, torch.float32),
+            (x.shape[-1],),
+            cast(self.weight, torch.float32),
+            cast(self.bias, torch.float32),
+            self.eps,
         )
 
 

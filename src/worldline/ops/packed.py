@@ -14,6 +14,8 @@ import platform
 import torch
 from torch import Tensor, nn
 
+from worldline.ops.cast import cast
+
 X86 = ("x86_64", "AMD64")
 USUAL_ROWS = 64  # tokens of a call, about: a hint for how to lay the weights, others work too
 
@@ -42,18 +44,23 @@ class PackedLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """See `__call__`."""
+        if torch.is_grad_enabled():
+            return super().forward(cast(input, self.weight.dtype))
+        return self._product(input, "none", "")
+
+    def gelu(self, input: Tensor) -> Tensor:
+        """GELU (its tanh form) of what the layer maps `input` to; has no gradient."""
+        return self._product(input, "gelu", "tanh")
+
+    def _product(self, input: Tensor, after: str, form: str) -> Tensor:
         # Attribute access on a module looks in three places; this is where they are.
         weight, bias = self._parameters["weight"], self._parameters["bias"]
         assert weight is not None, "every linear layer has a weight"
-        if input.dtype != weight.dtype:
-            input = input.to(weight.dtype)
-        if torch.is_grad_enabled():
-            return super().forward(input)
         if self._source != (now := _identity(weight)):
             pack = torch.ops.mkldnn._reorder_linear_weight
             self._packed, self._source = pack(weight.detach(), USUAL_ROWS), now
-        packed = self._buffers["_packed"]
-        return torch.ops.mkldnn._linear_pointwise(input, packed, bias, "none", [], "")
+        x, packed = cast(input, weight.dtype), self._buffers["_packed"]
+        return torch.ops.mkldnn._linear_pointwise(x, packed, bias, after, [], form)
 
 
 def can_pack(dtype: torch.dtype) -> bool:

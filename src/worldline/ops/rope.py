@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from worldline.ops.cast import cast
+
 
 class RopeTable(NamedTuple):
     """Cosines and sines of every token, float32 `[L, D/2]`.
@@ -74,10 +76,10 @@ def rope_table(
 
 def apply_rope(x: Tensor, table: RopeTable) -> Tensor:
     """Turn the interleaved pairs of `x [B, L, N, D]` by the table's angles, in float32."""
-    pairs = x.float().unflatten(-1, (-1, 2))  # B L N D/2 2
+    pairs = cast(x, torch.float32).unflatten(-1, (-1, 2))  # B L N D/2 2
     if table.turn is not None:
         turned = torch.view_as_real(torch.view_as_complex(pairs) * table.turn)
-        return turned.flatten(-2).to(x.dtype)  # B L N D
+        return cast(turned.flatten(-2), x.dtype)  # B L N D
     even, odd = pairs.unbind(-1)  # B L N D/2
     cos, sin = table.cos[:, None, :], table.sin[:, None, :]  # L 1 D/2
     turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)

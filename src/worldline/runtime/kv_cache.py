@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from worldline.ops.attention import AttentionFn, AttentionShape, Slots, attention
+from worldline.ops.cast import cast
 from worldline.ops.rope import RopeTable, apply_rope
 from worldline.runtime.transfer import upload, upload_into
 
@@ -162,7 +163,7 @@ class FrameRing(ABC):
         self.write(layer, k, v)
         index = self._read_index
         keys, values = self.restore(layer, self._visible if index is None else index)
-        return self._attention(q.to(self._dtype), keys, values)
+        return self._attention(cast(q, self._dtype), keys, values)
 
     def turn(self, table: RopeTable, *, frames: int | None = None) -> None:
         """Turn the keys of the first `frames` slots, or of all, in place.
@@ -254,8 +255,8 @@ class KVRing(FrameRing):
 
     def store(self, layer: int, index: Tensor, k: Tensor, v: Tensor) -> None:
         """See `FrameRing`."""
-        self.keys[layer].index_copy_(1, index, k.to(self._dtype))
-        self.values[layer].index_copy_(1, index, v.to(self._dtype))
+        self.keys[layer].index_copy_(1, index, cast(k, self._dtype))
+        self.values[layer].index_copy_(1, index, cast(v, self._dtype))
 
     def restore(self, layer: int, tokens: int | Tensor) -> tuple[Tensor, Tensor]:
         """See `FrameRing`; of a number of tokens a view."""
@@ -270,7 +271,7 @@ class KVRing(FrameRing):
         """Attend `q [1, L, N, D]` to every visible slot; the chunk's own are written."""
         index = self._read_index
         keys, values = self.restore(layer, self._visible if index is None else index)
-        return self._attention(q.to(self._dtype), keys, values)
+        return self._attention(cast(q, self._dtype), keys, values)
 
     def _turn(self, layer: int, table: RopeTable, tokens: int) -> None:
         keys = self.keys[layer][:, :tokens]

@@ -22,6 +22,7 @@ from worldline.ops.block_math import (
     Projected,
     split_heads,
 )
+from worldline.ops.cast import cast
 from worldline.ops.joined import JoinedLinear
 from worldline.ops.norm import AffineLayerNorm, RMSNorm
 from worldline.ops.packed import PackedLinear
@@ -114,7 +115,7 @@ class Attention(nn.Module):
         """
         whole = self._joined if joined and not torch.is_grad_enabled() else None
         if whole is not None and whole.holds((self.q, self.k, self.v)):
-            return Projected(*whole(x.to(self.q.weight.dtype)))
+            return Projected(*whole(cast(x, self.q.weight.dtype)))
         rows = shared_rows(self.q, x)
         return Projected(cast_linear(self.q, rows), *self.project_kv(rows))
 
@@ -225,8 +226,15 @@ class Block(nn.Module):
         query = math.query(cast_linear(cross.q, normed), norms=cross.norms)
         y = cross.merge(text.attend(query))
         x, normed = math.after_text(x, y, shift=shift_ff, scale=scale_ff, eps=eps, dtype=dtype)
-        inner = F.gelu(cast_linear(_linear(self.ffn[0]), normed), approximate="tanh")
+        inner = _gelu_of(_linear(self.ffn[0]), normed)
         return math.add_gated(x, cast_linear(_linear(self.ffn[2]), inner), gate=gate_ff)
+
+
+def _gelu_of(layer: nn.Linear | Fp8Linear, x: Tensor) -> Tensor:
+    """`layer` and the activation after it, in one call where the layer can."""
+    if isinstance(layer, PackedLinear) and not torch.is_grad_enabled():
+        return layer.gelu(x)
+    return F.gelu(cast_linear(layer, x), approximate="tanh")
 
 
 def _linear(module: nn.Module) -> nn.Linear | Fp8Linear:
