@@ -73,7 +73,8 @@ def measure_overhead(step: Callable[[], object], *, chunks: int, cuda: bool) -> 
 
 def lean(plain: float, seen: Profiled, *, chunks: int, cuda: bool) -> Overhead:
     """What `seen` says of a chunk that takes `plain` ms without the profiler."""
-    per_event = max(0.0, seen.wall - plain) / max(1, seen.events)
+    plain = min(plain, seen.wall)  # the profiler makes none faster: the plain one was disturbed
+    per_event = (seen.wall - plain) / max(1, seen.events)
     inside = min(plain, seen.inside - per_event * (seen.events - seen.outer))
     busy = min(plain, seen.busy)
     return Overhead(
