@@ -120,6 +120,7 @@ CUDA_TESTS: list[Case] = [
     Case("cuda-kernels", devices=1, test="tests/kernels/test_on_cuda.py"),
     Case("cuda-offload", devices=1, test="tests/runtime/test_offload.py"),
     Case("cuda-sync", devices=1, test="tests/runtime/test_device_sync.py"),
+    Case("cuda-lane", devices=1, test="tests/runtime/test_lane.py"),
     Case("cuda-graphs", devices=1, test="tests/runtime/test_graphs.py"),
 ]
 
