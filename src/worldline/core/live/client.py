@@ -1,0 +1,222 @@
+"""Client to server; see `worldline.core.live`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from worldline.core.live.common import (
+    VERSION,
+    Action,
+    Count,
+    Degrees,
+    Format,
+    InputId,
+    Matrix,
+    Message,
+    Ms,
+    Name,
+    Secret,
+    Text,
+    Unit,
+)
+
+
+class Hello(Message, kw_only=True, tag="hello"):
+    """The first message. `token` is the key of a server that asks for one (never in the URL)."""
+
+    version: int = VERSION
+    client: Name = ""
+    token: Secret | None = None
+    formats: Annotated[tuple[Format, ...], Meta(max_length=8)] = ("jpeg",)
+
+
+class Enter(Message, kw_only=True, tag="enter"):
+    """Start a world. `image` holds an encoded picture; sizes in pixels, None is the model's.
+
+    `lead_ms` is how much video the client wants queued ahead; `speed` scales every motion.
+    `intrinsics` are fx, fy, cx, cy of an 832x480 picture.
+    """
+
+    prompt: Text
+    image: Annotated[bytes, Meta(max_length=32 * 2**20)]
+    seed: Annotated[int, Meta(ge=0, le=2**53)] = 42
+    width: Annotated[int, Meta(ge=16, le=8192)] | None = None
+    height: Annotated[int, Meta(ge=16, le=8192)] | None = None
+    window: Annotated[int, Meta(ge=1, le=4096)] | None = None
+    sink: Annotated[int, Meta(ge=0, le=4096)] | None = None
+    format: Format = "jpeg"
+    quality: Annotated[int, Meta(ge=0, le=100)] = 0
+    lead_ms: Ms | None = None
+    speed: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    intrinsics: tuple[float, float, float, float] | None = None
+    max_chunks: InputId | None = None
+    spectators: bool = True
+
+
+class Rejoin(Message, kw_only=True, tag="rejoin"):
+    """Come back to the world that `token` (from `seat`) belongs to, within its grace time."""
+
+    token: Secret
+    format: Format = "jpeg"
+
+
+class Watch(Message, kw_only=True, tag="watch"):
+    """See somebody else's world: `world` is the id it shares."""
+
+    world: Name
+    format: Format = "jpeg"
+
+
+class InputMessage(Message, kw_only=True):
+    """What a hand does. `id` is the client's counter, rising; `at_ms` when it happened there."""
+
+    id: InputId
+    at_ms: Ms = 0.0
+
+
+class Keys(InputMessage, kw_only=True, tag="keys"):
+    """The keys held from now on; the newest such message holds, an empty one lets go of all."""
+
+    held: Annotated[tuple[Action, ...], Meta(max_length=8)]
+
+
+class Pad(InputMessage, kw_only=True, tag="pad"):
+    """Sticks as they stand: shares of full speed. `x` right, `z` ahead, `yaw` right, `pitch` up."""
+
+    x: Unit = 0.0
+    z: Unit = 0.0
+    yaw: Unit = 0.0
+    pitch: Unit = 0.0
+
+
+class Pointer(InputMessage, kw_only=True, tag="pointer"):
+    """A turn of the view by so many degrees, right and up; walked off at most at full speed."""
+
+    yaw: Degrees = 0.0
+    pitch: Degrees = 0.0
+
+
+class Script(InputMessage, kw_only=True, tag="script"):
+    """Actions per latent frame, then standing still; replaces what the hands hold."""
+
+    frames: Annotated[tuple[tuple[Action, ...], ...], Meta(min_length=1, max_length=512)]
+
+
+class Camera(InputMessage, kw_only=True, tag="camera"):
+    """A path: camera-to-world rows (3x4) at `rate` poses per second of video, relative to now.
+
+    It is resampled to latent frames and clipped at full speed; `loop` begins again at its end.
+    """
+
+    poses: Annotated[tuple[Matrix, ...], Meta(min_length=2, max_length=4096)]
+    rate: Annotated[float, Meta(gt=0, le=1000)] = 16.0
+    loop: bool = False
+
+
+class Release(InputMessage, kw_only=True, tag="release"):
+    """Let go of everything: keys, sticks, pending turns, scripts and paths."""
+
+
+class Settings(InputMessage, kw_only=True, tag="settings"):
+    """Change what holds from now on; None leaves it."""
+
+    speed: Annotated[float, Meta(ge=0, le=1)] | None = None
+    lead_ms: Ms | None = None
+    format: Format | None = None
+    quality: Annotated[int, Meta(ge=0, le=100)] | None = None
+    bitrate_kbps: Annotated[int, Meta(ge=50, le=100_000)] | None = None
+
+
+class Prompt(InputMessage, kw_only=True, tag="prompt"):
+    """New words, from the next chunk on; blended over so many chunks."""
+
+    text: Text
+    blend_chunks: Annotated[int, Meta(ge=0, le=64)] = 0
+
+
+class Pause(InputMessage, kw_only=True, tag="pause"):
+    """Stop generating after the chunk in flight; the world stays."""
+
+
+class Resume(InputMessage, kw_only=True, tag="resume"):
+    """Go on after a pause."""
+
+
+class Reset(InputMessage, kw_only=True, tag="reset"):
+    """Back to the start picture, with the same seed or a new one."""
+
+    seed: Annotated[int, Meta(ge=0, le=2**53)] | None = None
+
+
+class Record(InputMessage, kw_only=True, tag="record"):
+    """Begin or end a recording on the server."""
+
+    on: bool
+
+
+class Trace(InputMessage, kw_only=True, tag="trace"):
+    """Begin or end a Chrome trace of this session."""
+
+    on: bool
+
+
+class AskControl(InputMessage, kw_only=True, tag="ask_control"):
+    """A spectator asks for the controls."""
+
+
+class GiveControl(InputMessage, kw_only=True, tag="give_control"):
+    """The holder gives the controls to a viewer that asked."""
+
+    viewer: Name
+
+
+class Playhead(Message, kw_only=True, tag="playhead"):
+    """What is on screen: running number of the frame, queued video ahead of it, stalls so far."""
+
+    frame: Count
+    lead_ms: Ms
+    at_ms: Ms
+    stalls: Count = 0
+    dropped: Count = 0
+
+
+class Shown(Message, kw_only=True, tag="shown"):
+    """The first frame that shows input `id` was painted at `at_ms`; the parts are the client's."""
+
+    id: InputId
+    frame: Count
+    at_ms: Ms
+    received_ms: Ms
+    decoded_ms: Ms
+
+
+class KeyFrame(Message, kw_only=True, tag="key_frame"):
+    """The decoder lost its thread and needs an IDR."""
+
+
+class Ping(Message, kw_only=True, tag="ping"):
+    """Heartbeat and clock: answered at once by `pong`."""
+
+    at_ms: Ms
+
+
+class Leave(Message, kw_only=True, tag="leave"):
+    """End the world (its holder) or stop watching (a spectator)."""
+
+
+HandMessage = Keys | Pad | Pointer | Script | Camera | Release
+Input = (
+    HandMessage
+    | Settings
+    | Prompt
+    | Pause
+    | Resume
+    | Reset
+    | Record
+    | Trace
+    | AskControl
+    | GiveControl
+)
+ClientMessage = Hello | Enter | Rejoin | Watch | Input | Playhead | Shown | KeyFrame | Ping | Leave

@@ -1,0 +1,232 @@
+"""Server to client; see `worldline.core.live`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from worldline.core.live.common import Format, Message, State
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the server allows. Counts, bytes and milliseconds; 0 for a time means no limit."""
+
+    max_message_bytes: int
+    max_image_pixels: int
+    max_prompt_chars: int
+    max_script_frames: int
+    inputs_per_second: int
+    worlds_per_client: int
+    max_viewers: int
+    max_lead_ms: int
+    heartbeat_ms: int
+    init_timeout_ms: int
+    idle_lease_ms: int
+    grace_ms: int
+    max_lifetime_ms: int
+
+
+class RigSpeed(msgspec.Struct, frozen=True, kw_only=True):
+    """Full speed of the camera per latent frame: world units and degrees."""
+
+    move: float
+    yaw_deg: float
+    pitch_deg: float
+    pitch_limit_deg: float
+
+
+class Ready(Message, kw_only=True, tag="ready"):
+    """The answer to `hello`. `formats` are those the server can send, best first."""
+
+    version: int
+    server: str
+    model: str
+    fps: int
+    formats: tuple[Format, ...]
+    transports: tuple[Literal["websocket", "webrtc"], ...]
+    limits: Limits
+    server_ms: float
+
+
+class Seat(Message, kw_only=True, tag="seat"):
+    """There is a place. `token` opens this world again and is a secret; `world` may be shared."""
+
+    world: str
+    viewer: str
+    token: str | UnsetType = UNSET
+
+
+class Queued(Message, kw_only=True, tag="queued"):
+    """All places are taken; `position` 1 is next. Sent again whenever it changes."""
+
+    position: int
+    ahead: int
+    retry_after_ms: int
+
+
+class Opened(Message, kw_only=True, tag="opened"):
+    """The world as it really is: pixels, frames per second, latent frames, and the camera.
+
+    `latent_frames` is how many pictures one latent frame becomes; `first_frame` the running number
+    of the next picture (not 0 after a rejoin). `intrinsics` are those of this size.
+    """
+
+    width: int
+    height: int
+    fps: int
+    chunk: int
+    latent_frames: int
+    window: int
+    sink: int
+    steps: int
+    seed: int
+    prompt: str
+    rig: RigSpeed
+    intrinsics: tuple[float, float, float, float]
+    first_frame: int
+    controls: bool
+    state: State
+
+
+class StateChange(Message, kw_only=True, tag="state"):
+    """The world's state, and why it changed where that is not plain."""
+
+    state: State
+    reason: str = ""
+
+
+class Received(Message, kw_only=True, tag="received"):
+    """First receipt: input `id` was read and is valid."""
+
+    id: int
+    server_ms: float
+
+
+class Applied(Message, kw_only=True, tag="applied"):
+    """Second receipt: input `id` shapes the world from this latent frame of this chunk on."""
+
+    id: int
+    chunk: int
+    latent_frame: int
+    server_ms: float
+
+
+class Frame(Message, kw_only=True, tag="frame"):
+    """One picture, or one access unit of H.264 (Annex B, SPS and PPS before every IDR).
+
+    `number` counts pictures from the world's start; `input` is the newest input it shows; `yaw` and
+    `pitch` are the degrees turned since the start, right and up. `encoded_ms` is server time.
+    `codec` is the RFC 6381 string, with every key frame. `first` marks the first of its chunk.
+    """
+
+    number: int
+    chunk: int
+    latent_frame: int
+    format: Format
+    width: int
+    height: int
+    payload: bytes
+    input: int = 0
+    key: bool = True
+    first: bool = False
+    codec: str | UnsetType = UNSET
+    yaw: float = 0.0
+    pitch: float = 0.0
+    encoded_ms: float = 0.0
+
+
+class Chunk(Message, kw_only=True, tag="chunk"):
+    """After the frames of a chunk: where its time went, in ms. `wait` is the governor's."""
+
+    index: int
+    frames: int
+    input: int
+    stages: dict[str, float]
+    bytes: int
+    lead_ms: float
+    real_time_factor: float
+    misses: int
+    levers: tuple[str, ...] = ()
+
+
+class Pong(Message, kw_only=True, tag="pong"):
+    """The answer to `ping`."""
+
+    at_ms: float
+    server_ms: float
+
+
+class Notice(Message, kw_only=True, tag="notice"):
+    """Something will happen or has happened; `in_ms` is when, 0 for now."""
+
+    code: str
+    message: str
+    in_ms: int = 0
+
+
+class ControlOf(Message, kw_only=True, tag="control"):
+    """Who holds the controls, how many watch, and who asks for them."""
+
+    yours: bool
+    viewers: int
+    asking: tuple[str, ...] = ()
+
+
+class Recording(Message, kw_only=True, tag="recording"):
+    """A recording began, or ended and can be fetched under `url` (relative)."""
+
+    on: bool
+    url: str = ""
+    seconds: float = 0.0
+
+
+class Traced(Message, kw_only=True, tag="traced"):
+    """A Chrome trace ended and can be fetched under `url` (relative)."""
+
+    on: bool
+    url: str = ""
+
+
+class Failure(Message, kw_only=True, tag="error"):
+    """A refusal or a failure. `id` names the input it answers; without one it is the connection's.
+
+    `fatal` says that the socket closes next.
+    """
+
+    code: str
+    message: str
+    retryable: bool
+    fatal: bool = False
+    id: int | UnsetType = UNSET
+    expected: str | UnsetType = UNSET
+    got: str | UnsetType = UNSET
+    retry_after_ms: int | UnsetType = UNSET
+
+
+class Bye(Message, kw_only=True, tag="bye"):
+    """The last message before a close that is no failure."""
+
+    code: str
+    message: str
+
+
+ServerMessage = (
+    Ready
+    | Seat
+    | Queued
+    | Opened
+    | StateChange
+    | Received
+    | Applied
+    | Frame
+    | Chunk
+    | Pong
+    | Notice
+    | ControlOf
+    | Recording
+    | Traced
+    | Failure
+    | Bye
+)
