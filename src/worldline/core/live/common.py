@@ -24,5 +24,5 @@ State = Literal["queued", "opening", "live", "paused", "parked", "draining", "cl
 Matrix = Annotated[tuple[float, ...], Meta(min_length=12, max_length=12)]
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
-    """A map on the wire; what has its default value is left out."""
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """A map on the wire."""
