@@ -1,0 +1,1 @@
+"""What `tools/schema.py` writes: one module per kind of document."""
