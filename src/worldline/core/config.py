@@ -78,6 +78,13 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     `init_attempts` unusable inits end a socket; beyond `max_sockets` new ones are told at once that
     the server is busy. `warmup_chunks` 0 lets the model decide.
     `shutdown_s` is how long open sockets get to end when the server stops.
+
+    Live worlds; 0 for a time means no limit. A world whose visitor sends no input and holds no key
+    is closed after `idle_lease_s`, one whose visitor is gone after `grace_s`, any after
+    `max_lifetime_s`; each is announced `warn_s` before. One that waits is parked in host memory
+    after `park_after_s`. A socket that says nothing for three `heartbeat_s` counts as gone.
+    `worlds_per_client` counts places in the queue too. `drain_s` is how long worlds may go on
+    after SIGTERM.
     """
 
     host: str = "127.0.0.1"
@@ -93,3 +100,13 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_sockets: int = 64
     warmup_chunks: int = 0
     shutdown_s: float = 10.0
+    idle_lease_s: float = 60.0
+    grace_s: float = 60.0
+    max_lifetime_s: float = 3600.0
+    warn_s: float = 15.0
+    park_after_s: float = 10.0
+    heartbeat_s: float = 10.0
+    worlds_per_client: int = 8
+    max_queue: int = 32
+    max_viewers: int = 32
+    drain_s: float = 20.0

@@ -16,8 +16,13 @@
     │   └── UnsafeFileError         a pickle that holds more than tensors
     ├── SessionError
     │   ├── SessionMissingError     no such session, or not its next chunk
-    │   └── SessionClosedError
+    │   ├── SessionClosedError
+    │   ├── UnknownWorldError       no world of that name or token, or not any more
+    │   └── NoControlsError         somebody else holds the controls
     ├── CapacityError               no seat or no memory now; try again
+    │   ├── LimitError              this client has its share already
+    │   └── DrainingError           the server is about to stop
+    ├── LateError                   the other side said nothing in time
     └── WorkerError                 our fault
         ├── WorkerDiedError
         └── GenerationError
@@ -158,11 +163,46 @@ class SessionClosedError(SessionError):
     code = "session_closed"
 
 
+class UnknownWorldError(SessionError):
+    """There is no world of that name or token, or not any more."""
+
+    code = "unknown_world"
+    http_status = 404
+
+
+class NoControlsError(SessionError):
+    """Somebody else holds the controls of this world."""
+
+    code = "no_controls"
+
+
 class CapacityError(WorldlineError):
     """No seat or no memory now."""
 
     code = "capacity"
     http_status = 503
+    close_code = 1008
+    retryable = True
+
+
+class LimitError(CapacityError):
+    """This client has as much as one client may have."""
+
+    code = "client_limit"
+    http_status = 429
+
+
+class DrainingError(CapacityError):
+    """The server is about to stop and takes nobody in."""
+
+    code = "draining"
+
+
+class LateError(WorldlineError):
+    """The other side said nothing in time."""
+
+    code = "timed_out"
+    http_status = 408
     close_code = 1008
     retryable = True
 
