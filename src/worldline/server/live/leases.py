@@ -1,0 +1,83 @@
+"""How long a world may stay: pure arithmetic over what is known of it.
+
+Knows no task and no clock: `agenda` says what is due and when, the keeper of a world
+(`server.live.keeper`) waits for it. Nothing closes that was not announced before.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from worldline.core.config import ServerConfig
+
+Term = Literal["idle", "lifetime", "holder_gone"]
+
+
+class Terms(NamedTuple):
+    """Limits in seconds; 0 is no limit."""
+
+    idle_s: float
+    grace_s: float
+    lifetime_s: float
+    warn_s: float
+    park_s: float
+
+
+class Tenancy(NamedTuple):
+    """What is known of a world, in seconds of one clock.
+
+    `heard` is the holder's last input, or when the last one ends that goes on by itself; `moving`
+    says that a key or stick is held. `gone` is since when the holder's connection is lost,
+    `waiting` since when nothing is generated, None while it is not so.
+    """
+
+    began: float
+    heard: float
+    moving: bool = False
+    gone: float | None = None
+    waiting: float | None = None
+
+
+class Due(NamedTuple):
+    """At `at` something is to be done: announce the end by `term` at `ends`, make it, or park."""
+
+    at: float
+    what: Literal["announce", "end", "park"]
+    term: Term | None = None
+    ends: float = 0.0
+
+
+def terms_of(config: ServerConfig) -> Terms:
+    """The settings that hold for every world of a server."""
+    return Terms(
+        idle_s=config.idle_lease_s,
+        grace_s=config.grace_s,
+        lifetime_s=config.max_lifetime_s,
+        warn_s=config.warn_s,
+        park_s=config.park_after_s,
+    )
+
+
+def agenda(terms: Terms, tenancy: Tenancy) -> list[Due]:
+    """All that is due if nothing changes, in order. A wait without a holder is not idleness."""
+    ends: list[tuple[Term, float, float]] = []  # term, its begin, its length
+    if terms.lifetime_s:
+        ends.append(("lifetime", tenancy.began, terms.lifetime_s))
+    if tenancy.gone is not None:
+        ends.append(("holder_gone", tenancy.gone, terms.grace_s))
+    elif terms.idle_s and not tenancy.moving:
+        ends.append(("idle", tenancy.heard, terms.idle_s))
+    dues = [due for term, begin, length in ends for due in _ending(term, begin, length, terms)]
+    if tenancy.waiting is not None and terms.park_s:
+        dues.append(Due(tenancy.waiting + terms.park_s, "park"))
+    return sorted(dues, key=lambda due: due.at)
+
+
+def _ending(term: Term, begin: float, length: float, terms: Terms) -> list[Due]:
+    """The end of one term and its announcement, at the latest halfway through a short one.
+
+    A lost holder is announced at once: who watches may ask for the controls.
+    """
+    ends = begin + length
+    notice = begin if term == "holder_gone" else ends - min(terms.warn_s, length / 2)
+    return [Due(notice, "announce", term, ends), Due(ends, "end", term, ends)]

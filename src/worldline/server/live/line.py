@@ -1,0 +1,44 @@
+"""The queue before the seats: first come, first served, and everybody knows the own place."""
+
+from __future__ import annotations
+
+
+class Line:
+    """Ids that wait, each once, in the order they came."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._waiting: dict[str, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._waiting
+
+    @property
+    def full(self) -> bool:
+        """Whether nobody else may wait."""
+        return len(self._waiting) >= self.limit
+
+    @property
+    def first(self) -> str | None:
+        """Whose turn is next."""
+        return next(iter(self._waiting), None)
+
+    def join(self, name: str) -> None:
+        """Go to the end."""
+        assert name not in self._waiting, f"{name} already waits"
+        assert not self.full, f"the line of {self.limit} is full"
+        self._waiting[name] = None
+
+    def leave(self, name: str) -> bool:
+        """Step out, wherever one stands; False when it did not wait."""
+        if name not in self._waiting:
+            return False
+        del self._waiting[name]
+        return True
+
+    def places(self) -> dict[str, int]:
+        """Position of everybody, 1 is next."""
+        return {name: place for place, name in enumerate(self._waiting, start=1)}
