@@ -1,0 +1,109 @@
+"""The device's turns on the event loop: one user at a time, chosen by `core.turns`.
+
+Every engine step of every session, on either dialect, happens inside `async with device.turn(...)`.
+The holder samples its controls after it was let in, so what waits is not yet decided. A device has
+no task of its own: whoever leaves lets the next one in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from worldline.core.turns import Turns, Wait
+from worldline.server.waiting import AsyncClock, stop
+
+
+class Turn(NamedTuple):
+    """A turn that was granted: `waited_s` is the time since it could have begun."""
+
+    waited_s: float
+
+
+class Device:
+    """Grants turns; made on the event loop it is used on."""
+
+    def __init__(self, clock: AsyncClock) -> None:
+        self._clock = clock
+        self._turns = Turns()
+        self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._user: str | None = None
+        self._busy_s = 0.0
+
+    @property
+    def user(self) -> str | None:
+        """Whose turn it is."""
+        return self._user
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a turn."""
+        return len(self._waiting)
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds of all turns that are over."""
+        return self._busy_s
+
+    @asynccontextmanager
+    async def turn(
+        self, id: str, *, deadline: float, earliest: float | None = None
+    ) -> AsyncGenerator[Turn]:
+        """Hold the device; nobody else does until this is left. One turn per `id` at a time.
+
+        `deadline` is when the work should be over, `earliest` when it may begin (None: now), both
+        in seconds of the clock. Cancelled while waiting, it leaves no trace.
+        """
+        assert id not in self._waiting and id != self._user, f"{id} has asked already"
+        asked = self._clock.now()
+        possible = asked if earliest is None else max(asked, earliest)
+        self._turns.ask(id, now=asked, deadline=deadline, earliest=earliest)
+        try:
+            await self._let_in(id, possible)
+        except BaseException:
+            if self._user == id:  # let in, and gone before it knew
+                self._leave()
+            raise
+        began = self._clock.now()
+        try:
+            yield Turn(max(0.0, began - possible))
+        finally:
+            self._busy_s += self._clock.now() - began
+            self._leave()
+
+    def forget(self, id: str) -> None:
+        """Keep nothing of somebody who will not come again."""
+        self._turns.forget(id)
+
+    async def _let_in(self, id: str, possible: float) -> None:
+        admitted = asyncio.get_running_loop().create_future()
+        self._waiting[id] = admitted
+        self._choose()
+        timer = None if admitted.done() else asyncio.create_task(self._choose_at(possible))
+        try:
+            await admitted
+        finally:
+            self._waiting.pop(id, None)
+            self._turns.withdraw(id)
+            await stop(timer)
+
+    async def _choose_at(self, moment: float) -> None:
+        while (left := moment - self._clock.now()) > 0:  # a sleep may end a little early
+            await self._clock.sleep(left)
+        self._choose()
+
+    def _leave(self) -> None:
+        self._user = None
+        self._choose()
+
+    def _choose(self) -> None:
+        """Let in whoever is first, if the device is free."""
+        if self._user is not None:
+            return
+        chosen = self._turns.next(self._clock.now())
+        if chosen is None or isinstance(chosen, Wait):
+            return  # whoever waits for a time has a timer of its own
+        self._user = chosen
+        self._waiting[chosen].set_result(None)
