@@ -85,13 +85,18 @@ def interface(struct: type[msgspec.Struct], *, client: bool) -> str:
     if info.tag is not None:
         lines.append(f'  readonly type: "{info.tag}";')
     for field in info.fields:
-        absent = field.default is msgspec.UNSET or (client and not field.required)
+        absent = not field.required and (client or unset(field))
         mark = "?" if absent else ""
         note = limits(field, client=client)
         if note:
             lines.append(f"  /** {note} */")
         lines.append(f"  readonly {field.encode_name}{mark}: {written(field.type)};")
     return "\n".join([*lines, "}", ""])
+
+
+def unset(field: shapes.Field) -> bool:
+    """True for a field that stays off the wire when nothing is said: its default is `UNSET`."""
+    return field.default is msgspec.NODEFAULT and field.default_factory is msgspec.NODEFAULT
 
 
 def comment(struct: type[msgspec.Struct]) -> list[str]:

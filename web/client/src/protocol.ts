@@ -322,7 +322,7 @@ export interface Seat {
   readonly type: "seat";
   readonly world: string;
   readonly viewer: string;
-  readonly token: string;
+  readonly token?: string;
 }
 
 /** All places are taken; `position` 1 is next. Sent again whenever it changes. */
@@ -400,7 +400,7 @@ export interface Frame {
   readonly input: number;
   readonly key: boolean;
   readonly first: boolean;
-  readonly codec: string;
+  readonly codec?: string;
   readonly yaw: number;
   readonly pitch: number;
   readonly encoded_ms: number;
@@ -469,10 +469,10 @@ export interface Failure {
   readonly message: string;
   readonly retryable: boolean;
   readonly fatal: boolean;
-  readonly id: number;
-  readonly expected: string;
-  readonly got: string;
-  readonly retry_after_ms: number;
+  readonly id?: number;
+  readonly expected?: string;
+  readonly got?: string;
+  readonly retry_after_ms?: number;
 }
 
 /** The last message before a close that is no failure. */
