@@ -12,6 +12,9 @@ class WorldInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     From latent frame `encoded` on, the encode of a start picture repeats. `rings` memories of
     sessions are kept for the next ones, and are worth warming each.
+    Memory as planned from the configuration, on the device that computes: `weights_bytes` once,
+    `session_bytes` per open session of the largest size, `workspace_bytes` for the one chunk in
+    flight, out of `budget_bytes`; 0 where nobody has planned.
     """
 
     model: str
@@ -33,10 +36,21 @@ class WorldInfo(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 1
     encoded: int = 0
     rings: int = 1
+    weights_bytes: int = 0
+    session_bytes: int = 0
+    workspace_bytes: int = 0
+    budget_bytes: int = 0
 
     def frames_in_chunk(self, index: int) -> int:
         """Pixel frames of chunk `index`: `1 + 4(T-1)` for the first, `4T` for later ones."""
         return 4 * self.chunk - 3 if index == 0 else 4 * self.chunk
+
+    def sessions_that_fit(self) -> int | None:
+        """How many sessions the device holds at a time; None where nobody has planned."""
+        if self.budget_bytes == 0 or self.session_bytes == 0:
+            return None
+        left = self.budget_bytes - self.weights_bytes - self.workspace_bytes
+        return max(0, left // self.session_bytes)
 
 
 class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +119,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_lifetime_s: float = 3600.0
     warn_s: float = 15.0
     park_after_s: float = 10.0
-    heartbeat_s: float = 10.0
+    heartbeat_s: float = 15.0
     worlds_per_client: int = 8
     max_queue: int = 32
     max_viewers: int = 32

@@ -62,7 +62,7 @@ async def read_request(
     """
     check_prompt(init.prompt, config.max_prompt_chars)
     _check_extras(init)
-    _check_window(init, info)
+    check_window(init.realtime_causal_kv_cache_num_frames, init.realtime_causal_sink_size, info)
     width, height = nearest_size(init.size, info)
     picture = await in_thread(pool, functools.partial(_checked_picture, init.first_frame, config))
     return LiveRequest(
@@ -114,7 +114,12 @@ def nearest_size(size: str | None, info: WorldInfo) -> tuple[int, int]:
     match = _SIZE.fullmatch(size)
     if match is None:
         raise InvalidInitError("the size cannot be read", expected="WIDTHxHEIGHT", got=repr(size))
-    width, height = int(match[1]), int(match[2])
+    return nearest_of((int(match[1]), int(match[2])), info)
+
+
+def nearest_of(wish: tuple[int, int], info: WorldInfo) -> tuple[int, int]:
+    """The model's size nearest to `wish`, width and height, of the same orientation if it can."""
+    width, height = wish
     sizes = info.sizes or ((info.width, info.height),)
     same = [s for s in sizes if (s[0] >= s[1]) == (width >= height)]
     return min(same or sizes, key=lambda s: (s[0] - width) ** 2 + (s[1] - height) ** 2)
@@ -145,10 +150,13 @@ def _check_extras(init: Init) -> None:
             raise ConfigError(f"{name} is not offered", expected="false or absent", got="true")
 
 
-def _check_window(init: Init, info: WorldInfo) -> None:
-    """Refuse a window that cannot hold its sink and one chunk, or that nobody has memory for."""
-    window = init.realtime_causal_kv_cache_num_frames or info.window
-    sink = info.sink if init.realtime_causal_sink_size is None else init.realtime_causal_sink_size
+def check_window(window: int | None, sink: int | None, info: WorldInfo) -> None:
+    """Refuse a window that cannot hold its sink and one chunk, or that nobody has memory for.
+
+    None is the model's own, in latent frames. Raises: ConfigError.
+    """
+    window = window or info.window
+    sink = info.sink if sink is None else sink
     if 0 < window < sink + info.chunk:
         raise ConfigError(
             "the window is too small",

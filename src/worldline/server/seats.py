@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from worldline.core.clock import deadline
@@ -17,6 +18,7 @@ class Seats:
     def __init__(self, count: int) -> None:
         self.count = count
         self._taken: set[str] = set()
+        self._heirs: list[Callable[[], None]] = []
 
     @property
     def taken(self) -> int:
@@ -32,8 +34,14 @@ class Seats:
         return True
 
     def release(self, session_id: str) -> None:
-        """Give a seat back."""
+        """Give a seat back; those who asked are told at once."""
         self._taken.remove(session_id)
+        for tell in self._heirs:
+            tell()
+
+    def tell_when_free(self, tell: Callable[[], None]) -> None:
+        """Call `tell` whenever a seat was given back, before anybody who polls can take it."""
+        self._heirs.append(tell)
 
     async def wait(self, session_id: str, clock: AsyncClock, wait_s: float) -> None:
         """Take a seat, asking every 0.1 s for at most `wait_s` seconds.

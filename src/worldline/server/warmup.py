@@ -47,7 +47,7 @@ class Readiness:
     async def wait(self, clock: AsyncClock, limit_s: float) -> None:
         """Return once ready. Raises: CapacityError after `limit_s`, or when the warm-up failed."""
         try:
-            await within(clock, limit_s, self._wait())
+            await within(clock, limit_s, self.decided())
         except TimeoutError:
             raise CapacityError(
                 "the server is still warming up", expected=f"ready within {limit_s:g} s"
@@ -55,7 +55,8 @@ class Readiness:
         if self.state is not State.READY:
             raise CapacityError("the server cannot serve", got=self.reason)
 
-    async def _wait(self) -> None:
+    async def decided(self) -> None:
+        """Return once the warm-up has ended, well or not."""
         await self._decided.wait()
 
 

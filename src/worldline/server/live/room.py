@@ -1,0 +1,309 @@
+"""One world and those who are in it: who holds the controls, who watches, who is gone.
+
+A room outlives its connections. When the holder's is lost, all keys are released and the world
+waits; the token opens it again at the next chunk. Spectators see the same encode; the controls pass
+when the holder gives them, or to the first who asked when the holder does not come back in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from worldline.core.clock import Clock
+from worldline.core.errors import NoControlsError, SessionError
+from worldline.core.live.client import (
+    AskControl,
+    Camera,
+    Enter,
+    GiveControl,
+    Input,
+    Keys,
+    Pad,
+    Pause,
+    Playhead,
+    Release,
+    Resume,
+    Script,
+)
+from worldline.core.live.common import Format, State
+from worldline.core.live.server import ControlOf, Notice, Opened, Received, Seat, ServerMessage
+from worldline.server.live.broadcast import Broadcast
+from worldline.server.live.guest import Ending, Guest
+from worldline.server.live.leases import Tenancy
+
+
+class World(Protocol):
+    """What a room needs of `server.live.world.LiveWorld`."""
+
+    @property
+    def state(self) -> State:
+        """Where it is in its life."""
+        ...
+
+    @property
+    def opened(self) -> Opened:
+        """The world as it is now, for the one who holds the controls."""
+        ...
+
+    async def open(self) -> Opened:
+        """Start it in the engine. Raises: what the engine raises."""
+        ...
+
+    async def run(self) -> None:
+        """Generate until it is complete. Raises: what the engine raises."""
+        ...
+
+    async def close(self, reason: str) -> None:
+        """Return once the engine holds nothing of it."""
+        ...
+
+    def take(self, message: Input) -> Sequence[ServerMessage]:
+        """Fold an input; what to answer. Raises: WorldlineError, and then nothing has changed."""
+        ...
+
+    def let_go(self) -> None:
+        """Release everything that is held."""
+        ...
+
+    def playhead(self, report: Playhead, now: float) -> None:
+        """Where the holder's screen is."""
+        ...
+
+    def pause(self) -> None:
+        """Stop after the chunk in flight."""
+        ...
+
+    def resume(self) -> None:
+        """Go on."""
+        ...
+
+    def park(self) -> None:
+        """Move to host memory until it goes on."""
+        ...
+
+
+class Room:
+    """Made when a visitor enters; `seated` is done when there is a seat, `over` ends it."""
+
+    def __init__(self, name: str, enter: Enter, *, holder: Guest, clock: Clock) -> None:
+        loop = asyncio.get_running_loop()
+        self.id = name
+        self.enter = enter
+        self.client = holder.client
+        self.guests: dict[str, Guest] = {holder.id: holder}
+        self.holder: str | None = holder.id
+        self.key: bytes | None = None  # digest of the holder's token
+        self.world: World | None = None
+        self.broadcast: Broadcast | None = None
+        self.seated: asyncio.Future[None] = loop.create_future()
+        self.over: asyncio.Future[Ending] = loop.create_future()
+        self.changed = asyncio.Event()
+        self._clock = clock
+        self._asking: dict[str, None] = {}
+        self._is_open = False
+        self._suspended = False
+        self.tenancy = Tenancy(began=clock.now(), heard=clock.now())
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the holder's connection is lost."""
+        return self.holder is None
+
+    @property
+    def state(self) -> State:
+        """The world's state; `queued` before there is one."""
+        return "queued" if self.world is None else self.world.state
+
+    @property
+    def watching(self) -> int:
+        """Connections, without the holder's."""
+        return len(self.guests) - (self.holder in self.guests)
+
+    def end(self, how: Ending) -> None:
+        """Let the world end and its connections close; the first ending counts."""
+        if not self.over.done():
+            self.over.set_result(how)
+
+    def furnish(self, world: World, broadcast: Broadcast) -> None:
+        """There is a seat: these are made, and whoever is here will see them."""
+        self.world, self.broadcast = world, broadcast
+        for guest in self.guests.values():
+            broadcast.attach(guest.viewer, guest.viewer.format)
+
+    def opened(self) -> None:
+        """The engine has opened the world: everybody is told what it is."""
+        self._is_open = True
+        now = self._clock.now()
+        self._note(began=now, heard=now)
+        for guest in self.guests.values():
+            self._show_in(guest)
+        if self.is_gone:
+            self._suspend()
+
+    def hold(self, guest: Guest) -> None:
+        """`guest` has the controls from now on; whoever had them watches."""
+        self.holder = guest.id
+        self._asking.pop(guest.id, None)
+        for other in self.guests.values():
+            other.viewer.holder = other is guest
+        self._note(gone=None, heard=self._clock.now(), moving=False)
+        if self._suspended and self.world is not None:
+            self._suspended = False
+            self.world.resume()
+            self._note(waiting=None)
+        self.changed.set()
+
+    def add(self, guest: Guest, *, holds: bool) -> None:
+        """A connection comes in, to hold the controls or to watch."""
+        self.guests[guest.id] = guest
+        guest.viewer.holder = False
+        if self.broadcast is not None:
+            self.broadcast.attach(guest.viewer, guest.viewer.format)
+        if holds:
+            returned = self.is_gone
+            self.hold(guest)
+            if returned:
+                self._tell_others(guest, Notice(code="holder_back", message="walking goes on"))
+        if self._is_open:
+            self._show_in(guest)
+        self._tell_control()
+
+    def remove(self, guest: Guest) -> None:
+        """A connection is lost, or leaves: nothing of it stays, and what it held is released."""
+        if self.guests.pop(guest.id, None) is None:
+            return
+        self._asking.pop(guest.id, None)
+        if self.broadcast is not None:
+            self.broadcast.detach(guest.viewer)
+        if self.holder == guest.id:
+            self._lose_holder()
+        self._tell_control()
+
+    def take(self, guest: Guest, message: Input) -> Sequence[ServerMessage]:
+        """An input of one of the connections; what to answer.
+
+        Raises: NoControlsError for one who only watches, and whatever the world refuses.
+        """
+        if isinstance(message, AskControl):
+            return self._ask(guest, message)
+        if self.holder != guest.id:
+            raise NoControlsError("you watch", expected="the controls: send ask_control")
+        if self.world is None or not self._is_open:
+            raise SessionError("the world is not open yet", expected="opened first")
+        if isinstance(message, GiveControl):
+            return self._give(message)
+        answers = self.world.take(message)
+        self._hear(message)
+        return answers
+
+    def pass_on(self) -> bool:
+        """The holder does not come back: the first who asked has the controls, if anybody did."""
+        heir = next((self.guests[name] for name in self._asking if name in self.guests), None)
+        if heir is not None:
+            self._pass_to(heir)
+        return heir is not None
+
+    def tell(self, message: ServerMessage) -> None:
+        """A message for everybody who is here."""
+        for guest in self.guests.values():
+            guest.send(message)
+
+    def park(self) -> None:
+        """Move a world that waits to host memory."""
+        if self.world is not None and self.world.state == "paused":
+            self.world.park()
+        self._note(waiting=None)  # once is enough
+
+    def _ask(self, guest: Guest, message: AskControl) -> Sequence[ServerMessage]:
+        received = Received(id=message.id, server_ms=self._clock.now() * 1000)
+        if self.holder != guest.id and guest.id not in self._asking:
+            self._asking[guest.id] = None
+            holder = self.guests.get(self.holder or "")
+            if holder is not None:
+                holder.send(Notice(code="control_asked", message=guest.id))
+            self._tell_control()
+        return [received]
+
+    def _give(self, message: GiveControl) -> Sequence[ServerMessage]:
+        heir = self.guests.get(message.viewer)
+        if heir is None:
+            raise SessionError("there is no such viewer", got=repr(message.viewer[:40]))
+        if heir.id != self.holder:
+            self._pass_to(heir)
+        return [Received(id=message.id, server_ms=self._clock.now() * 1000)]
+
+    def _pass_to(self, heir: Guest) -> None:
+        assert self.world is not None, "controls pass in an open world"
+        self.world.let_go()
+        self.hold(heir)
+        self.on_pass(self, heir)
+        self._tell_control()
+
+    def _lose_holder(self) -> None:
+        now = self._clock.now()
+        self.holder = None
+        self._note(gone=now, moving=False)
+        if self.world is not None and self._is_open:
+            self.world.let_go()
+            self._suspend()
+        self.changed.set()
+
+    def _suspend(self) -> None:
+        """Nobody walks: stop after the chunk in flight. A pause the visitor made stays one."""
+        if self.world is not None and self.world.state == "live":
+            self.world.pause()
+            self._suspended = True
+            self._note(waiting=self._clock.now())
+
+    def _hear(self, message: Input) -> None:
+        """An input came from the holder: the lease begins anew."""
+        now = self._clock.now()
+        moving = self.tenancy.moving
+        match message:
+            case Keys(held=held):
+                moving = bool(held)
+            case Pad(x=x, z=z, yaw=yaw, pitch=pitch):
+                moving = any((x, z, yaw, pitch))
+            case Script() | Camera():
+                moving = isinstance(message, Camera) and message.loop
+                now += self._length(message)
+            case Release():
+                moving = False
+            case Pause():
+                self._note(waiting=now)
+            case Resume():
+                self._note(waiting=None)
+            case _:
+                pass
+        self._note(heard=max(now, self.tenancy.heard), moving=moving)
+        if isinstance(message, Pause):
+            self.changed.set()
+
+    def _length(self, message: Script | Camera) -> float:
+        """Seconds for which a script or a path goes on by itself."""
+        if isinstance(message, Camera):
+            return len(message.poses) / message.rate
+        assert self.world is not None, "only an open world takes inputs"
+        opened = self.world.opened
+        return len(message.frames) * opened.latent_frames / opened.fps
+
+    def _show_in(self, guest: Guest) -> None:
+        assert self.world is not None, "the world is open"
+        opened = self.world.opened
+        holds = guest.id == self.holder
+        guest.send(msgspec.structs.replace(opened, controls=holds, state=self.world.state))
+
+    def _tell_control(self) -> None:
+        asking = tuple(self._asking)
+        for guest in self.guests.values():
+            holds = guest.id == self.holder
+            guest.send(ControlOf(yours=holds, viewers=len(self.guests), asking=asking))
+
+    def _tell_others(self, guest: Guest, message: ServerMessage) -> None:
+        for other in self.guests.values():
+            if other is not guest:
+                other.send(message)
