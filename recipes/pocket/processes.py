@@ -6,6 +6,9 @@ On a busy machine two such processes are faster than one with two OpenMP threads
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +26,25 @@ def start(
     if ranks == 1:
         run(0, 1, args)
     else:
-        spawn(run, (ranks, args), nprocs=ranks)
+        spawn(_child, (run, ranks, args), nprocs=ranks)
+
+
+def _child(
+    rank: int,
+    run: Callable[[int, int, argparse.Namespace], None],
+    ranks: int,
+    args: argparse.Namespace,
+) -> None:
+    """One process of a run; it ends with its parent, or two runs would write one checkpoint."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "started by spawn"
+    threading.Thread(target=_end_after, args=(parent.join,), daemon=True).start()
+    run(rank, ranks, args)
+
+
+def _end_after(wait: Callable[[], None]) -> None:
+    wait()
+    os._exit(1)
 
 
 def join(rank: int, ranks: int, folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import threading
 from pathlib import Path
 
 import msgspec
@@ -48,3 +50,9 @@ def vae_trainer(frames: np.ndarray, path: Path, *, steps: int, size: int = 2) ->
     """The autoencoder's training."""
     settings = train_vae.Settings(steps=steps, size=size, pca_groups=4, every=1)
     return train_vae.Trainer(VAE, frames, path, settings=settings)
+
+
+def sit(rank: int, ranks: int, args: argparse.Namespace) -> None:
+    """A process of a run that says it is there and then waits for its end."""
+    print(f"rank {rank} of {ranks}", flush=True)
+    threading.Event().wait()

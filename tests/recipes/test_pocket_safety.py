@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -43,6 +44,33 @@ def half(state, file):
 torch.save = half
 checkpoint.save(path, {"model": {"w": torch.zeros(1000)}, "step": 8})
 """
+
+
+KILLED_OVER_ITS_CHILDREN = """
+import argparse, sys
+from pathlib import Path
+from recipes.pocket.processes import start
+from tests.recipes.small import sit
+
+if __name__ == "__main__":
+    start(sit, 2, argparse.Namespace(out=Path(sys.argv[1])))
+"""
+
+
+def test_the_processes_of_a_run_end_with_the_one_that_started_them(
+    tmp_path: Path, repo_root: Path
+) -> None:
+    """Or two runs would write one checkpoint in turn."""
+    script = tmp_path / "run.py"
+    script.write_text(KILLED_OVER_ITS_CHILDREN)
+    command = [sys.executable, str(script), str(tmp_path)]
+    where = {**os.environ, "PYTHONPATH": os.pathsep.join([str(repo_root), *sys.path])}
+    with subprocess.Popen(command, cwd=repo_root, env=where, stdout=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        said = {run.stdout.readline() for _ in range(2)}
+        assert said == {b"rank 0 of 2\n", b"rank 1 of 2\n"}
+        run.kill()
+        assert run.stdout.read() == b"", "the pipe ends when the last of them is gone"
 
 
 def test_a_process_killed_while_saving_leaves_the_old_file(
