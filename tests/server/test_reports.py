@@ -45,7 +45,7 @@ TIMES = ("request_prepare", "scheduler_forward", "payload_build", "ws_write", "c
 
 async def get(rig: Rig, path: str) -> httpx.Response:
     transport = httpx.ASGITransport(app=rig.app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         return await client.get(path)
 
 

@@ -16,10 +16,10 @@ from tests.server.sockets import init, picture
 from worldline.core.config import ServerConfig
 from worldline.core.errors import CapacityError, WorldlineError
 from worldline.core.events import Init, decode_message
+from worldline.server.doors.policy import is_loopback
 from worldline.server.pacing import Pace, after_sending, wait_for
 from worldline.server.requests import LiveRequest, nearest_size, read_request, to_open
 from worldline.server.seats import Seats
-from worldline.server.serve import exposure_warning, is_loopback
 from worldline.server.waiting import in_thread, stop, within
 
 pytestmark = pytest.mark.anyio
@@ -301,8 +301,5 @@ async def test_seats_poll_ten_times_a_second() -> None:
         ("example.org", False),
     ],
 )
-def test_only_loopback_is_quiet(host: str, safe: bool) -> None:
+def test_only_loopback_is_open(host: str, safe: bool) -> None:
     assert is_loopback(host) == safe
-    warning = exposure_warning(ServerConfig(host=host))
-    assert (warning is None) == safe
-    assert warning is None or host in warning

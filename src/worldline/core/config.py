@@ -99,6 +99,14 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     after `park_after_s`. A socket that says nothing for three `heartbeat_s` counts as gone.
     `worlds_per_client` counts places in the queue too. `drain_s` is how long worlds may go on
     after SIGTERM.
+
+    Doors. `allow_origins` are pages elsewhere that may use the server. Per address, this machine's
+    own excepted: `sockets_per_minute`, `requests_per_minute` and `sockets_per_address` at a time.
+    Per socket: `messages_per_second` and `bytes_per_second`; one that is faster is read slower. 0
+    for a rate means no limit. `max_hello_bytes` limits a socket's messages before it has shown its
+    token, `max_body_bytes` a request's body, `max_head_bytes` its head, which must be there within
+    `head_timeout_s`. `max_connections` counts all of them. `tls` is None, self-signed, or
+    CERT,KEY. With `admin_port` metrics and admin routes are served there and not on the main port.
     """
 
     host: str = "127.0.0.1"
@@ -124,3 +132,19 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_queue: int = 32
     max_viewers: int = 32
     drain_s: float = 20.0
+    max_lead_s: float = 4.0
+    allow_origins: tuple[str, ...] = ()
+    sockets_per_minute: int = 60
+    requests_per_minute: int = 600
+    sockets_per_address: int = 16
+    messages_per_second: int = 240
+    bytes_per_second: int = 8 * 1024 * 1024
+    max_hello_bytes: int = 16 * 1024
+    max_body_bytes: int = 1024 * 1024
+    max_head_bytes: int = 64 * 1024
+    head_timeout_s: float = 10.0
+    max_connections: int = 512
+    tls: str | None = None
+    jwt_audience: str | None = None
+    admin_host: str = "127.0.0.1"
+    admin_port: int | None = None

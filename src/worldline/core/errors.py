@@ -10,6 +10,10 @@
     ├── ProtocolError               a message that breaks the wire contract
     │   ├── InvalidInitError
     │   └── InvalidEventError
+    ├── AccessError                 not let in
+    │   ├── UnauthorizedError       no token, or one that opens nothing
+    │   ├── ForbiddenError          this page, host name or key may not do that
+    │   └── RateError               too much in too short a time; slow down
     ├── CheckpointError             weights that cannot be read or do not fit
     │   ├── LayoutError             no known layout in that folder
     │   ├── KeysError               missing, unexpected or mis-shaped tensors
@@ -118,6 +122,35 @@ class InvalidEventError(ProtocolError):
     code = "invalid_event"
 
 
+class AccessError(WorldlineError):
+    """A door stays shut."""
+
+    code = "access"
+    http_status = 403
+    close_code = 1008
+
+
+class UnauthorizedError(AccessError):
+    """A token is required and there is none, or it opens nothing."""
+
+    code = "unauthorized"
+    http_status = 401
+
+
+class ForbiddenError(AccessError):
+    """This page's origin, this host name or this key may not do that."""
+
+    code = "forbidden"
+
+
+class RateError(AccessError):
+    """Too many connections, requests or failed tokens in too short a time."""
+
+    code = "rate_limited"
+    http_status = 429
+    retryable = True
+
+
 class CheckpointError(WorldlineError):
     """Weights that cannot be read or do not fit the model."""
 
@@ -174,6 +207,13 @@ class NoControlsError(SessionError):
     """Somebody else holds the controls of this world."""
 
     code = "no_controls"
+
+
+class AbortedError(SessionError):
+    """A chunk was given up on request; the session stands before it, as if never asked for."""
+
+    code = "aborted"
+    retryable = True
 
 
 class CapacityError(WorldlineError):

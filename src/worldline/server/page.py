@@ -61,6 +61,15 @@ def page_routes(static: Path = STATIC, gallery: Path = GALLERY) -> list[BaseRout
     return routes
 
 
+def page_paths(static: Path = STATIC, gallery: Path = GALLERY) -> frozenset[str]:
+    """Every path of the page's own files: what a browser may load before it has shown a token."""
+    paths = {"/", "/gallery/gallery.json"}
+    for prefix, folder in (("", static), ("/gallery", gallery)):
+        files = (file for file in folder.rglob("*") if file.is_file())
+        paths.update(f"{prefix}/{file.relative_to(folder).as_posix()}" for file in files)
+    return frozenset(paths)
+
+
 async def _no_gallery(request: Request) -> Response:
     return JSONResponse([])
 

@@ -3,35 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 
 import uvicorn
 from starlette.applications import Starlette
 
 from worldline.core.config import ServerConfig
-
-EXPOSED = (
-    "Warning: {host} is reachable from other machines, and this server has no login yet: anyone who"
-    " reaches port {port} can use it. Bind to 127.0.0.1 unless the network is yours."
-)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`; names other than localhost count as reachable."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def exposure_warning(config: ServerConfig) -> str | None:
-    """What to print before serving, if the address is not loopback."""
-    if is_loopback(config.host):
-        return None
-    return EXPOSED.format(host=config.host, port=config.port)
+from worldline.server.doors.listening import GuardedSocket, PatientHttp
+from worldline.server.doors.tls import Certificate
 
 
 class _Server(uvicorn.Server):
@@ -46,10 +25,13 @@ class _Server(uvicorn.Server):
         await asyncio.sleep(0)  # aborted transports give up their sockets in the next turn
 
 
-def make_server(config: ServerConfig, app: Starlette) -> uvicorn.Server:
+def make_server(
+    config: ServerConfig, app: Starlette, *, certificate: Certificate | None = None
+) -> uvicorn.Server:
     """A server for `app`: run it with `run()`, end it by setting `should_exit`.
 
-    A message above `max_message_bytes` is refused by the WebSocket layer with close code 1009. On
+    A message above `max_message_bytes` (`max_hello_bytes` before a token was shown) is refused by
+    its length, unread, with close code 1009. With a certificate the server speaks TLS only. On
     the way down open sockets are closed with 1012, and get `shutdown_s` to give back their seats.
     """
     return _Server(
@@ -57,9 +39,16 @@ def make_server(config: ServerConfig, app: Starlette) -> uvicorn.Server:
             app,
             host=config.host,
             port=config.port,
-            ws="websockets-sansio",
-            ws_max_size=config.max_message_bytes,
+            http=PatientHttp,
+            h11_max_incomplete_event_size=config.max_head_bytes,
+            ws=GuardedSocket,
+            ws_max_size=config.max_hello_bytes,
             ws_per_message_deflate=False,
+            limit_concurrency=config.max_connections,
+            timeout_keep_alive=max(1, round(config.head_timeout_s)),
+            server_header=False,
+            ssl_certfile=certificate and certificate.cert,
+            ssl_keyfile=certificate and certificate.key,
             lifespan="on",
             log_config=None,
             access_log=False,

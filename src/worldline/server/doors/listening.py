@@ -1,0 +1,86 @@
+"""What a connection may cost before there is a request: uvicorn's protocols with limits of ours.
+
+A connection that does not finish a request's head in time is cut, and so is one too many; a head is
+at most so long (h11 refuses the rest unread). A socket's messages are small until the doors raise
+the limit, so 32 MiB are never buffered for somebody who may not come in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import h11
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+from websockets.http11 import Request
+
+from worldline.server.doors.gate import SIZE_EXTENSION
+
+
+class PatientHttp(H11Protocol):
+    """HTTP, but the head of a request must come within `timeout_keep_alive` seconds."""
+
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Count the connection, and start waiting for its first head."""
+        super().connection_made(transport)
+        limit = self.config.limit_concurrency
+        if limit is not None and len(self.connections) > limit:
+            transport.abort()
+            return
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def handle_events(self) -> None:
+        """Read what came; between two requests the next head is waited for."""
+        super().handle_events()
+        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+            self._wait_for_head()
+        else:
+            self._stop_waiting()
+
+    def _wait_for_head(self) -> None:
+        if self._head_timer is None:
+            limit = self.timeout_keep_alive
+            self._head_timer = self.loop.call_later(limit, self._too_slow)
+
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _too_slow(self) -> None:
+        self._head_timer = None
+        if self.conn.their_state is h11.IDLE:
+            self.transport.abort()
+
+
+class GuardedSocket(WebSocketsSansIOProtocol):
+    """A WebSocket whose largest message the app may raise: `SIZE_EXTENSION` of the scope."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.conn.debug = False  # it would log heads, and with them tokens
+
+    def handle_connect(self, event: Request) -> None:
+        """Offer the extension to the app, which has not run yet."""
+        super().handle_connect(event)
+        if hasattr(self, "scope"):
+            self.scope["extensions"][SIZE_EXTENSION] = self._set_max_message  # pyright: ignore
+
+    def _set_max_message(self, size: int) -> None:
+        self.conn.max_message_size = size
