@@ -133,6 +133,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_viewers: int = 32
     drain_s: float = 20.0
     max_lead_s: float = 4.0
+    lead_s: float = 0.1
+    restart_s: float = 0.0
     allow_origins: tuple[str, ...] = ()
     sockets_per_minute: int = 60
     requests_per_minute: int = 600

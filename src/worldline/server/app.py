@@ -14,31 +14,60 @@ from starlette.websockets import WebSocket
 
 from worldline.core.config import ServerConfig
 from worldline.runtime.handle import EngineHandle
+from worldline.server.doors.gate import doors
+from worldline.server.doors.keys import Keyring
+from worldline.server.doors.policy import policy_of
 from worldline.server.http import ROUTES
-from worldline.server.page import page_routes
+from worldline.server.live.house import House, MakeWorld
+from worldline.server.live.making import make_world
+from worldline.server.live.socket import live
+from worldline.server.page import page_paths, page_routes
 from worldline.server.realtime import realtime
 from worldline.server.services import running
 from worldline.server.waiting import AsyncClock, LoopClock
 
 
 def create_app(
-    config: ServerConfig, handle: EngineHandle, *, clock: AsyncClock | None = None
+    config: ServerConfig,
+    handle: EngineHandle,
+    *,
+    clock: AsyncClock | None = None,
+    keyring: Keyring | None = None,
+    make: MakeWorld = make_world,
 ) -> Starlette:
-    """The server for one loaded engine. `clock` replaces real time in tests."""
+    """The server for one loaded engine. `clock` and `make` replace time and worlds in tests.
+
+    Raises: ConfigError when others can reach the address and the keyring is empty.
+    """
+    clock = clock or LoopClock()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
-        async with running(config, handle, clock or LoopClock()) as services:
-            app.state.services = services
-            yield
+        async with running(config, handle, clock) as services:
+            house = House(services, make)
+            app.state.services, app.state.house = services, house
+            try:
+                yield
+            finally:
+                await house.close()
 
-    return Starlette(routes=_routes(), lifespan=lifespan)
+    def count(code: str) -> None:
+        app.state.services.metrics.count_error(code)
+
+    rules = policy_of(config, keyring or Keyring(), page=page_paths())
+    app = Starlette(
+        routes=_routes(),
+        lifespan=lifespan,
+        middleware=[doors(rules, clock=clock, count=count)],
+    )
+    return app
 
 
 def _routes() -> list[BaseRoute]:
     return [
         *ROUTES,
         WebSocketRoute("/v1/realtime_video/generate", realtime),
+        WebSocketRoute("/v1/worlds/live", live),
         WebSocketRoute("/{path:path}", _refuse_socket),
         *page_routes(),
     ]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from worldline.core.config import ServerConfig
 from worldline.runtime.handle import EngineHandle
+from worldline.server.device import Device
 from worldline.server.engine import AsyncEngine
 from worldline.server.metrics import Metrics
 from worldline.server.seats import Seats
@@ -34,6 +35,7 @@ class Services(NamedTuple):
     metrics: Metrics
     readers: ThreadPoolExecutor
     encoders: ThreadPoolExecutor
+    device: Device
 
 
 @asynccontextmanager
@@ -58,6 +60,7 @@ async def running(
         metrics=Metrics(),
         readers=readers,
         encoders=encoders,
+        device=Device(clock),
     )
     _watch(services)
     warming = asyncio.create_task(

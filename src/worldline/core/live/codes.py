@@ -13,16 +13,7 @@ from typing import Final, Literal
 
 from msgspec import UNSET, UnsetType
 
-from worldline.core.errors import (
-    CapacityError,
-    InputError,
-    LateError,
-    LimitError,
-    ProtocolError,
-    UnknownWorldError,
-    WorkerDiedError,
-    WorldlineError,
-)
+from worldline.core.errors import WorldlineError
 from worldline.core.live.server import Bye, Failure
 
 
@@ -69,6 +60,7 @@ _CLOSE_OF_BYE: Final[dict[ByeCode, Close]] = {
     "draining": Close.BUSY,
     "stopped": Close.BUSY,
 }
+_CLOSES_OF_ERRORS: Final = frozenset(Close) - set(_CLOSE_OF_BYE.values()) | {Close.BUSY}
 _BYES: Final[dict[ByeCode, str]] = {
     "complete": "the world has the length it was asked for",
     "left": "the world was left",
@@ -79,23 +71,13 @@ _BYES: Final[dict[ByeCode, str]] = {
     "draining": "the server is being stopped",
     "stopped": "the server has stopped",
 }
-# The first class that fits; the more special one stands first.
-_CLOSE_OF_ERROR: Final[tuple[tuple[type[WorldlineError], Close], ...]] = (
-    (LimitError, Close.TOO_MANY),
-    (CapacityError, Close.BUSY),
-    (WorkerDiedError, Close.BUSY),
-    (UnknownWorldError, Close.UNKNOWN_WORLD),
-    (LateError, Close.TIMED_OUT),
-    (ProtocolError, Close.BAD_MESSAGE),
-    (InputError, Close.BAD_MESSAGE),
-)
-
 
 def close_of(reason: WorldlineError | ByeCode) -> Close:
     """The close code that goes with an error, or with an end that is none."""
     if isinstance(reason, str):
         return _CLOSE_OF_BYE[reason]
-    return next((code for kind, code in _CLOSE_OF_ERROR if isinstance(reason, kind)), Close.BROKEN)
+    code = 4000 + reason.http_status
+    return Close(code) if code in _CLOSES_OF_ERRORS else Close.BROKEN
 
 
 def bye(code: ByeCode) -> Bye:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from worldline.core.errors import WorldlineError
 from worldline.core.live.codes import ByeCode, Close, bye, close_of, failure
 from worldline.core.live.server import Bye, Failure, ServerMessage
 from worldline.server.live.viewer import Viewer
+
+if TYPE_CHECKING:
+    from worldline.server.live.room import Room
 
 
 class Ending(NamedTuple):
@@ -34,6 +37,7 @@ class Guest:
     def __init__(self, viewer: Viewer, client: str) -> None:
         self.viewer = viewer
         self.client = client
+        self.room: Room | None = None
         self.over: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
 
     @property

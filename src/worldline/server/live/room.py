@@ -8,7 +8,7 @@ when the holder gives them, or to the first who asked when the holder does not c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -28,9 +28,10 @@ from worldline.core.live.client import (
     Release,
     Resume,
     Script,
+    Shown,
 )
-from worldline.core.live.common import Format, State
-from worldline.core.live.server import ControlOf, Notice, Opened, Received, Seat, ServerMessage
+from worldline.core.live.common import State
+from worldline.core.live.server import ControlOf, Notice, Opened, Received, ServerMessage
 from worldline.server.live.broadcast import Broadcast
 from worldline.server.live.guest import Ending, Guest
 from worldline.server.live.leases import Tenancy
@@ -73,6 +74,10 @@ class World(Protocol):
         """Where the holder's screen is."""
         ...
 
+    def shown(self, report: Shown) -> None:
+        """When an input was seen by whoever sent it."""
+        ...
+
     def pause(self) -> None:
         """Stop after the chunk in flight."""
         ...
@@ -85,11 +90,23 @@ class World(Protocol):
         """Move to host memory until it goes on."""
         ...
 
+    def drain(self) -> None:
+        """Go on, but not for long."""
+        ...
+
 
 class Room:
     """Made when a visitor enters; `seated` is done when there is a seat, `over` ends it."""
 
-    def __init__(self, name: str, enter: Enter, *, holder: Guest, clock: Clock) -> None:
+    def __init__(
+        self,
+        name: str,
+        enter: Enter,
+        *,
+        holder: Guest,
+        clock: Clock,
+        new_key: Callable[[Room, Guest], None],
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.id = name
         self.enter = enter
@@ -102,9 +119,10 @@ class Room:
         self.seated: asyncio.Future[None] = loop.create_future()
         self.over: asyncio.Future[Ending] = loop.create_future()
         self.changed = asyncio.Event()
+        self.is_open = False
         self._clock = clock
+        self._new_key = new_key
         self._asking: dict[str, None] = {}
-        self._is_open = False
         self._suspended = False
         self.tenancy = Tenancy(began=clock.now(), heard=clock.now())
 
@@ -136,9 +154,9 @@ class Room:
 
     def opened(self) -> None:
         """The engine has opened the world: everybody is told what it is."""
-        self._is_open = True
+        self.is_open = True
         now = self._clock.now()
-        self._note(began=now, heard=now)
+        self.tenancy = self.tenancy._replace(began=now, heard=now)
         for guest in self.guests.values():
             self._show_in(guest)
         if self.is_gone:
@@ -150,11 +168,11 @@ class Room:
         self._asking.pop(guest.id, None)
         for other in self.guests.values():
             other.viewer.holder = other is guest
-        self._note(gone=None, heard=self._clock.now(), moving=False)
+        self.tenancy = self.tenancy._replace(gone=None, heard=self._clock.now(), moving=False)
         if self._suspended and self.world is not None:
             self._suspended = False
             self.world.resume()
-            self._note(waiting=None)
+            self.tenancy = self.tenancy._replace(waiting=None)
         self.changed.set()
 
     def add(self, guest: Guest, *, holds: bool) -> None:
@@ -168,7 +186,7 @@ class Room:
             self.hold(guest)
             if returned:
                 self._tell_others(guest, Notice(code="holder_back", message="walking goes on"))
-        if self._is_open:
+        if self.is_open:
             self._show_in(guest)
         self._tell_control()
 
@@ -179,6 +197,8 @@ class Room:
         self._asking.pop(guest.id, None)
         if self.broadcast is not None:
             self.broadcast.detach(guest.viewer)
+        if self.over.done():
+            return
         if self.holder == guest.id:
             self._lose_holder()
         self._tell_control()
@@ -192,7 +212,7 @@ class Room:
             return self._ask(guest, message)
         if self.holder != guest.id:
             raise NoControlsError("you watch", expected="the controls: send ask_control")
-        if self.world is None or not self._is_open:
+        if self.world is None or not self.is_open:
             raise SessionError("the world is not open yet", expected="opened first")
         if isinstance(message, GiveControl):
             return self._give(message)
@@ -212,11 +232,21 @@ class Room:
         for guest in self.guests.values():
             guest.send(message)
 
+    def forget_picture(self) -> None:
+        """The start picture was taken out and needs no memory any more."""
+        self.enter = msgspec.structs.replace(self.enter, image=b"")
+
+    def drain(self, notice: Notice) -> None:
+        """The server stops soon: say so."""
+        self.tell(notice)
+        if self.world is not None and self.is_open:
+            self.world.drain()
+
     def park(self) -> None:
         """Move a world that waits to host memory."""
         if self.world is not None and self.world.state == "paused":
             self.world.park()
-        self._note(waiting=None)  # once is enough
+        self.tenancy = self.tenancy._replace(waiting=None)  # once is enough
 
     def _ask(self, guest: Guest, message: AskControl) -> Sequence[ServerMessage]:
         received = Received(id=message.id, server_ms=self._clock.now() * 1000)
@@ -240,14 +270,14 @@ class Room:
         assert self.world is not None, "controls pass in an open world"
         self.world.let_go()
         self.hold(heir)
-        self.on_pass(self, heir)
+        self._new_key(self, heir)
         self._tell_control()
 
     def _lose_holder(self) -> None:
         now = self._clock.now()
         self.holder = None
-        self._note(gone=now, moving=False)
-        if self.world is not None and self._is_open:
+        self.tenancy = self.tenancy._replace(gone=now, moving=False)
+        if self.world is not None and self.is_open:
             self.world.let_go()
             self._suspend()
         self.changed.set()
@@ -257,7 +287,7 @@ class Room:
         if self.world is not None and self.world.state == "live":
             self.world.pause()
             self._suspended = True
-            self._note(waiting=self._clock.now())
+            self.tenancy = self.tenancy._replace(waiting=self._clock.now())
 
     def _hear(self, message: Input) -> None:
         """An input came from the holder: the lease begins anew."""
@@ -274,12 +304,12 @@ class Room:
             case Release():
                 moving = False
             case Pause():
-                self._note(waiting=now)
+                self.tenancy = self.tenancy._replace(waiting=now)
             case Resume():
-                self._note(waiting=None)
+                self.tenancy = self.tenancy._replace(waiting=None)
             case _:
                 pass
-        self._note(heard=max(now, self.tenancy.heard), moving=moving)
+        self.tenancy = self.tenancy._replace(heard=max(now, self.tenancy.heard), moving=moving)
         if isinstance(message, Pause):
             self.changed.set()
 

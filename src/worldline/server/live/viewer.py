@@ -57,6 +57,8 @@ class Viewer:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._calm = asyncio.Event()
+        self._calm.set()
         self._stuck = False
 
     @property
@@ -107,6 +109,10 @@ class Viewer:
         """Return once every control message so far is written, or `run` has ended."""
         await self._idle.wait()
 
+    async def settle(self) -> None:
+        """Return once nothing can be written any more, pictures too, or `run` has ended."""
+        await self._calm.wait()
+
     async def run(self) -> None:
         """Write until cancelled.
 
@@ -118,8 +124,11 @@ class Viewer:
                 self._wake.clear()
                 while await self._write_one():
                     pass
+                if not self._wake.is_set():
+                    self._calm.set()
         finally:
             self._idle.set()
+            self._calm.set()
 
     async def _write_one(self) -> bool:
         if self._stuck:
@@ -152,4 +161,5 @@ class Viewer:
     def _rouse(self) -> None:
         if self._messages:
             self._idle.clear()
+        self._calm.clear()
         self._wake.set()
