@@ -1,7 +1,6 @@
 """Token buckets: pure arithmetic on a clock that is passed in.
 
-A bucket holds `burst` and gains `rate` a second. The clock is read only when a bucket seems empty,
-so who stays within the burst costs nothing.
+A bucket holds `burst` and gains `per_s` a second.
 """
 
 from __future__ import annotations
@@ -33,17 +32,15 @@ class Bucket:
         """Take `amount` whatever there is; seconds to wait until the debt is paid, 0 for none."""
         if not self._rate.per_s:
             return 0.0
+        self._fill(clock.now())
         self._level -= amount
-        if self._level < 0:
-            self._fill(clock.now())
         return max(0.0, -self._level / self._rate.per_s)
 
     def ask(self, clock: Clock) -> float:
         """Take 1 if it is there and return 0; else take nothing, and return the seconds until."""
         if not self._rate.per_s:
             return 0.0
-        if self._level < 1:
-            self._fill(clock.now())
+        self._fill(clock.now())
         if self._level < 1:
             return (1 - self._level) / self._rate.per_s
         self._level -= 1
