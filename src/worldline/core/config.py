@@ -98,7 +98,9 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     `max_lifetime_s`; each is announced `warn_s` before. One that waits is parked in host memory
     after `park_after_s`. A socket that says nothing for three `heartbeat_s` counts as gone.
     `worlds_per_client` counts places in the queue too. `drain_s` is how long worlds may go on
-    after SIGTERM.
+    after SIGTERM. Chunks come when a client has `lead_s` of video left, or what it asks for up to
+    `max_lead_s`. When the hand changes its mind, a chunk begun less than `restart_s` ago is begun
+    anew, or any that would be in time all the same; 0 never.
 
     Doors. `allow_origins` are pages elsewhere that may use the server. Per address, this machine's
     own excepted: `sockets_per_minute`, `requests_per_minute` and `sockets_per_address` at a time.

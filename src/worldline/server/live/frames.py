@@ -14,14 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldline.core.live.server import ServerMessage
-
-
-class View(NamedTuple):
-    """Where the camera stands: camera-to-world rows (3x4), degrees turned since the start."""
-
-    c2w: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-    yaw: float = 0.0
-    pitch: float = 0.0
+from worldline.core.motion import Pose as View
 
 
 class ChunkFrames(NamedTuple):

@@ -1,0 +1,81 @@
+"""How much video the one with the controls has queued, and when it runs dry; pure.
+
+What is on screen is followed from the client's reports, and between them by time: picture `n` is
+due `(n - frame) / fps` after the report that said `frame` was on screen. Without reports it is
+followed from what was shown alone. Pictures on their way count as queued; how long the way is shows
+in the stalls that are reported, and those widen the margin.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+MARGIN_S: Final = 0.02
+GROWTH: Final = 1.5
+DECAY: Final = 0.98  # of the margin, per chunk without a stall
+
+
+class Playout:
+    """Times are seconds of the server's clock, pictures are running numbers."""
+
+    def __init__(self, fps: float, chunk_s: float) -> None:
+        self._fps = fps
+        self._chunk_s = chunk_s
+        self._end = 0
+        self._anchor: tuple[float, int] | None = None  # when which picture was on screen
+        self._stalls: int | None = None
+        self._stalled = False
+        self._margin_s = MARGIN_S
+
+    @property
+    def margin_s(self) -> float:
+        """Seconds to keep beyond what was measured, for the way to the client."""
+        return self._margin_s
+
+    def dry_at(self) -> float | None:
+        """When the last picture shown so far has been played; None before there is one."""
+        if self._anchor is None:
+            return None
+        when, frame = self._anchor
+        return when + (self._end - frame) / self._fps
+
+    def lead_s(self, now: float) -> float:
+        """Seconds of video queued at `now`."""
+        dry = self.dry_at()
+        return 0.0 if dry is None else max(0.0, dry - now)
+
+    def shown(self, first: int, end: int, now: float) -> float:
+        """Pictures `first` to `end` (without) leave at `now`; by how many seconds they are late."""
+        dry = self.dry_at()
+        late = 0.0 if dry is None else max(0.0, now - dry)
+        if dry is None or late:
+            self._anchor = now, first  # the screen stood still and goes on with these
+        self._end = end
+        return late
+
+    def report(self, frame: int, stalls: int, now: float) -> None:
+        """Picture `frame` is on screen at `now`, which has stood still `stalls` times.
+
+        A picture that was never sent is no report.
+        """
+        if frame >= self._end:
+            return
+        self._anchor = now, frame
+        if self._stalls is not None and stalls > self._stalls:
+            self._stalled = True
+            self._margin_s = min(self._margin_s * GROWTH, self._chunk_s)
+        self._stalls = stalls
+
+    def chunk(self) -> None:
+        """A chunk has ended; the margin shrinks again when nothing stood still during it."""
+        if not self._stalled:
+            self._margin_s = max(MARGIN_S, self._margin_s * DECAY)
+        self._stalled = False
+
+    def stop(self) -> None:
+        """The screen stands still on purpose, and begins anew with the next picture."""
+        self._anchor = None
+
+    def leave(self) -> None:
+        """Forget what this client reported: another one has the controls."""
+        self._stalls, self._stalled, self._margin_s = None, False, MARGIN_S

@@ -1,0 +1,230 @@
+"""The chunks of one world: asked of the engine in turn, and shown as they come.
+
+    a free slot -> the device's turn -> sample the hands -> step -> pictures to the audience
+
+`make` and `show` run as two tasks: while chunk `i` is encoded, chunk `i+1` is made, and at most two
+chunks have pictures that nobody has read. Receipts of a chunk follow the pictures that show them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from worldline.core.chunk import Decoded
+from worldline.core.errors import AbortedError
+from worldline.core.live.server import Applied, Chunk
+from worldline.runtime.protocol import OpenReply, StepRequest
+from worldline.server.device import Device
+from worldline.server.live.controls import Controls
+from worldline.server.live.flight import SLOTS, Flight
+from worldline.server.live.frames import Audience, ChunkFrames
+from worldline.server.live.governor import Cost, Governor
+from worldline.server.logs import log
+from worldline.server.services import Services
+
+logger = logging.getLogger("worldline.server.chunk")
+
+SAVING: Final = 0.5  # share of the usual quality while the encoder has to save
+
+
+class Production:
+    """Of one open session. `next_chunk` and `next_number` count from the world's start."""
+
+    def __init__(
+        self,
+        services: Services,
+        opened: OpenReply,
+        *,
+        device: Device,
+        controls: Controls,
+        governor: Governor,
+        audience: Audience,
+    ) -> None:
+        self.next_chunk = self.next_number = 0
+        self._engine = services.engine
+        self._device = device
+        self._clock = services.clock
+        self._opened = opened
+        self._controls = controls
+        self._governor = governor
+        self._audience = audience
+        self._chunk_of_session = 0
+        self._slots = asyncio.Semaphore(SLOTS)
+        self._queue: asyncio.Queue[tuple[Flight, ChunkFrames | None] | None] = asyncio.Queue()
+        self._making: Flight | None = None
+        self._restarted = False
+        self._saving = False
+
+    async def make(self, allowed: Callable[[], bool], *, waited_s: float) -> None:
+        """The next chunk, unless it is not `allowed` any more once the device is free.
+
+        One that the hand changed its mind about leaves everything as it was. Raises: what the
+        engine raises.
+        """
+        await self._slots.acquire()
+        asked = self._clock.now()
+        flight: Flight | None = None
+        deadline = self._governor.deadline(asked)
+        try:
+            async with self._device.turn(self._opened.session_id, deadline=deadline) as turn:
+                if not allowed():
+                    return
+                flight, step = self._sample(asked)
+                flight.waited_s, flight.device_s = waited_s, turn.waited_s
+                await self._step(flight, step)
+        finally:
+            self._making = None
+            if flight is None:
+                self._slots.release()
+            elif not flight.landed:
+                flight.drop()
+
+    def reconsider(self) -> None:
+        """The hand changed its mind: begin the chunk that is being made anew, if it is worth it."""
+        flight, now = self._making, self._clock.now()
+        if flight is None or flight.handed_on or flight.given_up or self._restarted:
+            return
+        if self._governor.may_restart(flight.stepped, now):
+            flight.given_up = self._engine.abort(self._opened.session_id)
+
+    def give_up(self) -> None:
+        """Let a step that is running end early, if it still can."""
+        if self._making is not None:
+            self._engine.abort(self._opened.session_id)
+
+    def begin_anew(self) -> None:
+        """The session stands at its start again; running numbers go on."""
+        self._chunk_of_session = 0
+
+    def finish(self) -> None:
+        """Let `show` return once everything made so far is shown."""
+        self._queue.put_nowait(None)
+
+    def drop(self) -> None:
+        """Give back the memory of what nobody will see any more. Both tasks have ended."""
+        while not self._queue.empty():
+            if (item := self._queue.get_nowait()) is not None:
+                item[0].drop()
+
+    async def show(self) -> None:
+        """Show what is made, in order, until `finish`. Raises: what the audience raises."""
+        while (item := await self._queue.get()) is not None:
+            flight, pictures = item
+            try:
+                if pictures is None:
+                    self._report(flight)
+                else:
+                    await self._show(flight, pictures)
+            except BaseException:
+                flight.drop()
+                raise
+
+    def _sample(self, asked: float) -> tuple[Flight, StepRequest]:
+        """The controls as they are now, for the step that goes out at once."""
+        now = self._clock.now()
+        taken = self._controls.take(now)
+        flight = Flight(
+            self.next_chunk,
+            taken,
+            first=self.next_number,
+            hand=self._controls.hand,
+            asked=asked,
+            on_free=self._slots.release,
+        )
+        flight.stepped = now
+        prompt = taken.prompt
+        step = StepRequest(
+            session_id=self._opened.session_id,
+            chunk_index=self._chunk_of_session,
+            motions=taken.sample.motions,
+            prompt=None if prompt is None else prompt.text,
+            blend_chunks=0 if prompt is None else prompt.blend_chunks,
+        )
+        return flight, step
+
+    async def _step(self, flight: Flight, step: StepRequest) -> None:
+        self._making = flight
+        try:
+            result = await self._engine.step(step, on_frames=partial(self._decoded, flight))
+        except AbortedError:
+            if not flight.given_up:
+                raise
+            self._controls.put_back()
+            self._restarted = True
+            return
+        except BaseException:
+            self._controls.put_back()
+            raise
+        self._controls.keep(flight.taken)
+        flight.land(result, self._clock.now())
+        self._queue.put_nowait((flight, None))
+        self._restarted = False
+        self.next_number += flight.frames
+        self.next_chunk += 1
+        self._chunk_of_session += 1
+
+    def _decoded(self, flight: Flight, decoded: Decoded) -> None:
+        self._queue.put_nowait((flight, flight.take(decoded)))
+
+    async def _show(self, flight: Flight, pictures: ChunkFrames) -> None:
+        if flight.hand != self._controls.hand:  # its ids mean nothing to who has the controls now
+            pictures = pictures._replace(input=0)
+        count = len(pictures.frames)
+        sent = await self._audience.show(pictures)
+        now = self._clock.now()
+        self._governor.shown(pictures.number, pictures.number + count, now)
+        flight.shown(pictures, sent, now=now, fps=self._opened.fps)
+        if flight.hand == self._controls.hand:
+            for id, latent_frame in flight.taken.sample.applied:
+                if latent_frame == pictures.latent_frame:
+                    self.tell_applied(id, flight.index, latent_frame)
+
+    def tell_applied(self, id: int, chunk: int, latent_frame: int = 0) -> None:
+        """The second receipt of an input."""
+        now_ms = self._clock.now() * 1000
+        self._audience.tell_holder(
+            Applied(id=id, chunk=chunk, latent_frame=latent_frame, server_ms=now_ms)
+        )
+
+    def _report(self, flight: Flight) -> None:
+        """After its last picture: what the chunk took, and what follows from that."""
+        encode_s = sum(sent.encode_s for sent in flight.sent)
+        work = max(flight.ended - flight.asked, encode_s)
+        first = flight.index == 0 or flight.frames != self._opened.frames_in_chunk(1)
+        self._governor.finished(Cost(flight.need_s, work, encode_s), counts=not first)
+        now = self._clock.now()
+        chunk = Chunk(
+            index=flight.index,
+            frames=flight.frames,
+            input=flight.taken.sample.inputs[-1] if flight.hand == self._controls.hand else 0,
+            stages=flight.stages(now),
+            bytes=sum(sent.bytes for sent in flight.sent),
+            lead_ms=round(self._governor.playout.lead_s(now) * 1000, 3),
+            real_time_factor=round(self._governor.real_time_factor, 4),
+            misses=self._governor.misses,
+            levers=self._governor.levers,
+        )
+        self._audience.tell_holder(chunk)
+        self._save()
+        log(
+            logger,
+            logging.INFO,
+            "chunk",
+            session_id=self._opened.session_id,
+            chunk_index=chunk.index,
+            frames=chunk.frames,
+            bytes=chunk.bytes,
+            stages=chunk.stages,
+            misses=chunk.misses,
+            levers=chunk.levers,
+        )
+
+    def _save(self) -> None:
+        saving = "encode_quality" in self._governor.levers
+        if saving != self._saving:
+            self._saving = saving
+            self._audience.quality(SAVING if saving else 1.0)

@@ -1,0 +1,404 @@
+"""One live world: an actor with one loop that samples, generates and shows, chunk by chunk.
+
+    wait for the governor -> wait for the device -> sample the hands -> step -> show as it comes
+
+Controls are sampled after the device was granted, right before the step goes out. Pictures are
+shown by a second task, latent frame by latent frame, while the chunk is still being made; at most
+two chunks have pictures that nobody has read. Everything else (inputs, pause, reports) only changes
+what the loop finds next. Knows the engine and an `Audience`; nothing of sockets or viewers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldline.core.errors import CapacityError, SessionClosedError, WorldlineError
+from worldline.core.hands import Hands, fold, noted, with_speed
+from worldline.core.live.client import (
+    Camera,
+    Enter,
+    Input,
+    Keys,
+    Pad,
+    Pause,
+    Playhead,
+    Pointer,
+    Prompt,
+    Release,
+    Reset,
+    Resume,
+    Script,
+    Settings,
+)
+from worldline.core.live.common import State
+from worldline.core.live.server import Opened, Received, ServerMessage, StateChange
+from worldline.core.states import follow
+from worldline.runtime.protocol import OpenReply
+from worldline.server.device import Device, Turn
+from worldline.server.inbox import check_prompt
+from worldline.server.live.controls import Controls, NewPrompt
+from worldline.server.live.frames import Audience
+from worldline.server.live.governor import Governor
+from worldline.server.live.opening import PICTURES, to_open, to_opened
+from worldline.server.live.playout import Playout
+from worldline.server.live.production import Production
+from worldline.server.logs import log
+from worldline.server.services import Services
+from worldline.server.waiting import stop, within
+
+logger = logging.getLogger("worldline.server")
+
+Wanted = Literal["live", "paused", "parked"]
+PATIENT_S: Final = 2.0  # until opening, parking and resetting should be done
+RETRY_S: Final = 1.0  # until a parked world that finds no memory tries again
+
+
+class _Open:
+    """What a world has from `open` on."""
+
+    def __init__(
+        self,
+        services: Services,
+        reply: OpenReply,
+        enter: Enter,
+        *,
+        device: Device,
+        audience: Audience,
+    ) -> None:
+        config = services.config
+        latent_s = PICTURES / reply.fps
+        chunk_s = reply.chunk * latent_s
+        lead_s = config.lead_s if enter.lead_ms is None else enter.lead_ms / 1000
+        self.reply = reply
+        self.controls = Controls(enter.speed, latent_s=latent_s, rig=reply.rig, frames=reply.chunk)
+        self.governor = Governor(
+            Playout(reply.fps, chunk_s),
+            chunk_s=chunk_s,
+            lead_s=min(lead_s, config.max_lead_s),
+            restart_s=config.restart_s,
+            levers=("encode_quality",),
+        )
+        self.production = Production(
+            services,
+            reply,
+            device=device,
+            controls=self.controls,
+            governor=self.governor,
+            audience=audience,
+        )
+
+
+class LiveWorld:
+    """Made when there is a seat. `open`, then `run` in a task of the caller's, then `close`.
+
+    `close` must be called whatever became of the others: it alone lets the engine go.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        world_id: str,
+        enter: Enter,
+        image: NDArray[np.uint8],
+        *,
+        device: Device,
+        broadcast: Audience,
+    ) -> None:
+        self.id = world_id
+        self._services = services
+        self._engine = services.engine
+        self._clock = services.clock
+        self._device = device
+        self._audience = broadcast
+        self._enter = enter
+        self._image: NDArray[np.uint8] | None = image
+        self._seed, self._prompt = enter.seed, enter.prompt
+        self._live: _Open | None = None
+        self._known = False  # to the engine
+        self._state: State = "queued"
+        self._wanted: Wanted = "live"
+        self._draining = False
+        self._reset: Reset | None = None
+        self._resting: list[int] = []  # ids that are applied when the world has stopped
+        self._changed = asyncio.Event()
+        self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._idle = asyncio.Event()  # nothing of `run` is left
+        self._idle.set()
+        self._shutting = asyncio.Lock()
+
+    @property
+    def state(self) -> State:
+        """Where it is in its life."""
+        return self._state
+
+    @property
+    def moving(self) -> bool:
+        """Whether something is held, or goes on by itself."""
+        return self._live is not None and self._live.controls.hands.moving
+
+    @property
+    def opened(self) -> Opened:
+        """The world as it is now, for the one who holds the controls."""
+        live = self._open()
+        return to_opened(
+            live.reply,
+            prompt=self._prompt,
+            seed=self._seed,
+            first_frame=live.production.next_number,
+            state=self._state,
+        )
+
+    async def open(self) -> Opened:
+        """Start it in the engine. Raises: what the engine raises."""
+        self._become("opening")
+        image, self._image = self._image, None
+        assert image is not None, "a world is opened once"
+        request = to_open(self._enter, image, session_id=self.id)
+        del image
+        self._known = True
+        async with self._turn():
+            reply = await self._engine.open(request)
+        self._live = _Open(
+            self._services, reply, self._enter, device=self._device, audience=self._audience
+        )
+        self._become("live")
+        log(logger, logging.INFO, "world opened", session_id=self.id)
+        return self.opened
+
+    async def run(self) -> None:
+        """Generate until it is complete, drained or closed.
+
+        Raises: what the engine or the audience raises, after what was made before has been shown.
+        Nothing of it is left when this returns; `close` is still to be called.
+        """
+        production = self._open().production
+        self._idle.clear()
+        making = asyncio.create_task(self._make())
+        showing = asyncio.create_task(production.show())
+        try:
+            await self._either(making, showing)
+            if not self._closing.done():
+                production.finish()
+                await self._either(showing)
+            for task in (showing, making):
+                if task.done() and not task.cancelled():
+                    task.result()
+        finally:
+            production.give_up()
+            try:
+                await stop(making, showing)
+            finally:
+                production.drop()
+                self._idle.set()
+
+    async def close(self, reason: str = "") -> None:
+        """Return once the engine holds nothing of it; calling it again does no harm."""
+        if not self._closing.done():
+            self._closing.set_result(None)
+        async with self._shutting:
+            if self._state == "closed":
+                return
+            await self._idle.wait()
+            try:
+                if self._known:
+                    await self._engine.close(self.id)
+            except WorldlineError as error:
+                log(logger, logging.ERROR, "close failed", session_id=self.id, error=str(error))
+            finally:
+                self._device.forget(self.id)
+                self._become("closed", reason)
+                log(logger, logging.INFO, "world closed", session_id=self.id, reason=reason)
+
+    def take(self, message: Input) -> list[ServerMessage]:
+        """Fold an input at once; what to answer. Raises: WorldlineError, then nothing changed."""
+        if self._state in ("queued", "opening", "closed") or self._closing.done():
+            raise SessionClosedError("the world is not open", got=self._state)
+        live, now = self._open(), self._clock.now()
+        match message:
+            case Keys() | Pad() | Pointer() | Script() | Release():
+                if live.controls.fold(message.id, partial(_folded, message), now=now):
+                    live.production.reconsider()
+            case Camera():
+                raise SessionClosedError("not yet")
+            case Prompt():
+                check_prompt(message.text, self._services.config.max_prompt_chars)
+                self._note(message.id)
+                self._prompt = message.text
+                live.controls.prompt = NewPrompt(message.text, message.blend_chunks)
+            case Settings():
+                self._set(message)
+            case Pause():
+                self._resting.append(message.id)
+                self.pause()
+            case Resume():
+                self._note(message.id)
+                self.resume()
+            case Reset():
+                self._note(message.id)
+                self.reset(message.seed)
+            case _:
+                self._note(message.id)
+        return [Received(id=message.id, server_ms=now * 1000)]
+
+    def let_go(self) -> None:
+        """Release everything that is held, and begin ids anew: another hand, or none."""
+        self._resting.clear()
+        if self._live is not None:
+            self._live.controls.new_hand()
+            self._live.governor.playout.leave()
+
+    def playhead(self, report: Playhead, now: float) -> None:
+        """Where the screen of the one with the controls is."""
+        if self._live is not None:
+            self._live.governor.playout.report(report.frame, report.stalls, now)
+            self._changed.set()
+
+    def pause(self) -> None:
+        """Stop after the chunk in flight."""
+        if self._wanted == "live":
+            self._want("paused")
+
+    def resume(self) -> None:
+        """Go on, at the next chunk."""
+        self._want("live")
+
+    def park(self) -> None:
+        """Move to host memory after the chunk in flight, until `resume`."""
+        self._want("parked")
+
+    def reset(self, seed: int | None = None) -> None:
+        """Back to the start picture after the chunk in flight; None keeps the seed."""
+        self._reset = Reset(id=1, seed=seed)
+        self._changed.set()
+
+    def drain(self) -> None:
+        """Let `run` return after the chunk in flight."""
+        self._draining = True
+        self._changed.set()
+
+    async def _make(self) -> None:
+        """The loop: whatever is wanted, one thing at a time."""
+        live = self._open()
+        while live.production.next_chunk != self._enter.max_chunks and not self._draining:
+            if self._wanted != self._state and self._wanted != "live":
+                await self._rest(live)
+            elif self._reset is not None:
+                await self._begin_anew(live, self._reset)
+            elif self._wanted != self._state:
+                await self._go_on(live)
+            elif self._state != "live":
+                await self._wait(None)
+            else:
+                await self._make_one(live)
+        if self._draining and self._state != "draining":
+            self._become("draining")
+
+    async def _make_one(self, live: _Open) -> None:
+        ready = now = self._clock.now()
+        while self._may_make() and (left := live.governor.start_at(now) - now) > 0:
+            await self._wait(left)
+            now = self._clock.now()
+        if self._may_make():
+            await live.production.make(self._may_make, waited_s=now - ready)
+
+    def _may_make(self) -> bool:
+        return self._wanted == "live" and self._reset is None and not self._draining
+
+    async def _rest(self, live: _Open) -> None:
+        wanted = self._wanted
+        if wanted == "parked":
+            async with self._turn():
+                await self._engine.park(self.id)
+        live.governor.playout.stop()
+        self._become(wanted)
+        resting, self._resting = self._resting, []
+        for id in resting:
+            live.production.tell_applied(id, live.production.next_chunk)
+
+    async def _go_on(self, live: _Open) -> None:
+        if self._state == "parked":
+            try:
+                async with self._turn():
+                    await self._engine.unpark(self.id)
+            except CapacityError as error:
+                log(
+                    logger,
+                    logging.WARNING,
+                    "no memory to go on",
+                    session_id=self.id,
+                    error=str(error),
+                )
+                await self._wait(RETRY_S)
+                return
+        live.governor.playout.stop()
+        self._become("live")
+
+    async def _begin_anew(self, live: _Open, reset: Reset) -> None:
+        self._reset = None
+        async with self._turn():
+            await self._engine.reset(self.id, reset.seed)
+        self._seed = self._seed if reset.seed is None else reset.seed
+        self._prompt = self._enter.prompt
+        live.controls.prompt = None
+        live.production.begin_anew()
+
+    def _set(self, message: Settings) -> None:
+        live = self._open()
+        if message.speed is not None:
+            live.controls.fold(
+                message.id,
+                partial(_slower, speed=message.speed, id=message.id),
+                now=self._clock.now(),
+            )
+        else:
+            self._note(message.id)
+        if message.lead_ms is not None:
+            limit_s = self._services.config.max_lead_s
+            live.governor.lead_s = min(message.lead_ms / 1000, limit_s)
+            self._changed.set()
+
+    def _note(self, id: int) -> None:
+        self._open().controls.fold(id, partial(noted, id=id), now=self._clock.now())
+
+    def _want(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._changed.set()
+
+    def _become(self, state: State, reason: str = "") -> None:
+        self._state = follow(self._state, state)
+        self._audience.tell(StateChange(state=state, reason=reason))
+
+    def _turn(self) -> AbstractAsyncContextManager[Turn]:
+        return self._device.turn(self.id, deadline=self._clock.now() + PATIENT_S)
+
+    async def _wait(self, seconds: float | None) -> None:
+        """Until something changed, or so many seconds."""
+        self._changed.clear()
+        if seconds is None:
+            await self._changed.wait()
+            return
+        with suppress(TimeoutError):
+            await within(self._clock, seconds, self._changed.wait())
+
+    async def _either(self, *tasks: asyncio.Task[None]) -> None:
+        """Until one of the tasks has ended, or the world is being closed."""
+        await asyncio.wait({*tasks, self._closing}, return_when=asyncio.FIRST_COMPLETED)
+
+    def _open(self) -> _Open:
+        assert self._live is not None, "open() first"
+        return self._live
+
+
+def _folded(message: Keys | Pad | Pointer | Script | Release, hands: Hands) -> Hands:
+    return fold(hands, message)
+
+
+def _slower(hands: Hands, *, speed: float, id: int) -> Hands:
+    return noted(with_speed(hands, speed), id)
