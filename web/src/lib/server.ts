@@ -45,11 +45,21 @@ export async function isReady(): Promise<boolean> {
   }
 }
 
-/** The size to ask for: the model's own for a wide picture, its upright one for a tall one. */
-export function requestedSize(model: ModelInfo | null, portrait: boolean): string {
-  const match = model?.sizes.find(([width, height]) => height > width === portrait);
-  if (match) return `${match[0]}x${match[1]}`;
-  return portrait ? "480x832" : "832x480";
+/** The size to ask for: null for the model's own; its upright one, if it has one, for a tall picture. */
+export function requestedSize(model: ModelInfo | null, portrait: boolean): readonly [number, number] | null {
+  return (portrait && model?.sizes.find(([width, height]) => height > width)) || null;
+}
+
+/** Where worlds are live. */
+export function liveUrl(): string {
+  return address("v1/worlds/live");
+}
+
+/** The page's own address that leads a spectator to a world. */
+export function watchUrl(world: string): string {
+  const url = new URL(document.baseURI);
+  url.hash = `watch=${encodeURIComponent(world)}`;
+  return url.href;
 }
 
 async function json(path: string): Promise<unknown> {

@@ -1,33 +1,92 @@
 import { useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { resumable } from "@worldline/client";
+import { useEffect, useMemo } from "preact/hooks";
 
-import { fetchGallery, fetchModel, isReady, type ModelInfo } from "../lib/server";
 import type { GalleryEntry } from "../lib/picture";
-import { World, type WalkRequest } from "../world";
+import { fetchGallery, fetchModel, isReady, liveUrl, type ModelInfo } from "../lib/server";
+import { Memory } from "../state/memory";
+import { keepPreferences } from "../state/preferences";
+import type { EnterRequest, Way } from "../state/request";
+import { Walk } from "../state/walk";
+import { AccessKey } from "./AccessKey";
 import { Stage } from "./Stage";
 import { Start } from "./Start";
 
 export type ServerState = "unknown" | "ready" | "warming" | "away";
 
 const POLL_MS = 3000;
+const WATCH = /^#watch=(.+)$/;
 
-/** Two screens: the start, kept as the visitor left it, and the stage over it while walking. */
+/** The start, kept as the visitor left it, and the stage over it while walking or watching. */
 export function App() {
-  const world = useSignal<World | null>(null);
+  const walk = useSignal<Walk | null>(null);
   const model = useSignal<ModelInfo | null>(null);
   const gallery = useSignal<readonly GalleryEntry[] | null>(null);
   const server = useSignal<ServerState>("unknown");
+  const problem = useSignal<string | null>(null);
+  const asksKey = useSignal(false);
+  const memory = useMemo(() => new Memory(() => sessionStorage), []);
+  const preferences = useMemo(() => keepPreferences(() => localStorage), []);
+
+  const begin = (way: Way): void => {
+    const url = way.kind === "rejoin" ? way.url : liveUrl();
+    problem.value = null;
+    walk.value = new Walk({ way, url, access: memory.access, preferences: preferences.value });
+  };
+
+  const enter = async (request: EnterRequest): Promise<void> => {
+    try {
+      const image = await request.picture.bytes();
+      memory.place = request.place;
+      begin({ kind: "enter", request, image });
+    } catch (error) {
+      problem.value = error instanceof Error ? error.message : String(error);
+    }
+  };
+
+  const leave = (): void => {
+    walk.value?.leave();
+    walk.value = null;
+    asksKey.value = false;
+    if (WATCH.test(location.hash)) history.replaceState(null, "", location.pathname + location.search);
+  };
+
+  const again = (): void => {
+    const current = walk.value;
+    if (!current) return;
+    if (current.ending.value === null || current.ending.value.resumes) return current.retry();
+    current.leave();
+    begin(current.way);
+  };
+
+  const open = (key: string): void => {
+    memory.access = key;
+    asksKey.value = false;
+    const way = walk.value?.way;
+    walk.value?.leave();
+    if (way) begin(way);
+  };
+
+  useEffect(() => {
+    const look = (): void => {
+      const world = WATCH.exec(location.hash)?.[1];
+      if (world) begin({ kind: "watch", world: decodeURIComponent(world) });
+    };
+    const last = resumable();
+    if (WATCH.test(location.hash)) look();
+    else if (last) begin({ kind: "rejoin", token: last.token, url: last.url, place: memory.place });
+    window.addEventListener("hashchange", look);
+    return () => window.removeEventListener("hashchange", look);
+  }, []);
 
   useEffect(() => {
     let live = true;
     const look = async (): Promise<void> => {
       while (live) {
-        if (!world.value) {
-          const ready = await isReady();
-          model.value ??= await fetchModel();
-          if (!gallery.value?.length) gallery.value = await fetchGallery();
-          server.value = ready ? "ready" : model.value ? "warming" : "away";
-        }
+        const ready = await isReady();
+        model.value ??= await fetchModel();
+        if (!gallery.value?.length) gallery.value = await fetchGallery();
+        server.value = ready ? "ready" : model.value ? "warming" : "away";
         await new Promise((resolve) => setTimeout(resolve, POLL_MS));
       }
     };
@@ -37,22 +96,32 @@ export function App() {
     };
   }, []);
 
-  const enter = (request: WalkRequest): void => {
-    const next = new World(request);
-    world.value = next;
-    void next.start();
-  };
-  const leave = (): void => {
-    void world.value?.stop();
-    world.value = null;
-  };
-
   return (
     <>
-      <div class="screen" hidden={world.value !== null}>
-        <Start model={model.value} gallery={gallery.value} server={server.value} enter={enter} />
+      <div class="screen" hidden={walk.value !== null}>
+        <Start
+          model={model.value}
+          gallery={gallery.value}
+          server={server.value}
+          problem={problem}
+          preferences={preferences}
+          enter={(request) => void enter(request)}
+        />
       </div>
-      {world.value && <Stage world={world.value} gallery={gallery.value ?? []} leave={leave} />}
+      {walk.value && (
+        <Stage
+          key={walk.value}
+          walk={walk.value}
+          model={model.value}
+          warming={server.value === "warming"}
+          gallery={gallery.value ?? []}
+          preferences={preferences}
+          again={again}
+          leave={leave}
+          giveKey={() => (asksKey.value = true)}
+        />
+      )}
+      {asksKey.value && <AccessKey use={open} close={() => (asksKey.value = false)} />}
     </>
   );
 }

@@ -1,64 +1,158 @@
-import type { Spread } from "../lib/meters";
-import type { Hud } from "../world";
+import type { Signal } from "@preact/signals";
+import type { ComponentChildren } from "preact";
+
+import type { Walk } from "../state/walk";
+import { Icon } from "./Icon";
 
 interface Props {
-  readonly hud: Hud;
+  readonly walk: Walk;
   readonly model: string | null;
+  readonly detailed: Signal<boolean>;
 }
 
-/** What a figure knows beyond what it shows, for scripts that read the page. */
-type Facts = Readonly<Record<`data-${string}`, number>>;
+/** The parts of the way from a hand to an eye, in their order. */
+const PARTS = [
+  ["inbox", "to the world"],
+  ["wait", "for its chunk"],
+  ["denoise", "denoise"],
+  ["decode", "decode"],
+  ["encode", "encode"],
+  ["network", "network"],
+  ["client", "browser"],
+  ["queue", "in line to be shown"],
+  ["display", "display"],
+] as const;
 
-/** Measured figures only; a dash until there is a measurement. */
-export function Figures({ hud, model }: Props) {
+/** Two figures that are always there, and everything that is measured when they are opened. */
+export function Figures({ walk, model, detailed }: Props) {
+  const { fps, latency, stalls, longestGapMs } = walk.figures.value;
   return (
-    <dl class="figures">
-      <Figure
-        name="fps"
-        title={`Frames drawn per second, over two seconds. Longest pause so far: ${Math.round(hud.longestGapMs)} ms`}
-        facts={{ "data-stalls": hud.stalls, "data-longest-ms": Math.round(hud.longestGapMs) }}
+    <div class={`hud ${detailed.value ? "open" : ""}`}>
+      <button
+        type="button"
+        class="figures"
+        aria-label="Figures"
+        aria-expanded={detailed.value}
+        aria-keyshortcuts="G"
+        onClick={() => (detailed.value = !detailed.value)}
       >
-        {hud.fps === null ? "–" : hud.fps.toFixed(1)}
-      </Figure>
-      <Figure name="chunk" title="Time the server needed for its newest chunk, without pacing waits" unit="ms">
-        {hud.chunkMs === null ? "–" : String(Math.round(hud.chunkMs))}
-      </Figure>
-      <Figure name="latency" title={latencyTitle(hud.latency)} unit="ms" facts={latencyFacts(hud.latency)}>
-        {hud.latencyMs === null ? "–" : String(Math.round(hud.latencyMs))}
-      </Figure>
-      <Figure name="size" title="Pixels of a generated frame">
-        {hud.size ?? "–"}
-      </Figure>
-      {model && (
-        <Figure name="model" title="The model that generates this world">
-          {model}
-        </Figure>
-      )}
-    </dl>
+        <span class="figure fps" data-stalls={stalls} data-longest-ms={Math.round(longestGapMs)}>
+          <b>{fps > 0 ? fps.toFixed(1) : "–"}</b> fps
+        </span>
+        <span
+          class="figure latency"
+          data-count={latency?.count ?? 0}
+          data-median-ms={Math.round(latency?.p50 ?? 0)}
+          data-p95-ms={Math.round(latency?.p95 ?? 0)}
+        >
+          <b>{latency ? Math.round(latency.last) : "–"}</b> ms
+        </span>
+        <Icon name="chevron" />
+      </button>
+      {detailed.value && <Details walk={walk} model={model} />}
+    </div>
   );
 }
 
-function latencyTitle(spread: Spread | null): string {
-  const what = "From your newest key press to the first frame that shows it";
-  if (!spread) return what;
-  const { count, median, p95 } = spread;
-  return `${what}. Of ${count}: median ${Math.round(median)} ms, 95 % within ${Math.round(p95)} ms`;
-}
-
-function latencyFacts(spread: Spread | null): Facts {
-  if (!spread) return {};
-  const { count, median, p95 } = spread;
-  return { "data-count": count, "data-median-ms": Math.round(median), "data-p95-ms": Math.round(p95) };
-}
-
-function Figure(props: { name: string; title: string; unit?: string; facts?: Facts; children: string }) {
+function Details({ walk, model }: { readonly walk: Walk; readonly model: string | null }) {
+  const { latency, parts, ...rest } = walk.figures.value;
+  const known = PARTS.flatMap(([key, name]) => {
+    const spread = parts[key];
+    return spread && spread.count > 0 ? [{ key, name, ms: spread.p50 }] : [];
+  });
+  const total = known.reduce((sum, { ms }) => sum + ms, 0);
+  const decoder = walk.decoder.value;
+  const size = walk.opened.value;
   return (
-    <div class={`figure ${props.name}`} title={props.title} {...props.facts}>
-      <dt>{props.name}</dt>
-      <dd>
-        {props.children}
-        {props.unit && props.children !== "–" && <small>{props.unit}</small>}
-      </dd>
+    <section class="details" aria-label="All figures">
+      <header>
+        <h2>Hand to eye</h2>
+        <p class="pair">
+          <span>
+            <b>{latency ? Math.round(latency.p50) : "–"}</b> p50
+          </span>
+          <span>
+            <b>{latency ? Math.round(latency.p95) : "–"}</b> p95
+          </span>
+        </p>
+      </header>
+      <Spark values={walk.history.value} />
+      {known.length > 0 ? (
+        <>
+          <div class="bar" aria-hidden="true">
+            {known.map(({ key, ms }) => (
+              <i key={key} class={key} style={{ flexGrow: String(Math.max(ms, total / 200)) }} />
+            ))}
+          </div>
+          <dl class="parts">
+            {known.map(({ key, name, ms }) => (
+              <div key={key}>
+                <dt>
+                  <i class={key} aria-hidden="true" />
+                  {name}
+                </dt>
+                <dd>{ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms</dd>
+              </div>
+            ))}
+          </dl>
+        </>
+      ) : (
+        <p class="fine">Press a key: its way is measured part by part.</p>
+      )}
+      <dl class="rows">
+        <Row name="Frames">
+          {rest.fps.toFixed(1)} of {rest.targetFps} a second
+        </Row>
+        <Row name="Stalls">
+          {rest.stalls}
+          {rest.stalls > 0 && ` · longest ${Math.round(rest.longestGapMs)} ms`}
+        </Row>
+        <Row name="Lead">
+          {Math.round(rest.leadMs)} ms · {rest.dropped} dropped
+        </Row>
+        <Row name="Chunk">
+          {Math.round(rest.chunkMs)} ms · {rest.realTimeFactor.toFixed(2)} × real time
+        </Row>
+        <Row name="Deadlines missed">{rest.misses}</Row>
+        {rest.levers.length > 0 && <Row name="Saving by">{rest.levers.join(", ")}</Row>}
+        <Row name="Picture">
+          {decoder ? `${decoder.format} · ` : ""}
+          {size ? `${size.width} × ${size.height} · ` : ""}
+          {Math.round(rest.kbps)} kbit/s
+        </Row>
+        <Row name="Round trip">{rest.rttMs.toFixed(1)} ms</Row>
+        {model && <Row name="Model">{model}</Row>}
+      </dl>
+      {decoder?.reason && <p class="fine">{decoder.reason}</p>}
+    </section>
+  );
+}
+
+function Row({ name, children }: { readonly name: string; readonly children: ComponentChildren }) {
+  return (
+    <div>
+      <dt>{name}</dt>
+      <dd>{children}</dd>
     </div>
+  );
+}
+
+const WIDTH = 300;
+const HEIGHT = 44;
+
+/** The newest inputs as a line, from zero to the slowest of them. */
+function Spark({ values }: { readonly values: readonly number[] }) {
+  if (values.length < 2) return null;
+  const most = Math.max(...values);
+  const points = values.map((value, i) => {
+    const x = (i / (values.length - 1)) * WIDTH;
+    return `${x.toFixed(1)},${(HEIGHT - 3 - (value / most) * (HEIGHT - 8)).toFixed(1)}`;
+  });
+  const line = points.join(" ");
+  return (
+    <svg class="spark" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" aria-hidden="true">
+      <polygon points={`0,${HEIGHT} ${line} ${WIDTH},${HEIGHT}`} />
+      <polyline points={line} />
+    </svg>
   );
 }

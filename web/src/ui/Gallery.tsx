@@ -1,49 +1,63 @@
+import type { ComponentChildren } from "preact";
+
 import { galleryUrl, type GalleryEntry, type Picture } from "../lib/picture";
 
 interface Props {
   readonly entries: readonly GalleryEntry[];
   readonly chosen: GalleryEntry | null;
-  /** A picture of the visitor's own, when that is what is chosen. */
+  /** A picture of the visitor's own; `chosen` is null while it is the one. */
   readonly own: Picture | null;
-  readonly ownFirst: boolean;
   readonly choose: (entry: GalleryEntry) => void;
-  readonly bring: () => void;
+  readonly chooseOwn: () => void;
+  /** The ways to bring a picture, beside the heading. */
+  readonly children: ComponentChildren;
 }
 
-/** Where to begin, as tiles: one radio group (arrow keys, Enter) and a button for an own picture. */
-export function Gallery({ entries, chosen, own, ownFirst, choose, bring }: Props) {
-  const ownTile = (
-    <button type="button" class={`tile own ${own ? "chosen" : ""}`} onClick={bring} key="own">
-      {own ? (
-        <img src={own.url} alt="" />
-      ) : (
-        <svg viewBox="0 0 24 24" aria-hidden="true">
-          <path d="M12 16V5m0 0L7.5 9.5M12 5l4.5 4.5M4 16.5V19h16v-2.5" />
-        </svg>
-      )}
-      <span>{own ? own.name : "Your own picture"}</span>
-    </button>
-  );
+/** Where to begin, as tiles: one radio group (arrow keys, Enter) that scrolls sideways. */
+export function Gallery({ entries, chosen, own, choose, chooseOwn, children }: Props) {
   return (
-    <section class="worlds" aria-label="Where to begin">
-      {ownFirst && ownTile}
-      <div class="tiles" role="radiogroup" aria-label="Gallery">
+    <section class="worlds" aria-labelledby="where">
+      <header>
+        <h2 id="where">Where to begin</h2>
+        {children}
+      </header>
+      <div class="tiles" role="radiogroup" aria-labelledby="where">
+        {own && (
+          <Tile key="own" name={own.name} src={own.url} checked={chosen === null} choose={chooseOwn} />
+        )}
         {entries.map((entry) => (
-          <label key={entry.file} class="tile" title={entry.name}>
-            <input type="radio" name="start" checked={chosen === entry} onChange={() => choose(entry)} />
-            <img
-              src={galleryUrl(entry.tile ?? entry.preview ?? entry.file)}
-              alt=""
-              width={320}
-              height={192}
-              loading="lazy"
-              decoding="async"
-            />
-            <span>{entry.name}</span>
-          </label>
+          <Tile
+            key={entry.file}
+            name={entry.name}
+            src={galleryUrl(entry.tile ?? entry.preview ?? entry.file)}
+            checked={chosen === entry}
+            choose={() => choose(entry)}
+          />
         ))}
       </div>
-      {!ownFirst && ownTile}
     </section>
+  );
+}
+
+interface TileProps {
+  readonly name: string;
+  readonly src: string;
+  readonly checked: boolean;
+  readonly choose: () => void;
+}
+
+function Tile({ name, src, checked, choose }: TileProps) {
+  return (
+    <label class="tile" title={name}>
+      <input
+        type="radio"
+        name="start"
+        checked={checked}
+        onChange={choose}
+        onFocus={(event) => event.currentTarget.parentElement?.scrollIntoView({ block: "nearest", inline: "nearest" })}
+      />
+      <img src={src} alt="" width={320} height={192} loading="lazy" decoding="async" />
+      <span>{name}</span>
+    </label>
   );
 }

@@ -1,29 +1,85 @@
 import type { Signal } from "@preact/signals";
+import { SUPPORTED, whyNot } from "../lib/formats";
+import { QUALITIES, type FormatChoice, type Preferences } from "../state/preferences";
+import { Icon } from "./Icon";
 
-import { OUTPUT_FORMATS, type OutputFormat } from "../lib/wire";
+const FORMATS: readonly { readonly value: FormatChoice; readonly name: string; readonly hint: string }[] = [
+  { value: "auto", name: "Auto", hint: "The best that this server and this browser share" },
+  { value: "h264", name: "H.264", hint: "Video: a tenth of the bytes" },
+  { value: "jpeg", name: "JPEG", hint: "Pictures: good on every network" },
+  { value: "webp", name: "WebP", hint: "Pictures: smaller, slower to encode" },
+  { value: "raw", name: "Raw", hint: "Exact pixels, for a fast network" },
+];
 
-interface Props {
-  readonly seed: Signal<string>;
-  readonly format: Signal<OutputFormat>;
-  readonly quality: Signal<number>;
+interface PictureProps {
+  readonly preferences: Signal<Preferences>;
 }
 
-const FORMAT_NAMES: Readonly<Record<OutputFormat, string>> = { jpeg: "JPEG", webp: "WebP", raw: "Raw" };
-const FORMAT_HINTS: Readonly<Record<OutputFormat, string>> = {
-  jpeg: "Fast, good on every network",
-  webp: "Smaller, slower to encode",
-  raw: "Exact pixels, for a fast network",
-};
+/** How pictures travel: for the start and, while walking, for the settings. */
+export function PictureOptions({ preferences }: PictureProps) {
+  const { format, quality } = preferences.value;
+  const set = (change: Partial<Preferences>): void => {
+    preferences.value = { ...preferences.value, ...change };
+  };
+  const hint = FORMATS.find((one) => one.value === format)?.hint;
+  return (
+    <>
+      <fieldset class="field formats">
+        <legend>Picture format</legend>
+        <span class="choice">
+          {FORMATS.map(({ value, name, hint }) => (
+            <label key={value} title={whyNot(value) ?? hint}>
+              <input
+                type="radio"
+                name="format"
+                checked={format === value}
+                disabled={value !== "auto" && !SUPPORTED.includes(value)}
+                onChange={() => set({ format: value })}
+              />
+              <span>{name}</span>
+            </label>
+          ))}
+        </span>
+      </fieldset>
+      <fieldset class="field qualities">
+        <legend>Quality</legend>
+        <span class="choice">
+          {QUALITIES.map(({ value, name }) => (
+            <label key={value}>
+              <input
+                type="radio"
+                name="quality"
+                checked={quality === value}
+                disabled={format === "raw"}
+                onChange={() => set({ quality: value })}
+              />
+              <span>{name}</span>
+            </label>
+          ))}
+        </span>
+      </fieldset>
+      <p class="fine">{whyNot("h264") ?? hint}</p>
+    </>
+  );
+}
+
+interface Props extends PictureProps {
+  readonly seed: Signal<string>;
+}
 
 /** What a first visit does not need: the seed, and how pictures travel. */
-export function Options({ seed, format, quality }: Props) {
+export function Options({ seed, preferences }: Props) {
   return (
-    <div class="row" id="options">
-      <label class="field seed">
-        <span>Seed</span>
-        <span class="joined">
+    <div class="options" id="options">
+      <div class="field seed">
+        <label class="name" for="seed">
+          Seed
+        </label>
+        <span class="box">
           <input
+            id="seed"
             inputMode="numeric"
+            autocomplete="off"
             value={seed.value}
             onInput={(event) => (seed.value = event.currentTarget.value)}
           />
@@ -33,41 +89,11 @@ export function Options({ seed, format, quality }: Props) {
             title="Random seed"
             onClick={() => (seed.value = String(Math.floor(Math.random() * 100_000)))}
           >
-            <svg viewBox="0 0 24 24" aria-hidden="true">
-              <path d="M4 7h3.5c5 0 5.5 10 10.5 10H21m-3-3 3 3-3 3M4 17h3.5c1.7 0 2.9-1.1 3.8-2.6M21 7h-3c-1.7 0-2.9 1.1-3.8 2.600M18 4l3 3-3 3" />
-            </svg>
+            <Icon name="dice" />
           </button>
         </span>
-      </label>
-      <fieldset class="field formats">
-        <legend>Picture format</legend>
-        <span class="joined">
-          {OUTPUT_FORMATS.map((name) => (
-            <label key={name} title={FORMAT_HINTS[name]}>
-              <input
-                type="radio"
-                name="format"
-                checked={format.value === name}
-                onChange={() => (format.value = name)}
-              />
-              <span>{FORMAT_NAMES[name]}</span>
-            </label>
-          ))}
-        </span>
-      </fieldset>
-      <label class={`field quality ${format.value === "raw" ? "off" : ""}`}>
-        <span>
-          Quality <output>{format.value === "raw" ? "exact" : quality.value}</output>
-        </span>
-        <input
-          type="range"
-          min={40}
-          max={100}
-          value={quality.value}
-          disabled={format.value === "raw"}
-          onInput={(event) => (quality.value = Number(event.currentTarget.value))}
-        />
-      </label>
+      </div>
+      <PictureOptions preferences={preferences} />
     </div>
   );
 }

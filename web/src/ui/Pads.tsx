@@ -1,5 +1,6 @@
-import type { Action } from "../lib/keys";
-import type { World } from "../world";
+import type { Action } from "@worldline/client";
+
+import type { Walk } from "../state/walk";
 
 interface Button {
   readonly action: Action;
@@ -29,28 +30,29 @@ const GROUPS: Readonly<Record<"move" | "look", { name: string; buttons: readonly
   },
 };
 
-/** Key caps that light up while their action is held, and that fingers can hold too. */
-export function Pads({ world, group }: { readonly world: World; readonly group: "move" | "look" }) {
+/** Key caps that light up while their action is held, and that a mouse can hold too. */
+export function Pads({ walk, group }: { readonly walk: Walk; readonly group: "move" | "look" }) {
   const { name, buttons } = GROUPS[group];
   return (
     <div class={`pad ${group}`} role="group" aria-label={name}>
       {buttons.map((button) => (
-        <PadButton key={button.action} world={world} button={button} />
+        <PadButton key={button.action} walk={walk} button={button} />
       ))}
     </div>
   );
 }
 
-function PadButton({ world, button }: { readonly world: World; readonly button: Button }) {
-  const held = world.held.value.includes(button.action);
+function PadButton({ walk, button }: { readonly walk: Walk; readonly button: Button }) {
+  const { hands } = walk.world;
+  const held = walk.held.value.includes(button.action);
   const press = (event: PointerEvent): void => {
     if (event.button !== 0) return;
     event.preventDefault(); // keep the focus where it is, and no long-press menu
+    event.stopPropagation(); // no mouse look from here
     (event.currentTarget as HTMLElement).setPointerCapture(event.pointerId);
-    world.input({ type: "press", source: `pointer ${event.pointerId}`, action: button.action });
+    hands.press(`button ${event.pointerId}`, button.action);
   };
-  const release = (event: PointerEvent): void =>
-    world.input({ type: "release", source: `pointer ${event.pointerId}` });
+  const release = (event: PointerEvent): void => hands.lift(`button ${event.pointerId}`);
   return (
     <button
       type="button"

@@ -3,39 +3,42 @@ import type { RefObject } from "preact";
 import { useEffect } from "preact/hooks";
 
 import type { Suggestion } from "../lib/suggestions";
-import type { World } from "../world";
+import type { Walk } from "../state/walk";
+import { Icon } from "./Icon";
 
 interface Props {
-  readonly world: World;
+  readonly walk: Walk;
   readonly offers: readonly Suggestion[];
   readonly input: RefObject<HTMLInputElement | null>;
-  readonly stage: RefObject<HTMLDivElement | null>;
+  readonly stage: RefObject<HTMLElement | null>;
+  readonly blend: number;
 }
 
 const SHOWN_FOR_MS = 5000;
 
 /** A new prompt while walking; says when the first frame made from it was shown. */
-export function PromptBar({ world, offers, input, stage }: Props) {
+export function PromptBar({ walk, offers, input, stage, blend }: Props) {
   const text = useSignal("");
-  const state = world.promptState.value;
+  const state = walk.promptState.value;
   useEffect(() => {
     if (state?.phase !== "shown") return undefined;
-    const timer = setTimeout(() => (world.promptState.value = null), SHOWN_FOR_MS);
+    const timer = setTimeout(() => (walk.promptState.value = null), SHOWN_FOR_MS);
     return () => clearTimeout(timer);
-  }, [world, state]);
+  }, [walk, state]);
   const submit = (event: Event): void => {
     event.preventDefault();
     const prompt = text.value.trim();
-    if (!prompt || !world.sendPrompt(prompt)) return;
+    if (!prompt) return;
+    walk.prompt(prompt, null, blend);
     text.value = "";
     stage.current?.focus();
   };
   const take = (offer: Suggestion): void => {
-    world.sendPrompt(offer.prompt, offer.world);
+    walk.prompt(offer.prompt, offer.world, blend);
     stage.current?.focus();
   };
   return (
-    <form class="say" onSubmit={submit}>
+    <form class="say" onSubmit={submit} onPointerDown={(event) => event.stopPropagation()}>
       {offers.length > 0 && (
         <div class="offers" role="group" aria-label="Other worlds">
           {offers.map((offer) => (
@@ -52,6 +55,8 @@ export function PromptBar({ world, offers, input, stage }: Props) {
           maxLength={2000}
           placeholder="Change the world…"
           aria-label="New prompt"
+          aria-keyshortcuts="T"
+          autocomplete="off"
           enterKeyHint="send"
           onInput={(event) => (text.value = event.currentTarget.value)}
           onKeyDown={(event) => {
@@ -59,14 +64,12 @@ export function PromptBar({ world, offers, input, stage }: Props) {
           }}
         />
         <span class="hint" role="status">
-          {state === null && <kbd>T</kbd>}
+          {state === null && <kbd aria-hidden="true">T</kbd>}
           {state?.phase === "sent" && "sent…"}
           {state?.phase === "shown" && `shown after ${(state.ms / 1000).toFixed(1)} s`}
         </span>
         <button type="submit" aria-label="Send the prompt" disabled={text.value.trim() === ""}>
-          <svg viewBox="0 0 24 24" aria-hidden="true">
-            <path d="M12 19V5m-6 6 6-6 6 6" />
-          </svg>
+          <Icon name="send" />
         </button>
       </div>
     </form>

@@ -1,146 +1,144 @@
-import { useSignal } from "@preact/signals";
+import { useSignal, type Signal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 
-import { KEY_ACTIONS } from "../lib/keys";
 import type { GalleryEntry } from "../lib/picture";
+import type { ModelInfo } from "../lib/server";
+import { listenShortcuts } from "../lib/shortcuts";
 import { suggestions } from "../lib/suggestions";
-import type { World } from "../world";
+import type { Preferences } from "../state/preferences";
+import type { Walk } from "../state/walk";
 import { Brand } from "./Brand";
 import { Figures } from "./Figures";
+import { KeysSheet } from "./KeysSheet";
 import { Overlay } from "./Overlay";
 import { Pads } from "./Pads";
 import { PromptBar } from "./PromptBar";
+import { SettingsDrawer } from "./SettingsDrawer";
+import { Share } from "./Share";
+import { Sticks } from "./Sticks";
+import { savePicture, toggleFullscreen, Toolbar, type Sheet } from "./Toolbar";
+import { ToastList } from "./ToastList";
+import { Watching } from "./Watching";
 
 interface Props {
-  readonly world: World;
+  readonly walk: Walk;
+  readonly model: ModelInfo | null;
+  readonly warming: boolean;
   readonly gallery: readonly GalleryEntry[];
+  readonly preferences: Signal<Preferences>;
+  readonly again: () => void;
   readonly leave: () => void;
+  readonly giveKey: () => void;
 }
 
 const OFFERS = 4; // as many as fit beside each other
 
 /** The walk: the picture fills the window, everything else keeps to its edges. */
-export function Stage({ world, gallery, leave }: Props) {
+export function Stage({ walk, model, warming, gallery, preferences, again, leave, giveKey }: Props) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const ambient = useRef<HTMLCanvasElement>(null);
   const stage = useRef<HTMLDivElement>(null);
   const prompt = useRef<HTMLInputElement>(null);
   const bare = useSignal(false);
+  const sheet = useSignal<Sheet | null>(null);
+  const detailed = useSignal(false);
 
   useEffect(() => {
-    if (!canvas.current || !ambient.current) return undefined;
-    stage.current?.focus();
-    return world.attach(canvas.current, ambient.current);
-  }, [world]);
+    if (!canvas.current || !ambient.current || !stage.current) return undefined;
+    stage.current.focus();
+    return walk.attach(canvas.current, ambient.current, stage.current);
+  }, [walk]);
 
   useEffect(() => {
-    const shortcuts: Readonly<Record<string, () => void>> = {
+    let before = preferences.value;
+    return preferences.subscribe((now) => {
+      if (now !== before) walk.prefer(now, before);
+      before = now;
+    });
+  }, [walk]);
+
+  useEffect(() => {
+    const open = (name: Sheet) => (): void => {
+      sheet.value = sheet.value === name ? null : name;
+    };
+    return listenShortcuts({
       KeyT: () => prompt.current?.focus(),
       KeyH: () => (bare.value = !bare.value),
       KeyF: () => void toggleFullscreen(),
-    };
-    return listen(world, shortcuts);
-  }, [world]);
+      KeyG: () => (detailed.value = !detailed.value),
+      KeyC: () => void savePicture(walk),
+      KeyP: () => (walk.phase.value === "paused" ? walk.world.resume() : walk.world.pause()),
+      KeyR: () => walk.world.record(walk.film.value?.phase !== "on"),
+      KeyB: () => walk.world.reset(),
+      KeyM: () => (walk.locked.value ? walk.world.hands.unlock() : void walk.world.hands.lock()),
+      Comma: open("settings"),
+      Slash: open("keys"),
+    });
+  }, [walk]);
 
-  const phase = world.phase.value;
-  const hud = world.hud.value;
+  const phase = walk.phase.value;
+  const shown = walk.size.value !== null;
+  const { spectator } = walk;
+  useEffect(() => {
+    document.title = title(phase, walk.queue.value?.position ?? null);
+    return () => {
+      document.title = "Worldline";
+    };
+  }, [phase, walk.queue.value]);
+
   // These words are those of the pocket worlds; a large model has its own idea of them.
-  const known = world.request.model?.family === "pocket" ? gallery : [];
+  const known = model?.family === "pocket" ? gallery : [];
+  const settled = phase === "live" || phase === "paused";
   return (
-    <div class={`stage ${phase} ${bare.value ? "bare" : ""}`} ref={stage} tabIndex={-1}>
+    <main
+      class={`stage ${phase} ${shown ? "shown" : ""} ${bare.value ? "bare" : ""} ${walk.locked.value ? "locked" : ""}`}
+      ref={stage}
+      tabIndex={-1}
+      aria-label={spectator ? "Somebody's world" : "Your world"}
+    >
+      <h1 class="unseen">{spectator ? "Watching a world" : "Walking a world"}</h1>
       <canvas class="ambient" ref={ambient} width={20} height={12} aria-hidden="true" />
       <canvas class="view" ref={canvas} role="img" aria-label="The world, live" />
+      {walk.locked.value && <span class="reticle" aria-hidden="true" />}
       <header class="top">
         <Brand />
-        <Figures hud={hud} model={world.request.model?.id ?? null} />
-        <nav>
-          <button type="button" title="Start again from the picture" onClick={() => void world.restart()}>
-            <svg viewBox="0 0 24 24" aria-hidden="true">
-              <path d="M5 12a7 7 0 1 0 2.2-5.1M7 3v4h4" />
-            </svg>
-            <span>Restart</span>
-          </button>
-          <button type="button" title="Leave this world" onClick={leave}>
-            <svg viewBox="0 0 24 24" aria-hidden="true">
-              <rect x="6.5" y="6.5" width="11" height="11" rx="2" />
-            </svg>
-            <span>Stop</span>
-          </button>
-        </nav>
+        {settled && <Figures walk={walk} model={model?.id ?? null} detailed={detailed} />}
+        {settled && <Toolbar walk={walk} sheet={sheet} leave={leave} />}
       </header>
-      {phase === "live" && hud.stalled && (
-        <p class="stalled" role="status">
-          Waiting for the server
-        </p>
+      <ToastList walk={walk} />
+      {settled && (
+        <div class="bottom">
+          {spectator ? (
+            <Watching walk={walk} />
+          ) : (
+            <>
+              <Pads walk={walk} group="move" />
+              <PromptBar
+                walk={walk}
+                offers={suggestions(known, walk.place.value, OFFERS)}
+                input={prompt}
+                stage={stage}
+                blend={preferences.value.promptBlend}
+              />
+              <Pads walk={walk} group="look" />
+            </>
+          )}
+        </div>
       )}
-      {world.notice.value && (
-        <p class="notice" role="alert">
-          {world.notice.value}
-          <button type="button" aria-label="Dismiss" onClick={() => (world.notice.value = null)}>
-            ×
-          </button>
-        </p>
+      {settled && !spectator && <Sticks walk={walk} />}
+      {!(phase === "live" && shown) && (
+        <Overlay walk={walk} warming={warming} again={again} leave={leave} giveKey={giveKey} />
       )}
-      <div class="bottom">
-        <Pads world={world} group="move" />
-        <PromptBar
-          world={world}
-          offers={suggestions(known, world.place.value, OFFERS)}
-          input={prompt}
-          stage={stage}
-        />
-        <Pads world={world} group="look" />
-      </div>
-      {phase !== "live" && <Overlay world={world} leave={leave} />}
-    </div>
+      {sheet.value === "settings" && (
+        <SettingsDrawer preferences={preferences} spectator={spectator} close={() => (sheet.value = null)} />
+      )}
+      {sheet.value === "keys" && <KeysSheet close={() => (sheet.value = null)} />}
+      {sheet.value === "share" && <Share walk={walk} close={() => (sheet.value = null)} />}
+    </main>
   );
 }
 
-/** Binds the keyboard to the world until the returned function is called. */
-function listen(world: World, shortcuts: Readonly<Record<string, () => void>>): () => void {
-  const down = (event: KeyboardEvent): void => {
-    if (typing(event.target) || event.ctrlKey || event.metaKey || event.altKey) return;
-    const action = KEY_ACTIONS[event.code];
-    const shortcut = shortcuts[event.code];
-    if (!action && !shortcut) return;
-    event.preventDefault(); // arrows must not scroll, T must not type into the box it opens
-    if (event.repeat) return;
-    if (action) world.input({ type: "press", source: event.code, action });
-    else shortcut?.();
-  };
-  const up = (event: KeyboardEvent): void => {
-    // Some systems report no key-up while Meta is held, so its own release frees everything.
-    if (event.key === "Meta") world.input({ type: "release-all" });
-    else world.input({ type: "release", source: event.code });
-  };
-  const release = (): void => world.input({ type: "release-all" });
-  const hide = (): void => {
-    if (document.hidden) release();
-  };
-  const focus = (event: FocusEvent): void => {
-    if (typing(event.target)) release();
-  };
-  window.addEventListener("keydown", down);
-  window.addEventListener("keyup", up);
-  window.addEventListener("blur", release);
-  window.addEventListener("pagehide", release);
-  window.addEventListener("focusin", focus);
-  document.addEventListener("visibilitychange", hide);
-  return () => {
-    window.removeEventListener("keydown", down);
-    window.removeEventListener("keyup", up);
-    window.removeEventListener("blur", release);
-    window.removeEventListener("pagehide", release);
-    window.removeEventListener("focusin", focus);
-    document.removeEventListener("visibilitychange", hide);
-  };
-}
-
-function typing(target: EventTarget | null): boolean {
-  return target instanceof HTMLElement && target.matches("input, textarea, select, [contenteditable]");
-}
-
-async function toggleFullscreen(): Promise<void> {
-  if (document.fullscreenElement) await document.exitFullscreen();
-  else await document.documentElement.requestFullscreen?.();
+function title(phase: string, position: number | null): string {
+  if (phase === "queued" && position !== null) return `(${position}) In line · Worldline`;
+  return phase === "reconnecting" ? "Reconnecting · Worldline" : "Worldline";
 }

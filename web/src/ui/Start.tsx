@@ -1,24 +1,29 @@
-import { useSignal } from "@preact/signals";
+import { useSignal, type Signal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 
 import { firstImage, galleryPicture, ownPicture, type GalleryEntry, type Picture } from "../lib/picture";
-import type { ModelInfo } from "../lib/server";
-import type { OutputFormat } from "../lib/wire";
-import type { WalkRequest } from "../world";
+import { requestedSize, type ModelInfo } from "../lib/server";
+import type { Preferences } from "../state/preferences";
+import type { EnterRequest } from "../state/request";
 import type { ServerState } from "./App";
 import { Brand } from "./Brand";
 import { Gallery } from "./Gallery";
+import { Icon } from "./Icon";
 import { Options } from "./Options";
+import { hasCamera, Photo } from "./Photo";
 import { Scenery } from "./Scenery";
 
 interface Props {
   readonly model: ModelInfo | null;
   readonly gallery: readonly GalleryEntry[] | null;
   readonly server: ServerState;
-  readonly enter: (request: WalkRequest) => void;
+  readonly preferences: Signal<Preferences>;
+  /** What kept the visitor from entering; also set from outside. */
+  readonly problem: Signal<string | null>;
+  readonly enter: (request: EnterRequest) => void;
 }
 
-const MAX_SEED = 0xffffffff;
+const MAX_SEED = 2 ** 53;
 const FALLBACK_PROMPT = "A place to walk through, as the picture shows it.";
 const SERVER_WORDS: Readonly<Record<ServerState, string>> = {
   unknown: "Looking for the server",
@@ -28,18 +33,18 @@ const SERVER_WORDS: Readonly<Record<ServerState, string>> = {
 };
 
 /** The start: where to begin, in which words, and the way in. */
-export function Start({ model, gallery, server, enter }: Props) {
+export function Start({ model, gallery, server, preferences, problem, enter }: Props) {
   const picture = useSignal<Picture | null>(null);
+  const own = useSignal<Picture | null>(null);
   const chosen = useSignal<GalleryEntry | null>(null);
   const prompt = useSignal("");
   const edited = useSignal(false);
   const seed = useSignal("42");
-  const format = useSignal<OutputFormat>("jpeg");
-  const quality = useSignal(95);
-  const problem = useSignal<string | null>(null);
   const dragging = useSignal(false);
   const options = useSignal(false);
+  const photo = useSignal(false);
   const file = useRef<HTMLInputElement>(null);
+  const lens = useRef<HTMLInputElement>(null);
 
   const choose = (entry: GalleryEntry): void => {
     picture.value = galleryPicture(entry);
@@ -49,19 +54,25 @@ export function Start({ model, gallery, server, enter }: Props) {
     seed.value = String(entry.seed);
   };
 
-  const bring = async (blob: File | null): Promise<void> => {
+  const chooseOwn = (): void => {
+    picture.value = own.value;
+    chosen.value = null;
+    problem.value = null;
+    if (!edited.value) prompt.value = "";
+  };
+
+  const bring = async (blob: Blob | null, name = "Your picture"): Promise<void> => {
     if (!blob) return;
     try {
-      const previous = picture.value;
-      picture.value = await ownPicture(blob, blob.name || "Your picture");
-      chosen.value = null;
-      if (previous?.own) URL.revokeObjectURL(previous.url);
-      problem.value = null;
-      if (!edited.value) prompt.value = "";
+      const previous = own.value;
+      own.value = await ownPicture(blob, name);
+      chooseOwn();
+      if (previous) URL.revokeObjectURL(previous.url);
     } catch (error) {
       problem.value = error instanceof Error ? error.message : String(error);
     }
   };
+  const bringFile = (found: File | null): void => void bring(found, found?.name);
 
   useEffect(() => {
     const first = gallery?.[0];
@@ -71,7 +82,7 @@ export function Start({ model, gallery, server, enter }: Props) {
   useEffect(() => {
     const paste = (event: ClipboardEvent): void => {
       const found = firstImage(event.clipboardData);
-      if (found) void bring(found);
+      if (found) bringFile(found);
     };
     document.addEventListener("paste", paste);
     return () => document.removeEventListener("paste", paste);
@@ -91,9 +102,7 @@ export function Start({ model, gallery, server, enter }: Props) {
         prompt: prompt.value.trim() || FALLBACK_PROMPT,
         place: edited.value ? null : (chosen.value?.world ?? null),
         seed: number,
-        format: format.value,
-        quality: quality.value,
-        model,
+        size: requestedSize(model, picture.value.portrait),
       });
     }
   };
@@ -101,11 +110,17 @@ export function Start({ model, gallery, server, enter }: Props) {
   const drop = (event: DragEvent): void => {
     event.preventDefault();
     dragging.value = false;
-    void bring(firstImage(event.dataTransfer));
+    bringFile(firstImage(event.dataTransfer));
+  };
+
+  const takeFile = (event: Event): void => {
+    const input = event.currentTarget as HTMLInputElement;
+    bringFile(input.files?.[0] ?? null);
+    input.value = "";
   };
 
   const toy = model?.family === "pocket";
-  const own = picture.value?.own ? picture.value : null;
+  const loud = toy && picture.value !== null && chosen.value === null;
   return (
     <form
       class="start"
@@ -122,44 +137,21 @@ export function Start({ model, gallery, server, enter }: Props) {
       <Scenery picture={picture.value} />
       <header class="top">
         <Brand />
-        <span class={`server ${server}`} role="status">
-          <i />
-          {SERVER_WORDS[server]}
-          {model && <b>{model.id}</b>}
-        </span>
+        <ServerPill server={server} model={model} />
       </header>
       <main>
         <section class="intro">
           <h1>
-            Step into <br />a picture.
+            Step into <br />
+            <em>a picture.</em>
           </h1>
           <p class="lead">
             Every frame ahead of you is generated live as you walk. Choose where to begin, then take the keys.
           </p>
         </section>
-        <Gallery
-          entries={gallery ?? []}
-          chosen={chosen.value}
-          own={own}
-          ownFirst={model !== null && !toy}
-          choose={choose}
-          bring={() => file.current?.click()}
-        />
-        <input
-          ref={file}
-          class="file"
-          type="file"
-          accept="image/*"
-          tabIndex={-1}
-          aria-label="Picture file"
-          onChange={(event) => {
-            void bring(event.currentTarget.files?.[0] ?? null);
-            event.currentTarget.value = "";
-          }}
-        />
         <section class="words">
           <label class="field">
-            <span>Prompt</span>
+            <span class="name">Prompt</span>
             <textarea
               rows={2}
               value={prompt.value}
@@ -171,15 +163,15 @@ export function Start({ model, gallery, server, enter }: Props) {
               }}
             />
           </label>
-          {options.value && <Options seed={seed} format={format} quality={quality} />}
-          <p class={`fine ${own && toy ? "loud" : ""}`}>
+          {options.value && <Options seed={seed} preferences={preferences} />}
+          <p class={`fine ${loud ? "loud" : ""}`}>
             {toy
               ? "The pocket model needs no graphics card: it draws 160 × 96 pixels of painted worlds that it knows by heart. A photograph becomes a toy world at best."
               : "A photograph works best when it looks ahead, at eye height."}
             {model?.notice && ` ${model.notice}`}
           </p>
         </section>
-        <section class="go">
+        <section class="go" aria-label="Enter">
           {problem.value && (
             <p class="problem" role="alert">
               {problem.value}
@@ -187,9 +179,7 @@ export function Start({ model, gallery, server, enter }: Props) {
           )}
           <button class="enter" type="submit" disabled={!picture.value}>
             Enter the world
-            <svg viewBox="0 0 24 24" aria-hidden="true">
-              <path d="M5 12h14m-6-6 6 6-6 6" />
-            </svg>
+            <Icon name="arrow" />
           </button>
           <button
             type="button"
@@ -200,10 +190,75 @@ export function Start({ model, gallery, server, enter }: Props) {
             Options
           </button>
         </section>
+        <Gallery
+          entries={gallery ?? []}
+          chosen={chosen.value}
+          own={own.value}
+          choose={choose}
+          chooseOwn={chooseOwn}
+        >
+          <span class="fine hint">Drop or paste any picture, or</span>
+          <button type="button" class="plain small" onClick={() => file.current?.click()}>
+            <Icon name="picture" />
+            Open a picture
+          </button>
+          <button
+            type="button"
+            class="plain small"
+            onClick={() => (hasCamera() ? (photo.value = true) : lens.current?.click())}
+          >
+            <Icon name="camera" />
+            Take a photo
+          </button>
+        </Gallery>
       </main>
+      <input
+        ref={file}
+        class="file"
+        type="file"
+        accept="image/*"
+        tabIndex={-1}
+        aria-label="Picture file"
+        onChange={takeFile}
+      />
+      <input
+        ref={lens}
+        class="file"
+        type="file"
+        accept="image/*"
+        capture="environment"
+        tabIndex={-1}
+        aria-label="Photo"
+        onChange={takeFile}
+      />
       <KeysHelp />
       {dragging.value && <p class="dropping">Let go to walk into this picture</p>}
+      {photo.value && (
+        <Photo
+          close={() => (photo.value = false)}
+          take={(shot) => {
+            photo.value = false;
+            void bring(shot, "Your photo");
+          }}
+        />
+      )}
     </form>
+  );
+}
+
+function ServerPill({ server, model }: { readonly server: ServerState; readonly model: ModelInfo | null }) {
+  const size = model?.sizes[0];
+  return (
+    <span class={`server ${server}`} role="status">
+      <i />
+      {SERVER_WORDS[server]}
+      {model && <b>{model.id}</b>}
+      {model && size && (
+        <small>
+          {size[0]} × {size[1]} · {model.fps} fps
+        </small>
+      )}
+    </span>
   );
 }
 
@@ -220,16 +275,13 @@ function KeysHelp() {
         <kbd>←</kbd>
         <kbd>↑</kbd>
         <kbd>↓</kbd>
-        <kbd>→</kbd> look
+        <kbd>→</kbd> or the mouse to look
       </span>
       <span>
         <kbd>T</kbd> new prompt
       </span>
       <span>
-        <kbd>H</kbd> hide the interface
-      </span>
-      <span>
-        <kbd>F</kbd> full screen
+        <kbd>?</kbd> all keys
       </span>
     </footer>
   );

@@ -1,0 +1,257 @@
+/**
+ * One walk, or one visit to somebody else's: the client library's world as signals that screens
+ * read, and what the page adds to it (words for its ends, toasts, the film, prompts that took hold).
+ */
+
+import { signal, type ReadonlySignal } from "@preact/signals";
+import {
+  connect,
+  type ControlOf,
+  type Figures,
+  type Format,
+  type Opened,
+  type Queued,
+  type Readable,
+  type World,
+} from "@worldline/client";
+
+import { announce, explain, sentence, type Ending } from "../lib/words";
+import type { Preferences } from "./preferences";
+import type { Way } from "./request";
+import { Toasts } from "./toasts";
+
+export interface Kept {
+  readonly attempt: number;
+  /** Clock time of the next attempt; null while one is under way. */
+  readonly nextAt: number | null;
+  /** Clock time until which the server keeps the world; null when it did not say. */
+  readonly until: number | null;
+}
+
+export type Film =
+  | { readonly phase: "on"; readonly since: number }
+  | { readonly phase: "done"; readonly url: string; readonly seconds: number };
+
+export type PromptState = { readonly phase: "sent" | "shown"; readonly ms: number } | null;
+
+export interface Setting {
+  readonly way: Way;
+  readonly url: URL | string;
+  readonly access: string | null;
+  readonly preferences: Preferences;
+}
+
+const DEGREES_PER_PIXEL = 0.12;
+const LEAD_MS = 120;
+const BLEND_MS = 90;
+const AMBIENT_EVERY = 6;
+const HISTORY = 60;
+
+export class Walk {
+  readonly way: Way;
+  readonly world: World;
+  readonly toasts = new Toasts();
+  readonly phase: ReadonlySignal<World["phase"]["value"]>;
+  readonly queue: ReadonlySignal<Queued | null>;
+  readonly opened: ReadonlySignal<Opened | null>;
+  readonly control: ReadonlySignal<ControlOf | null>;
+  readonly seat: ReadonlySignal<World["seat"]["value"]>;
+  readonly figures: ReadonlySignal<Figures>;
+  readonly decoder: ReadonlySignal<World["decoder"]["value"]>;
+  readonly size: ReadonlySignal<World["size"]["value"]>;
+  readonly held: ReadonlySignal<World["hands"]["held"]["value"]>;
+  readonly sticks: ReadonlySignal<World["hands"]["sticks"]["value"]>;
+  readonly locked: ReadonlySignal<boolean>;
+  readonly gamepad: ReadonlySignal<string | null>;
+  readonly ending = signal<Ending | null>(null);
+  readonly kept = signal<Kept | null>(null);
+  readonly film = signal<Film | null>(null);
+  readonly promptState = signal<PromptState>(null);
+  /** The gallery's world that the newest prompt names, if it names one. */
+  readonly place = signal<string | null>(null);
+  /** Input to photon of the newest inputs in ms, oldest first. */
+  readonly history = signal<readonly number[]>([]);
+
+  readonly #stops: (() => void)[] = [];
+  #lostAt: number | null = null;
+  #prompts = 0;
+
+  constructor(setting: Setting) {
+    this.way = setting.way;
+    this.world = connect(setting.url, options(setting));
+    const { world } = this;
+    const mirror = <T>(source: Readable<T>): ReadonlySignal<T> => {
+      const copy = signal(source.value);
+      this.#stops.push(source.subscribe((value) => (copy.value = value)));
+      return copy;
+    };
+    this.phase = mirror(world.phase);
+    this.queue = mirror(world.queue);
+    this.opened = mirror(world.opened);
+    this.control = mirror(world.control);
+    this.seat = mirror(world.seat);
+    this.figures = mirror(world.figures);
+    this.decoder = mirror(world.decoder);
+    this.size = mirror(world.size);
+    this.held = mirror(world.hands.held);
+    this.sticks = mirror(world.hands.sticks);
+    this.locked = mirror(world.hands.locked);
+    this.gamepad = mirror(world.hands.gamepad);
+    this.place.value = placeOf(setting.way);
+    this.#listen();
+    this.prefer(setting.preferences, null);
+  }
+
+  get spectator(): boolean {
+    return this.way.kind === "watch" && this.control.value?.yours !== true;
+  }
+
+  /** Gives the walk its canvases and the hands their element; returns what takes them away. */
+  attach(view: HTMLCanvasElement, ambient: HTMLCanvasElement, stage: HTMLElement): () => void {
+    const around = ambient.getContext("2d");
+    let drawn = 0;
+    const stops = [
+      this.world.attach(view),
+      this.world.hands.listen(stage, { mouse: true, touch: true }),
+      this.world.on("painted", (painted) => {
+        if (drawn++ % AMBIENT_EVERY === 0) around?.drawImage(view, 0, 0, 20, 12);
+        const { width, height } = this.size.value ?? { width: 5, height: 3 };
+        view.style.setProperty("--ratio", String(width / height));
+        view.dataset["drawn"] = String(drawn);
+        view.dataset["number"] = String(painted.number);
+        view.dataset["chunk"] = String(painted.chunk);
+        view.dataset["event"] = String(painted.input);
+      }),
+    ];
+    return () => stops.forEach((stop) => stop());
+  }
+
+  prompt(text: string, place: string | null, blendChunks: number): void {
+    const at = performance.now();
+    const mine = ++this.#prompts;
+    const settle = (state: PromptState): void => {
+      if (mine === this.#prompts) this.promptState.value = state;
+    };
+    settle({ phase: "sent", ms: 0 });
+    this.place.value = place;
+    this.world.prompt(text, { blendChunks }).shown.then(
+      () => settle({ phase: "shown", ms: performance.now() - at }),
+      () => settle(null), // `refused` says why
+    );
+  }
+
+  /** Takes over what changed; `before` is null at the start, when the connection carries the rest. */
+  prefer(now: Preferences, before: Preferences | null): void {
+    const { world } = this;
+    world.hands.tune({ sensitivity: DEGREES_PER_PIXEL * now.sensitivity, invertY: now.invert });
+    if (!before) return;
+    world.setTimewarp(now.timewarp);
+    world.setPlayout(playout(now));
+    const format = now.format === "auto" ? (this.#best() ?? null) : now.format;
+    const changed = {
+      ...(now.speed !== before.speed && { speed: now.speed }),
+      ...(now.lead !== before.lead && { lead_ms: now.lead || LEAD_MS }),
+      ...(now.format !== before.format && format && { format }),
+      ...(now.quality !== before.quality && { quality: now.quality }),
+    };
+    if (Object.keys(changed).length > 0) world.settings(changed);
+  }
+
+  screenshot(): Promise<Blob> {
+    return this.world.screenshot("image/png");
+  }
+
+  retry(): void {
+    this.world.retryNow();
+  }
+
+  leave(): void {
+    this.world.leave();
+    this.#stops.forEach((stop) => stop());
+  }
+
+  #best(): Format | undefined {
+    return this.world.ready.value?.formats[0];
+  }
+
+  #listen(): void {
+    const { world, toasts } = this;
+    this.#stops.push(
+      world.on("notice", ({ code, message, in_ms }) => {
+        const text = announce(code, message);
+        if (text !== null) toasts.say(text, { inMs: in_ms ?? 0 });
+      }),
+      world.on("refused", (error) => toasts.say(sentence(error.message), { tone: "warning" })),
+      world.on("painted", () => this.#note()),
+      world.retry.subscribe((retry) => this.#retrying(retry)),
+      world.ended.subscribe((ended) => {
+        if (!ended) return (this.ending.value = null);
+        this.ending.value = explain(ended);
+      }),
+      world.recording.subscribe((recording) => {
+        if (recording?.on) this.film.value = { phase: "on", since: performance.now() };
+        else if (recording?.url) {
+          this.film.value = { phase: "done", url: recording.url, seconds: recording.seconds ?? 0 };
+        } else this.film.value = null;
+      }),
+    );
+  }
+
+  #retrying(retry: World["retry"]["value"]): void {
+    if (!retry) {
+      this.#lostAt = null;
+      this.kept.value = null;
+      return;
+    }
+    const now = performance.now();
+    this.#lostAt ??= now;
+    const grace = this.world.ready.value?.limits.grace_ms ?? 0;
+    this.kept.value = {
+      attempt: retry.attempt,
+      nextAt: retry.inMs > 0 ? now + retry.inMs : null,
+      until: grace > 0 ? this.#lostAt + grace : null,
+    };
+  }
+
+  #count = 0;
+
+  #note(): void {
+    const latency = this.figures.value.latency;
+    if (!latency || latency.count === this.#count) return;
+    this.#count = latency.count;
+    this.history.value = [...this.history.value, latency.last].slice(-HISTORY);
+  }
+}
+
+function placeOf(way: Way): string | null {
+  if (way.kind === "watch") return null;
+  return way.kind === "enter" ? way.request.place : way.place;
+}
+
+function playout(preferences: Preferences): { leadMs: number; blendMs: number } {
+  return { leadMs: preferences.lead || LEAD_MS, blendMs: preferences.blend ? BLEND_MS : 0 };
+}
+
+function options({ way, access, preferences }: Setting): Parameters<typeof connect>[1] {
+  const { format, quality, speed, lead, timewarp } = preferences;
+  const common = {
+    client: "worldline-page",
+    token: access,
+    timewarp,
+    playout: playout(preferences),
+    ...(format !== "auto" && { formats: [format] }),
+  };
+  if (way.kind === "watch") return { ...common, start: { watch: way.world } };
+  if (way.kind === "rejoin") return { ...common, start: { rejoin: way.token } };
+  const { prompt, seed, size } = way.request;
+  const enter = {
+    prompt,
+    image: way.image,
+    seed,
+    quality,
+    speed,
+    ...(lead > 0 && { lead_ms: lead }),
+    ...(size && { width: size[0], height: size[1] }),
+  };
+  return { ...common, start: { enter } };
+}

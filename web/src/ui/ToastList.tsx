@@ -1,0 +1,90 @@
+import { useSignal } from "@preact/signals";
+
+import type { Toast } from "../state/toasts";
+import type { Walk } from "../state/walk";
+import { secondsUntil, useClock } from "./clock";
+import { Icon } from "./Icon";
+
+/** Under the top edge: announcements, refusals, who asks for the controls, the finished recording. */
+export function ToastList({ walk }: { readonly walk: Walk }) {
+  const denied = useSignal<readonly string[]>([]);
+  const asking = (walk.control.value?.asking ?? []).filter((viewer) => !denied.value.includes(viewer));
+  const mine = walk.control.value?.yours === true;
+  return (
+    <div class="toasts">
+      <div class="toasts" role="log" aria-label="Announcements" aria-live="polite">
+        {walk.toasts.list.value.map((toast) => (
+          <Line key={toast.id} toast={toast} dismiss={() => walk.toasts.dismiss(toast.id)} />
+        ))}
+      </div>
+      {mine &&
+        asking.map((viewer) => (
+          <section key={viewer} class="toast ask" role="alert">
+            <Icon name="hand" />
+            <p>A spectator asks for the controls.</p>
+            <button type="button" class="enter small" onClick={() => void walk.world.giveControl(viewer)}>
+              Hand over
+            </button>
+            <button
+              type="button"
+              class="plain small"
+              onClick={() => (denied.value = [...denied.value, viewer])}
+            >
+              Not now
+            </button>
+          </section>
+        ))}
+      <Developed walk={walk} />
+    </div>
+  );
+}
+
+function Line({ toast, dismiss }: { readonly toast: Toast; readonly dismiss: () => void }) {
+  return (
+    <p class={`toast ${toast.tone}`}>
+      <span>{toast.text}</span>
+      {toast.until !== null && <Countdown until={toast.until} />}
+      <button type="button" class="round" aria-label="Dismiss" onClick={dismiss}>
+        <Icon name="close" />
+      </button>
+    </p>
+  );
+}
+
+function Countdown({ until }: { readonly until: number }) {
+  const seconds = secondsUntil(until, useClock(250));
+  return (
+    <b class="seconds" aria-live="off">
+      {seconds >= 100 ? `${Math.round(seconds / 60)} min` : `${seconds} s`}
+    </b>
+  );
+}
+
+const FILES = [
+  { name: "video.mp4", label: "Video" },
+  { name: "poses.npy", label: "Camera path" },
+  { name: "transforms.json", label: "For splats" },
+] as const;
+
+/** A finished recording, until it is put away. */
+function Developed({ walk }: { readonly walk: Walk }) {
+  const film = walk.film.value;
+  if (film?.phase !== "done") return null;
+  const base = new URL(film.url, document.baseURI).href.replace(/\/?$/, "/");
+  return (
+    <section class="toast film" aria-label="Recording">
+      <p>
+        Recorded <b>{film.seconds.toFixed(1)} s</b>
+      </p>
+      {FILES.map(({ name, label }) => (
+        <a key={name} class="plain small" href={base + name} download={name}>
+          <Icon name="download" />
+          {label}
+        </a>
+      ))}
+      <button type="button" class="round" aria-label="Dismiss" onClick={() => (walk.film.value = null)}>
+        <Icon name="close" />
+      </button>
+    </section>
+  );
+}
