@@ -25,7 +25,7 @@ from worldline.core.errors import (
     WorldlineError,
 )
 from worldline.core.live.client import Enter
-from worldline.core.live.codes import failure
+from worldline.core.live.codes import ByeCode, failure
 from worldline.core.live.server import Notice, Queued, Seat
 from worldline.server.live import entering
 from worldline.server.live.broadcast import Broadcast
@@ -108,7 +108,7 @@ class House:
         self._rooms[room.id] = room
         self._line.join(room.id)
         self._fill()
-        if not room.seated.done():
+        if not room.seated.is_set():
             self._tell_place(room, self._line.places()[room.id])
         guest.room = room
         task = asyncio.create_task(self._live(room), name=f"world-{room.id}")
@@ -156,7 +156,7 @@ class House:
         if room is None:
             return
         room.remove(guest)
-        if not room.seated.done() or (not self._config.grace_s and room.is_gone):
+        if not room.seated.is_set() or (not self._config.grace_s and room.is_gone):
             room.end(ending("left"))
 
     def leave(self, guest: Guest) -> None:
@@ -179,13 +179,16 @@ class House:
             code="draining", message="the server is being stopped", in_ms=round(limit * 1000)
         )
         for room in self.rooms:
-            room.drain(notice)
-        try:
+            room.tell(notice)
+        with suppress(TimeoutError):
             await within(self._clock, limit, self._emptied())
-        except TimeoutError:
-            for room in self.rooms:
-                room.end(ending("draining"))
-            await self._emptied()
+        for room in self.rooms:
+            room.drain()  # what is in flight is shown
+        with suppress(TimeoutError):
+            await within(self._clock, PLAY_OUT_S, self._emptied())
+        for room in self.rooms:
+            room.end(ending("draining"))
+        await self._emptied()
 
     async def close(self) -> None:
         """End every world, and return once the engine holds nothing of any."""
@@ -235,7 +238,7 @@ class House:
     def _seat(self, room: Room) -> None:
         for guest in room.guests.values():
             self._new_key(room, guest)
-        room.seated.set_result(None)
+        room.seated.set()
 
     def _new_key(self, room: Room, guest: Guest) -> None:
         """The holder gets a token; older ones only watch from now on."""
@@ -271,7 +274,7 @@ class House:
         """Return when the world is complete. Raises: what went wrong."""
         config, pool = self._config, self._services.readers
         await entering.prove(room.enter, config=config, pool=pool)
-        await room.seated
+        await room.seated.wait()
         picture = await entering.pixels(room.enter, config=config, pool=pool)
         room.forget_picture()
         world, broadcast = self._make(self._services, room, picture)
@@ -317,7 +320,8 @@ class House:
         if isinstance(error, InputError) and not room.is_open and not room.over.done():
             self._refuse(room, error)
         if not room.over.done():
-            room.end(ending("complete") if error is None else self._broken(room, error))
+            done: ByeCode = "draining" if self._draining else "complete"
+            room.end(ending(done) if error is None else self._broken(room, error))
         how = room.over.result()
         log(logger, logging.INFO, "world over", world=room.id, code=how.message.code)
         self._services.metrics.count_session(how.message.code)
@@ -362,7 +366,7 @@ class House:
         self._keys = {key: name for key, name in self._keys.items() if name != room.id}
         if self._line.leave(room.id):
             self._tell_places()
-        if room.seated.done():
+        if room.seated.is_set():
             self._services.seats.release(room.id)
 
 

@@ -9,6 +9,16 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from worldline.core.config import ServerConfig
+from worldline.core.live.client import (
+    Camera,
+    Input,
+    Keys,
+    Pad,
+    Pause,
+    Release,
+    Resume,
+    Script,
+)
 
 Term = Literal["idle", "lifetime", "holder_gone"]
 
@@ -71,6 +81,32 @@ def agenda(terms: Terms, tenancy: Tenancy) -> list[Due]:
     if tenancy.waiting is not None and terms.park_s:
         dues.append(Due(tenancy.waiting + terms.park_s, "park"))
     return sorted(dues, key=lambda due: due.at)
+
+
+def heard(tenancy: Tenancy, message: Input, *, now: float, latent_s: float) -> Tenancy:
+    """After an input of the holder: it was heard now, or when what it began is over by itself.
+
+    `latent_s` is how long a latent frame is on screen.
+    """
+    moving, until, waiting = tenancy.moving, now, tenancy.waiting
+    match message:
+        case Keys(held=held):
+            moving = bool(held)
+        case Pad(x=x, z=z, yaw=yaw, pitch=pitch):
+            moving = any((x, z, yaw, pitch))
+        case Script(frames=frames):
+            moving, until = False, now + len(frames) * latent_s
+        case Camera(poses=poses, rate=rate, loop=loop):
+            moving, until = loop, now + len(poses) / rate
+        case Release():
+            return tenancy._replace(heard=now, moving=False)
+        case Pause():
+            waiting = now
+        case Resume():
+            waiting = None
+        case _:
+            pass
+    return tenancy._replace(heard=max(until, tenancy.heard), moving=moving, waiting=waiting)
 
 
 def _ending(term: Term, begin: float, length: float, terms: Terms) -> list[Due]:

@@ -17,24 +17,20 @@ from worldline.core.clock import Clock
 from worldline.core.errors import NoControlsError, SessionError
 from worldline.core.live.client import (
     AskControl,
-    Camera,
     Enter,
     GiveControl,
     Input,
-    Keys,
-    Pad,
     Pause,
     Playhead,
-    Release,
     Resume,
-    Script,
+    Settings,
     Shown,
 )
 from worldline.core.live.common import State
 from worldline.core.live.server import ControlOf, Notice, Opened, Received, ServerMessage
 from worldline.server.live.broadcast import Broadcast
 from worldline.server.live.guest import Ending, Guest
-from worldline.server.live.leases import Tenancy
+from worldline.server.live.leases import Tenancy, heard
 
 
 class World(Protocol):
@@ -91,12 +87,12 @@ class World(Protocol):
         ...
 
     def drain(self) -> None:
-        """Go on, but not for long."""
+        """Let `run` return after the chunk in flight."""
         ...
 
 
 class Room:
-    """Made when a visitor enters; `seated` is done when there is a seat, `over` ends it."""
+    """Made when a visitor enters; `seated` is set when there is a seat, `over` ends it."""
 
     def __init__(
         self,
@@ -116,14 +112,15 @@ class Room:
         self.key: bytes | None = None  # digest of the holder's token
         self.world: World | None = None
         self.broadcast: Broadcast | None = None
-        self.seated: asyncio.Future[None] = loop.create_future()
+        self.seated = asyncio.Event()
         self.over: asyncio.Future[Ending] = loop.create_future()
         self.changed = asyncio.Event()
         self.is_open = False
         self._clock = clock
         self._new_key = new_key
         self._asking: dict[str, None] = {}
-        self._suspended = False
+        self._suspended = False  # by us, because nobody holds the controls
+        self._paused = False  # by the visitor
         self.tenancy = Tenancy(began=clock.now(), heard=clock.now())
 
     @property
@@ -210,10 +207,14 @@ class Room:
         """
         if isinstance(message, AskControl):
             return self._ask(guest, message)
-        if self.holder != guest.id:
-            raise NoControlsError("you watch", expected="the controls: send ask_control")
         if self.world is None or not self.is_open:
             raise SessionError("the world is not open yet", expected="opened first")
+        if self.holder != guest.id and not _is_own(message):
+            raise NoControlsError("you watch", expected="the controls: send ask_control")
+        if isinstance(message, Settings):
+            self._set(guest, message)
+        if self.holder != guest.id:
+            return [self._received(message)]
         if isinstance(message, GiveControl):
             return self._give(message)
         answers = self.world.take(message)
@@ -236,27 +237,28 @@ class Room:
         """The start picture was taken out and needs no memory any more."""
         self.enter = msgspec.structs.replace(self.enter, image=b"")
 
-    def drain(self, notice: Notice) -> None:
-        """The server stops soon: say so."""
-        self.tell(notice)
+    def drain(self) -> None:
+        """End after the chunk in flight."""
         if self.world is not None and self.is_open:
             self.world.drain()
 
     def park(self) -> None:
         """Move a world that waits to host memory."""
-        if self.world is not None and self.world.state == "paused":
+        if self.world is not None:
             self.world.park()
         self.tenancy = self.tenancy._replace(waiting=None)  # once is enough
 
     def _ask(self, guest: Guest, message: AskControl) -> Sequence[ServerMessage]:
-        received = Received(id=message.id, server_ms=self._clock.now() * 1000)
         if self.holder != guest.id and guest.id not in self._asking:
             self._asking[guest.id] = None
             holder = self.guests.get(self.holder or "")
             if holder is not None:
                 holder.send(Notice(code="control_asked", message=guest.id))
             self._tell_control()
-        return [received]
+        return [self._received(message)]
+
+    def _received(self, message: Input) -> Received:
+        return Received(id=message.id, server_ms=self._clock.now() * 1000)
 
     def _give(self, message: GiveControl) -> Sequence[ServerMessage]:
         heir = self.guests.get(message.viewer)
@@ -264,7 +266,7 @@ class Room:
             raise SessionError("there is no such viewer", got=repr(message.viewer[:40]))
         if heir.id != self.holder:
             self._pass_to(heir)
-        return [Received(id=message.id, server_ms=self._clock.now() * 1000)]
+        return [self._received(message)]
 
     def _pass_to(self, heir: Guest) -> None:
         assert self.world is not None, "controls pass in an open world"
@@ -284,42 +286,28 @@ class Room:
 
     def _suspend(self) -> None:
         """Nobody walks: stop after the chunk in flight. A pause the visitor made stays one."""
-        if self.world is not None and self.world.state == "live":
+        if self.world is not None and not self._paused:
             self.world.pause()
             self._suspended = True
             self.tenancy = self.tenancy._replace(waiting=self._clock.now())
 
     def _hear(self, message: Input) -> None:
         """An input came from the holder: the lease begins anew."""
-        now = self._clock.now()
-        moving = self.tenancy.moving
-        match message:
-            case Keys(held=held):
-                moving = bool(held)
-            case Pad(x=x, z=z, yaw=yaw, pitch=pitch):
-                moving = any((x, z, yaw, pitch))
-            case Script() | Camera():
-                moving = isinstance(message, Camera) and message.loop
-                now += self._length(message)
-            case Release():
-                moving = False
-            case Pause():
-                self.tenancy = self.tenancy._replace(waiting=now)
-            case Resume():
-                self.tenancy = self.tenancy._replace(waiting=None)
-            case _:
-                pass
-        self.tenancy = self.tenancy._replace(heard=max(now, self.tenancy.heard), moving=moving)
-        if isinstance(message, Pause):
-            self.changed.set()
-
-    def _length(self, message: Script | Camera) -> float:
-        """Seconds for which a script or a path goes on by itself."""
-        if isinstance(message, Camera):
-            return len(message.poses) / message.rate
         assert self.world is not None, "only an open world takes inputs"
         opened = self.world.opened
-        return len(message.frames) * opened.latent_frames / opened.fps
+        now, latent_s = self._clock.now(), opened.latent_frames / opened.fps
+        self.tenancy = heard(self.tenancy, message, now=now, latent_s=latent_s)
+        if isinstance(message, Pause | Resume):
+            self._paused = isinstance(message, Pause)
+            self.changed.set()
+
+    def _set(self, guest: Guest, message: Settings) -> None:
+        """What of the settings is about pictures: the format is each viewer's own affair."""
+        assert self.broadcast is not None, "an open world has viewers"
+        if message.format is not None:
+            self.broadcast.attach(guest.viewer, message.format)
+        if guest.id == self.holder:
+            self.broadcast.settings(quality=message.quality, bitrate_kbps=message.bitrate_kbps)
 
     def _show_in(self, guest: Guest) -> None:
         assert self.world is not None, "the world is open"
@@ -337,3 +325,11 @@ class Room:
         for other in self.guests.values():
             if other is not guest:
                 other.send(message)
+
+
+def _is_own(message: Input) -> bool:
+    """Whether it changes nothing but what the one who says it sees."""
+    fields = msgspec.structs.asdict(message) if isinstance(message, Settings) else {}
+    return bool(fields) and all(
+        value is None for name, value in fields.items() if name not in ("id", "at_ms", "format")
+    )
