@@ -7,88 +7,30 @@ slots a session, frames that are invalid after release) and counts what was give
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import heapq
 import itertools
 import threading
 from typing import Final, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
+from tests.fake_session import CountedResult, FakeSession, controls_of, parts_of
+from tests.fake_session import fake_info as fake_info
+from worldline.core.camera import DEFAULT_INTRINSICS, Intrinsics, scale_intrinsics
 from worldline.core.chunk import StageTimings
 from worldline.core.config import WorldInfo
-from worldline.core.errors import SessionMissingError, WorkerDiedError
-from worldline.runtime.handle import StepResult
-from worldline.runtime.protocol import OpenReply, OpenRequest, StepReply, StepRequest
+from worldline.core.errors import AbortedError, SessionMissingError, WorkerDiedError
+from worldline.core.motion import Rig
+from worldline.runtime.handle import OnFrames, StepResult
+from worldline.runtime.protocol import Counts, OpenReply, OpenRequest, StepReply, StepRequest
 from worldline.server.outbox import SocketClosed
 
-SIZES: Final = ((64, 48), (128, 96), (48, 64))  # width, height
-BLOCK: Final = 8
 LIMIT_S: Final = 20.0  # real seconds after which a wait in a test is a failure, not patience
 
 
-def fake_info(
-    *, chunk: int = 3, window: int = 9, sizes: tuple[tuple[int, int], ...] = SIZES
-) -> WorldInfo:
-    """A small world with a landscape, a larger landscape and a portrait size."""
-    width, height = sizes[0]
-    return WorldInfo(
-        model="fake",
-        family="fake",
-        width=width,
-        height=height,
-        sizes=sizes,
-        fps=16,
-        chunk=chunk,
-        window=window,
-        sink=2,
-        steps=4,
-        device="cpu",
-        dtype="float32",
-        mode="exact",
-        licence="none",
-    )
-
-
-class CountedResult(StepResult):
-    """A result that knows how often it was released and spoils its pixels then."""
-
-    def __init__(self, reply: StepReply, frames: NDArray[np.uint8]) -> None:
-        self.released = 0
-        self._pixels = frames
-        super().__init__(reply, frames, lambda: None)
-
-    def release(self) -> None:
-        """Count, and overwrite the frames as the next chunk would."""
-        self.released += 1
-        self._pixels[...] = 0
-        super().release()
-
-
-class FakeSession:
-    """What the fake engine keeps of one session; `digest` depends on all its input so far."""
-
-    def __init__(self, request: OpenRequest, reply: OpenReply) -> None:
-        self.request = request
-        self.reply = reply
-        self.next_chunk = 0
-        self.stepping = False
-        self.digest = hashlib.sha256(repr((request.prompt, request.seed)).encode())
-        self.digest.update(request.image)
-
-    def frames(self, request: StepRequest) -> NDArray[np.uint8]:
-        """Blocky noise `F H W 3` that only this history gives."""
-        self.digest.update(repr((request.actions, request.prompt)).encode())
-        seed = int.from_bytes(self.digest.digest()[:8], "big")
-        count = self.reply.frames_in_chunk(request.chunk_index)
-        shape = (count, self.reply.height // BLOCK, self.reply.width // BLOCK, 3)
-        noise = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-        return noise.repeat(BLOCK, axis=1).repeat(BLOCK, axis=2)  # F H W 3
-
-
 class FakeHandle:
-    """An `EngineHandle` in memory. Steps wait for permission while `hold()` is in force."""
+    """An `EngineHandle` in memory. Steps wait for permission while `hold()` is in force.
+
+    A step that waits can be aborted: it fails when it is allowed, and the session stands before it.
+    """
 
     def __init__(self, info: WorldInfo | None = None) -> None:
         self._info = info or fake_info()
@@ -97,6 +39,7 @@ class FakeHandle:
         self.closed: list[str] = []
         self.results: list[CountedResult] = []
         self.requests: list[StepRequest] = []  # every step that was answered
+        self.calls: list[tuple[str, str]] = []  # parks, unparks, resets and aborts, in order
         self.running = 0
         self.fail_open: Exception | None = None
         self.fail_step: tuple[int, Exception] | None = None  # chunk index, error
@@ -142,16 +85,17 @@ class FakeHandle:
             self.sessions[request.session_id] = FakeSession(request, reply)
             return reply
 
-    def step(self, request: StepRequest) -> StepResult:
+    def step(self, request: StepRequest, *, on_frames: OnFrames | None = None) -> StepResult:
         """The next chunk, once allowed; raises `fail_step` at its chunk."""
         with self._lock:
             self._check_alive()
             session = self.sessions.get(request.session_id)
             if session is None or request.chunk_index != session.next_chunk:
                 raise SessionMissingError("not the next chunk", got=request.chunk_index)
-            assert len(request.actions) == session.reply.chunk, request.actions
+            controls = controls_of(request)
+            assert len(controls) == session.reply.chunk, controls
             self.running += 1
-            session.stepping = True
+            session.stepping, session.aborted, session.parked = True, False, False
         self.entered.release()
         if self._permits is not None:
             assert self._permits.acquire(timeout=LIMIT_S), "nobody allowed this step"
@@ -161,7 +105,56 @@ class FakeHandle:
             self._check_alive()
             if self.fail_step is not None and self.fail_step[0] == request.chunk_index:
                 raise self.fail_step[1]
-            return self._result(session, request)
+            if session.aborted:
+                raise AbortedError("the chunk was given up", got=request.chunk_index)
+            result = self._result(session, request)
+        if on_frames is not None:
+            for decoded in parts_of(result):
+                on_frames(decoded)
+        return result
+
+    def abort(self, session_id: str) -> bool:
+        """Let the running step fail once it is allowed."""
+        with self._lock:
+            self.calls.append(("abort", session_id))
+            session = self.sessions.get(session_id)
+            if session is None or not session.stepping:
+                return False
+            session.aborted = True
+            return True
+
+    def park(self, session_id: str) -> None:
+        """Note that the session is parked; its next step brings it back."""
+        self._call("park", session_id).parked = True
+
+    def unpark(self, session_id: str) -> None:
+        """Note that it is back."""
+        self._call("unpark", session_id).parked = False
+
+    def reset(self, session_id: str, seed: int | None = None) -> None:
+        """Begin again, with the same seed or another."""
+        session = self._call("reset", session_id)
+        session.reset(session.seed if seed is None else seed)
+
+    def counts(self) -> Counts:
+        """Sessions, parked ones, and results that were not given back."""
+        with self._lock:
+            self._check_alive()
+            return Counts(
+                sessions=len(self.sessions),
+                parked=sum(session.parked for session in self.sessions.values()),
+                slots=sum(result.released == 0 for result in self.results),
+            )
+
+    def _call(self, name: str, session_id: str) -> FakeSession:
+        with self._lock:
+            self._check_alive()
+            self.calls.append((name, session_id))
+            session = self.sessions.get(session_id)
+            if session is None:
+                raise SessionMissingError("there is no such session", got=session_id)
+            assert not session.stepping, f"{name} during a step"
+            return session
 
     def close(self, session_id: str) -> None:
         """Forget a session, once `close_gate` is open."""
@@ -207,10 +200,14 @@ class FakeHandle:
 
     def _reply(self, request: OpenRequest) -> OpenReply:
         info = self._info
+        width, height = request.width or info.width, request.height or info.height
+        k = DEFAULT_INTRINSICS if request.intrinsics is None else Intrinsics(*request.intrinsics)
         return OpenReply(
             session_id=request.session_id,
-            width=request.width or info.width,
-            height=request.height or info.height,
+            width=width,
+            height=height,
+            intrinsics=scale_intrinsics(k, width, height),
+            rig=request.rig or Rig(),
             fps=info.fps,
             chunk=request.chunk or info.chunk,
             window=request.window or info.window,
@@ -228,6 +225,7 @@ class FakeHandle:
             chunk_index=request.chunk_index,
             shape=frames.shape,  # pyright: ignore[reportArgumentType]
             timings=timings,
+            poses=session.poses(request),
         )
         result = CountedResult(reply, frames)
         self.results.append(result)

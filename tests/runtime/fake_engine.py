@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from worldline.core.chunk import Chunk, StageTimings
+from worldline.core.camera import DEFAULT_INTRINSICS, Intrinsics
+from worldline.core.chunk import Chunk, Decoded, StageTimings
 from worldline.core.config import EngineOptions, WorldInfo
-from worldline.core.errors import CheckpointError, ControlError, PromptError
-from worldline.runtime.protocol import OpenRequest, WorkerSettings
+from worldline.core.errors import AbortedError, CheckpointError, ControlError, PromptError
+from worldline.core.motion import START_POSE, Motion, Rig
+from worldline.runtime.protocol import Counts, OpenRequest, WorkerSettings
 
 WIDTH, HEIGHT, CHUNK = 32, 16, 2
 SHARED = Path("/dev/shm")
@@ -71,24 +73,51 @@ class FakeSession:
         self._close_when: Path | None = None
         self._seed = seed
         self._index = 0
+        self.intrinsics, self.rig, self.parked = DEFAULT_INTRINSICS, Rig(), False
 
     def step(
         self,
-        controls: Sequence[Collection[str]] | None = None,
+        controls: Sequence[Collection[str]] | Sequence[Motion] | None = None,
         *,
         prompt: str | None = None,
         blend_chunks: int = 0,
+        aborted: Callable[[], bool] | None = None,
+        on_frames: Callable[[Decoded], None] | None = None,
     ) -> Chunk:
+        self.parked = False
         if prompt is not None:
             self._obey(prompt)
-        if any("?" in actions for actions in controls or ()):
+        if any(not isinstance(asked, Motion) and "?" in asked for asked in controls or ()):
             raise ControlError("unknown action", expected="one of wasd", got="?")
+        if aborted is not None and aborted():
+            raise AbortedError("the chunk was given up")
         count = 4 * self.chunk - 3 if self._index == 0 else 4 * self.chunk
         frames: NDArray[np.uint8] = np.full(
             (count, HEIGHT, WIDTH, 3), (self._seed + self._index) % 256, dtype=np.uint8
         )  # F H W 3
         self._index += 1
-        return Chunk(self._index - 1, frames, StageTimings(total_ms=1.0))
+        poses = (START_POSE,) * self.chunk
+        if on_frames is not None:
+            for i, part in enumerate(
+                np.split(frames, range(count - 4 * (self.chunk - 1), count, 4))
+            ):
+                on_frames(Decoded(i, max(0, count - 4 * (self.chunk - i)), part, poses[i]))
+            if prompt == "fail-late":
+                self._index -= 1
+                raise RuntimeError("the fake engine was told to fail after its frames")
+        return Chunk(self._index - 1, frames, StageTimings(total_ms=1.0), poses)
+
+    def park(self) -> None:
+        """Be parked."""
+        self.parked = True
+
+    def unpark(self) -> None:
+        """Be back."""
+        self.parked = False
+
+    def reset(self, seed: int | None = None) -> None:
+        """Begin again."""
+        self._index, self._seed = 0, self._seed if seed is None else seed
 
     def _obey(self, prompt: str) -> None:
         """Prompts are orders: what a session does before its next chunk, or when it closes."""
@@ -147,9 +176,15 @@ class FakeWorld:
         sink: int | None = None,
         shift: float | None = None,
         steps: int | None = None,
+        intrinsics: Intrinsics | None = None,
+        rig: Rig | None = None,
     ) -> FakeSession:
         assert image.dtype == np.uint8 and image.shape[2] == 3
         return FakeSession(seed, CHUNK if chunk is None else chunk)
+
+    def counts(self) -> Counts:
+        """Nothing is held."""
+        return Counts()
 
 
 def load(

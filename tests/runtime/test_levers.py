@@ -85,7 +85,7 @@ def test_the_frames_left_out_are_the_oldest_after_the_sink() -> None:
     assert levers.visible_frames(engine, state, levers_motion(session, WALK[0])) is None
 
 
-def levers_motion(session: Session, controls: Controls) -> levers.Motion:
+def levers_motion(session: Session, controls: Controls) -> levers.Moved:
     from worldline.runtime.conditions import fold_motion
 
     start = session.state.next_frame

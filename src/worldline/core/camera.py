@@ -14,12 +14,12 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from worldline.core.actions import check_actions
 from worldline.core.errors import ControlError
+from worldline.core.motion import Motion, Pose, check_motion, from_actions
+from worldline.core.motion import Rig as Rig
 from worldline.core.rotation import (
     inverse,
     matrices,
@@ -53,28 +53,33 @@ class Intrinsics(NamedTuple):
 DEFAULT_INTRINSICS = Intrinsics(500.0, 500.0, 416.0, 240.0)
 
 
-class Rig(msgspec.Struct, frozen=True):
-    """Full speed of the live camera, per latent frame: `move` in world units, angles in degrees."""
-
-    move: float = 0.05
-    yaw_deg: float = 6.0
-    pitch_deg: float = 4.0
-    pitch_limit_deg: float = 85.0
-
-
 def _fixed(array: Array) -> Array:
     array.setflags(write=False)
     return array
 
 
 class CameraState(NamedTuple):
-    """All that a live camera remembers: its pose `[4, 4]` and accumulated pitch in degrees."""
+    """All that a live camera remembers: its pose `[4, 4]` and the degrees turned, up and right."""
 
     c2w: Array
     pitch_deg: float
+    yaw_deg: float = 0.0  # not wrapped; only told, never used
+
+    @property
+    def pose(self) -> Pose:
+        """What viewers and recordings are told of it."""
+        rows = tuple(float(value) for value in self.c2w[:3].flatten())
+        return Pose(rows, self.yaw_deg, self.pitch_deg)
 
 
 START = CameraState(_fixed(np.eye(4)), 0.0)
+
+
+def check_intrinsics(k: Intrinsics) -> Intrinsics:
+    """The intrinsics themselves; raises `ControlError` unless they are those of a camera."""
+    if not all(math.isfinite(value) for value in k) or not (k.fx > 0 and k.fy > 0):
+        raise ControlError("unusable intrinsics", expected="finite, focal lengths > 0", got=k)
+    return k
 
 
 def scale_intrinsics(k: Intrinsics, width: int, height: int) -> Intrinsics:
@@ -83,27 +88,27 @@ def scale_intrinsics(k: Intrinsics, width: int, height: int) -> Intrinsics:
     return Intrinsics(k.fx * x, k.fy * y, k.cx * x, k.cy * y)
 
 
-def advance(state: CameraState, actions: Collection[str], rig: Rig) -> CameraState:
-    """Move the live camera by one latent frame; pure.
+def advance(state: CameraState, controls: Collection[str] | Motion, rig: Rig) -> CameraState:
+    """Move the live camera by one latent frame, by letters or by a motion; pure.
 
     Yaw turns about world y, pitch about camera x; the move uses the new rotation, stays on the
-    ground and has the length `rig.move` in every direction. Opposite keys cancel. A pitch step
-    that would pass the limit ends at the limit. Raises `ControlError` for an unknown action.
+    ground and is at full speed `rig.move` long in every direction. Opposite keys cancel. A pitch
+    step that would pass the limit ends at the limit. Raises `ControlError` for an unknown action
+    and for a motion beyond full speed.
     """
-    keys = check_actions(actions)
-    pitch = state.pitch_deg + _axis(keys, "i", "k") * rig.pitch_deg
+    motion = check_motion(controls) if isinstance(controls, Motion) else from_actions(controls)
+    pitch = state.pitch_deg + motion.pitch * rig.pitch_deg
     pitch = min(max(pitch, -rig.pitch_limit_deg), rig.pitch_limit_deg)
-    yaw = _axis(keys, "l", "j") * rig.yaw_deg
+    yaw = motion.yaw * rig.yaw_deg
     rotation = turn(state.c2w[:3, :3], yaw, pitch - state.pitch_deg)
-    forward, right = _axis(keys, "w", "s"), _axis(keys, "d", "a")
-    length = math.hypot(forward, right)
-    step = _ground(rotation, 2) * forward + _ground(rotation, 0) * right
+    length = math.hypot(motion.z, motion.x)
+    step = _ground(rotation, 2) * motion.z + _ground(rotation, 0) * motion.x
     c2w = np.eye(4)
     c2w[:3, :3] = orthonormal(rotation)
     c2w[:3, 3] = state.c2w[:3, 3]
     if length > 0:
-        c2w[:3, 3] += step * (rig.move / length)
-    return CameraState(c2w, pitch)
+        c2w[:3, 3] += step * (rig.move / max(length, 1.0))
+    return CameraState(c2w, pitch, state.yaw_deg + yaw)
 
 
 def relative_pose(prev_c2w: Array, c2w: Array, scale: float) -> Array:
@@ -251,10 +256,6 @@ def _numbers(values: ArrayLike, name: str) -> Array:
     if not np.isfinite(array).all():
         raise ControlError(f"{name} hold NaN or infinite values", expected="finite numbers")
     return array.astype(np.float64)
-
-
-def _axis(keys: frozenset[str], positive: str, negative: str) -> int:
-    return (positive in keys) - (negative in keys)
 
 
 def _ground(rotation: Array, column: int, epsilon: float = 0.0) -> Array:

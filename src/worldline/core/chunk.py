@@ -8,6 +8,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from worldline.core.motion import Pose
+
 
 class StageTimings(msgspec.Struct, frozen=True, kw_only=True):
     """Wall time of the stages of one chunk, in milliseconds.
@@ -25,9 +27,22 @@ class StageTimings(msgspec.Struct, frozen=True, kw_only=True):
     total_ms: float = 0.0
 
 
+class Decoded(NamedTuple):
+    """The frames of one latent frame, uint8 `f H W 3`: one at the start of a world, else four.
+
+    `first` is the number of the first of them within the chunk, `pose` where the camera is.
+    """
+
+    latent_frame: int
+    first: int
+    frames: NDArray[np.uint8]
+    pose: Pose
+
+
 class Chunk(NamedTuple):
-    """Frames of one chunk: `frames` uint8 `F H W 3`, RGB."""
+    """Frames of one chunk: `frames` uint8 `F H W 3`, RGB; `poses` one per latent frame."""
 
     index: int  # pyright: ignore[reportIncompatibleMethodOverride]  # nobody needs tuple.index
     frames: NDArray[np.uint8]
     timings: StageTimings
+    poses: tuple[Pose, ...] = ()

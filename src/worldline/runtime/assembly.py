@@ -59,6 +59,7 @@ def assemble(
         passes=passes,
         first_chunks=FirstChunks(0 if "first_chunk" in off else options.first_chunks_mb * 2**20),
         rings=RingPool(idle=IDLE_RINGS if recorded else 0, drop=passes.forget),
+        parked={},
         ring_kind=Int8Ring if options.kv == "8bit" else KVRing,
         chooser=chooser,
         lane=choose_lane(device, off),

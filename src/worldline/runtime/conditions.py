@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worldline.core.camera import CameraState, Rig, advance, relative_pose, scale_intrinsics
+from worldline.core.camera import CameraState, advance, relative_pose, scale_intrinsics
 from worldline.core.errors import ControlError
+from worldline.core.motion import Motion, Rig
 from worldline.models.lingbot.params import ACTION_CHANNELS
 from worldline.ops.plucker import action_condition, camera_condition
 from worldline.ops.vae import StreamingVae
@@ -26,6 +27,7 @@ from worldline.runtime.text_cache import Text
 
 MASK_CHANNELS = 4
 WALK_KEYS = "wasd"
+KEY_SHARE = 0.05  # of full speed: the rounding of a resampled path is no key
 
 
 class PoseControls(NamedTuple):
@@ -35,18 +37,23 @@ class PoseControls(NamedTuple):
     keys: NDArray[np.floating] | None = None
 
 
-Controls = Sequence[Collection[str]] | NDArray[np.floating] | PoseControls | None
+Controls = Sequence[Collection[str]] | Sequence[Motion] | NDArray[np.floating] | PoseControls | None
 
 
-class Motion(NamedTuple):
-    """Controls of a chunk as the network sees them, and the camera after it."""
+class Moved(NamedTuple):
+    """Controls of a chunk as the network sees them, and the camera at each of its latent frames."""
 
     relative: NDArray[np.float32]
     keys: NDArray[np.float32]
-    camera: CameraState
+    path: tuple[CameraState, ...]
+
+    @property
+    def camera(self) -> CameraState:
+        """The camera after the chunk."""
+        return self.path[-1]
 
 
-def fold_motion(camera: CameraState, controls: Controls, rig: Rig, frames: range) -> Motion:
+def fold_motion(camera: CameraState, controls: Controls, rig: Rig, frames: range) -> Moved:
     """Turn the controls of latent frames `frames` into relative poses and keys.
 
     None is idle. The relative pose of latent frame 0 is the identity whatever is pressed: it is the
@@ -64,17 +71,25 @@ def fold_motion(camera: CameraState, controls: Controls, rig: Rig, frames: range
         raise ControlError("actions do not fit the chunk", expected=expected, got=len(controls))
     relative = np.tile(np.eye(4), (count, 1, 1))
     keys = np.zeros((count, len(WALK_KEYS)), dtype=np.float32)
-    for i, (frame, actions) in enumerate(zip(frames, controls, strict=True)):
-        after = advance(camera, actions, rig)
-        keys[i] = [key in actions for key in WALK_KEYS]
-        if frame == 0:
-            continue
-        relative[i] = relative_pose(camera.c2w, after.c2w, rig.move)
-        camera = after
-    return Motion(relative.astype(np.float32), keys, camera)
+    path: list[CameraState] = []
+    for i, (frame, asked) in enumerate(zip(frames, controls, strict=True)):
+        after = advance(camera, asked, rig)
+        keys[i] = _keys(asked)
+        if frame != 0:
+            relative[i] = relative_pose(camera.c2w, after.c2w, rig.move)
+            camera = after
+        path.append(camera)
+    return Moved(relative.astype(np.float32), keys, tuple(path))
 
 
-def _recorded(camera: CameraState, controls: PoseControls, count: int) -> Motion:
+def _keys(asked: Collection[str] | Motion) -> list[bool]:
+    """Which of w a s d are down; of a motion, those whose way it goes faster than `KEY_SHARE`."""
+    if not isinstance(asked, Motion):
+        return [key in asked for key in WALK_KEYS]
+    return [way > KEY_SHARE for way in (asked.z, -asked.x, -asked.z, asked.x)]
+
+
+def _recorded(camera: CameraState, controls: PoseControls, count: int) -> Moved:
     relative = np.asarray(controls.relative)
     if relative.shape != (count, 4, 4):
         raise ControlError("poses do not fit the chunk", expected=(count, 4, 4), got=relative.shape)
@@ -83,10 +98,10 @@ def _recorded(camera: CameraState, controls: PoseControls, count: int) -> Motion
     keys = np.zeros((count, 4)) if controls.keys is None else np.asarray(controls.keys)
     if keys.shape != (count, 4):
         raise ControlError("keys do not fit the chunk", expected=(count, 4), got=keys.shape)
-    return Motion(relative.astype(np.float32), keys.astype(np.float32), camera)
+    return Moved(relative.astype(np.float32), keys.astype(np.float32), (camera,) * count)
 
 
-def control_tensor(state: SessionState, motion: Motion, control_dim: int) -> Tensor:
+def control_tensor(state: SessionState, motion: Moved, control_dim: int) -> Tensor:
     """Rays of a chunk on the latent grid: `[1, 384|448, T, h, w]`, float32 on the CPU.
 
     Always a tensor: standing still is a motion too (identity poses), not the absence of a camera.

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from worldline.core.camera import Intrinsics
+from worldline.core.camera import Intrinsics, check_intrinsics
 from worldline.core.config import DEFAULT_OPTIONS, EngineOptions, WorldInfo
 from worldline.core.errors import ConfigError, ImageError
+from worldline.core.motion import Rig, check_rig
 from worldline.kernels.choice_file import AttentionChoice
 from worldline.models.preset import Preset, RuntimeParams, RuntimeValues, resolve_runtime
 from worldline.models.registry import require_live
@@ -33,10 +34,17 @@ from worldline.runtime.levers import check_numbers
 from worldline.runtime.loader import Components, load_components
 from worldline.runtime.memory import camera_cache_fits
 from worldline.runtime.noise import NoiseSource, SeededNoise
+from worldline.runtime.protocol import Counts
 from worldline.runtime.replay import History
 from worldline.runtime.session import Session
 from worldline.runtime.shared import Engine
-from worldline.runtime.state import Geometry, ImageCondition, PromptStates, SessionState
+from worldline.runtime.state import (
+    Geometry,
+    ImageCondition,
+    Origin,
+    PromptStates,
+    SessionState,
+)
 from worldline.runtime.step_cache import StepCache
 from worldline.sampling.schedules import (
     TRAIN_STEPS,
@@ -59,9 +67,10 @@ Progress = Callable[[int, int, str], None]
 class StartOptions:
     """What a session may ask for; None leaves it to the preset. Sizes in pixels.
 
-    `intrinsics` are those of an 832x480 picture. `stretch` fits the picture as the official code
-    does (no crop, no filter), `noise` replaces the seeded source; both serve parity runs. With
-    `keep_latents` the session can be decoded once more, see `Session.recording`.
+    `intrinsics` are those of an 832x480 picture, `rig` is the camera's full speed. `stretch` fits
+    the picture as the official code does (no crop, no filter), `noise` replaces the seeded source;
+    both serve parity runs. With `keep_latents` the session can be decoded once more, see
+    `Session.recording`.
     """
 
     width: int | None = None
@@ -72,6 +81,7 @@ class StartOptions:
     shift: float | None = None
     steps: int | Sequence[int] | None = None
     intrinsics: Intrinsics | None = None
+    rig: Rig | None = None
     stretch: bool = False
     noise: NoiseSource | None = None
     keep_latents: bool = False
@@ -149,14 +159,16 @@ class World:
         shift: float | None = None,
         steps: int | Sequence[int] | None = None,
         intrinsics: Intrinsics | None = None,
+        rig: Rig | None = None,
         keep_latents: bool = False,
     ) -> Session:
         """Open a world from a picture (uint8 `H W 3`, RGB) and a prompt.
 
         Sizes are pixels (multiples of 16; by default the preset's size of the picture's
         orientation), `chunk`, `window` and `sink` latent frames, `steps` a number of denoise steps
-        or their indices. `keep_latents` is for `Session.recording`. Raises `ImageError`,
-        `PromptError`, `ConfigError`.
+        or their indices. `intrinsics` are those of an 832x480 picture, `rig` is the camera's full
+        speed. `keep_latents` is for `Session.recording`. Raises `ImageError`, `PromptError`,
+        `ControlError`, `ConfigError`.
         """
         options = StartOptions(
             width=width,
@@ -167,6 +179,7 @@ class World:
             shift=shift,
             steps=steps,
             intrinsics=intrinsics,
+            rig=rig,
             keep_latents=keep_latents,
         )
         return self.open(image, prompt, seed, options=options)
@@ -181,33 +194,50 @@ class World:
         geometry = self._geometry(image, options)
         engine = self.engine(geometry, settings)
         check_numbers(engine, settings)
+        rig = check_rig(options.rig or self.preset.rig)
+        intrinsics = check_intrinsics(options.intrinsics or self.preset.intrinsics)
         states, rows = engine.text(prompt)
+        first = PromptStates(current=states, source=states, target=states, rows=rows)
+        origin = Origin(first, self._digest(image, prompt, options=options))
         state = SessionState(
             session_id=uuid.uuid4().hex,
             geometry=geometry,
             settings=settings,
             schedule=make_schedule(self.preset, settings),
-            intrinsics=options.intrinsics or self.preset.intrinsics,
+            intrinsics=intrinsics,
+            rig=rig,
+            origin=origin,
             noise=options.noise or SeededNoise(seed),
             image=self._picture(image, geometry, stretch=options.stretch),
-            prompt=PromptStates(current=states, source=states, target=states, rows=rows),
+            prompt=first,
             caches=StepCache(off=engine.without),
-            start=self._start(image, prompt, seed, options=options),
+            start=origin.start(seed),
             past=History() if self.options.recache else None,
             film=LatentFilm() if options.keep_latents else None,
             kv=take_ring(engine, geometry, settings),  # last: what fails before leaves it there
         )
         return Session(engine, state)
 
-    def _start(
-        self, image: NDArray[np.uint8], prompt: str, seed: int, *, options: StartOptions
+    def counts(self) -> Counts:
+        """What this world's sessions take now; how many there are is not its business."""
+        rings, device = self.shared.rings.held, self.components.dit.device
+        taken = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+        return Counts(
+            rings=len(rings),
+            ring_bytes=sum(ring.nbytes for ring in rings),
+            parked_bytes=sum(self.shared.parked.values()),
+            device_bytes=taken,
+        )
+
+    def _digest(
+        self, image: NDArray[np.uint8], prompt: str, *, options: StartOptions
     ) -> bytes | None:
-        """Digest of everything a session begins with; None where its noise is not the seeded."""
+        """Digest of all a session begins with but the seed; None where its noise is not seeded."""
         if options.noise is not None:
             return None
         model = (self.info, self.options, sorted(self.shared.without), self.shared.reanchor_at)
         picture = (image.shape, np.ascontiguousarray(image).tobytes())
-        return start_digest([*model, *picture, prompt, seed, options])
+        return start_digest([*model, *picture, prompt, options])
 
     def engine(self, geometry: Geometry, settings: RuntimeParams) -> Engine:
         """What the pipeline needs of this world for a session of that size."""

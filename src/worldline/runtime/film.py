@@ -45,6 +45,11 @@ class LatentFilm:
         copied.record(torch.cuda.current_stream(latents.device))
         self._coming = host, copied
 
+    def clear(self) -> None:
+        """Forget everything: another film begins."""
+        self._chunks.clear()
+        self._coming = None
+
     @torch.no_grad()
     def decode(self, vae: StreamingVae, device: torch.device) -> Iterator[NDArray[np.uint8]]:
         """Frames of chunk after chunk, uint8 `F H W 3`, decoded on `device`."""

@@ -21,7 +21,7 @@ from worldline.ops.vae import StreamState
 from worldline.runtime.tree import map_tensors, tensors_of
 
 if TYPE_CHECKING:
-    from worldline.runtime.conditions import Motion
+    from worldline.runtime.conditions import Moved
     from worldline.runtime.shared import Engine
     from worldline.runtime.state import SessionState
 
@@ -106,7 +106,7 @@ def start_digest(parts: Iterable[object]) -> bytes:
     return digest.digest()
 
 
-def key_of(engine: Engine, state: SessionState, motion: Motion) -> bytes | None:
+def key_of(engine: Engine, state: SessionState, motion: Moved) -> bytes | None:
     """Key of the chunk that comes next; None where it is not an ordinary first one."""
     if state.start is None or state.next_chunk != 0 or not engine.first_chunks.on:
         return None

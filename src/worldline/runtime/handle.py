@@ -10,20 +10,16 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import functools
 import itertools
+import queue
 import threading
-import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
-from types import TracebackType
 from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from worldline.core.chunk import StageTimings
+from worldline.core.chunk import Decoded
 from worldline.core.config import WorldInfo
 from worldline.core.errors import SessionClosedError, SessionMissingError, WorkerDiedError
 from worldline.runtime import protocol, spawn
@@ -32,60 +28,34 @@ from worldline.runtime.protocol import (
     Call,
     CloseReply,
     CloseRequest,
+    CountRequest,
+    Counts,
+    DoneReply,
     ErrorReply,
+    FramesReply,
     LoadProgress,
     OpenReply,
     OpenRequest,
+    ParkRequest,
     ReadyReply,
     Reply,
     Request,
+    ResetRequest,
     ShutdownRequest,
     SlotRef,
     StepReply,
     StepRequest,
     WorkerSettings,
 )
+from worldline.runtime.results import ComingChunk
+from worldline.runtime.results import StepResult as StepResult
 from worldline.runtime.shm import FrameSlots
 
 R = TypeVar("R")
 Progress = Callable[[LoadProgress], None]
+OnFrames = Callable[[Decoded], None]
 SLOT_WAIT_S = 60.0
 _EXIT_LIMIT_S = 5.0
-
-
-class StepResult:
-    """One chunk; `frames` (uint8 `F H W 3`, RGB) is a view into a slot of shared memory.
-
-    The pixels are valid until `release()`, or, if that is forgotten, for as long as `frames` or a
-    view of it exists. A session has two slots: hold two results and its next `step` waits.
-    """
-
-    def __init__(
-        self, reply: StepReply, frames: NDArray[np.uint8], give_back: Callable[[], None]
-    ) -> None:
-        self.session_id = reply.session_id
-        self.index = reply.chunk_index
-        self.timings: StageTimings = reply.timings
-        self.frames = frames
-        # Runs once, at release() or when the last view of the frames is gone.
-        self._give_back = weakref.finalize(frames, give_back)
-        self._give_back.atexit = False
-
-    def release(self) -> None:
-        """Give the slot back; idempotent. `frames` must not be read afterwards."""
-        self.frames = np.empty((0, *self.frames.shape[1:]), dtype=np.uint8)  # 0 H W 3
-        self._give_back()
-
-    def __enter__(self) -> StepResult:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.release()
 
 
 class EngineHandle(Protocol):
@@ -100,13 +70,47 @@ class EngineHandle(Protocol):
         """Start a session. Raises: InputError of any kind, CapacityError, WorkerDiedError."""
         ...
 
-    def step(self, request: StepRequest) -> StepResult:
-        """Generate the next chunk of a session.
+    def step(self, request: StepRequest, *, on_frames: OnFrames | None = None) -> StepResult:
+        """Generate the next chunk of a session; a parked one comes back first.
 
+        `on_frames` is called in this thread with each latent frame's pictures as they are decoded,
+        all of them before the result is returned. They are views into the result's memory: valid
+        until its `release()`; should the step fail after all, for as long as anyone has them.
         Raises: SessionMissingError (unknown session, or not its next chunk), ControlError,
-        PromptError, CapacityError (no frame slot was given back in time, or no shared memory),
-        GenerationError, WorkerDiedError.
+        PromptError, AbortedError, CapacityError (no frame slot was given back in time, or no memory
+        here or on the device), GenerationError, WorkerDiedError.
         """
+        ...
+
+    def abort(self, session_id: str) -> bool:
+        """Ask the running step of a session to end at its next pass, with `AbortedError`.
+
+        Returns at once: False when no step is on its way. The step may still succeed: once its
+        first frames were handed on, or its last pass has begun, it goes to its end. What was
+        aborted leaves the session as it was: the same chunk can be asked for again.
+        """
+        ...
+
+    def park(self, session_id: str) -> None:
+        """Move a session's state to host memory; its place on the device is free for others.
+
+        Raises: SessionMissingError, WorkerDiedError, CapacityError.
+        """
+        ...
+
+    def unpark(self, session_id: str) -> None:
+        """Move it back, as the next step would. Raises: as `park`."""
+        ...
+
+    def reset(self, session_id: str, seed: int | None = None) -> None:
+        """Back to the start picture, the first prompt and chunk 0; None keeps the seed.
+
+        From here on it gives what a new session of that seed gives. Raises: as `park`.
+        """
+        ...
+
+    def counts(self) -> Counts:
+        """What the engine holds now. Raises: WorkerDiedError."""
         ...
 
     def close(self, session_id: str) -> None:
@@ -125,6 +129,14 @@ class EngineHandle(Protocol):
 class _Session(NamedTuple):
     opened: OpenReply
     slots: FrameSlots
+    running: set[int]  # slots of the steps on their way, one or none
+
+
+class _Pending(NamedTuple):
+    """A call on its way: its reply, and who wants to know what comes before it."""
+
+    reply: Future[Reply]
+    before: Callable[[FramesReply], None] | None
 
 
 class WorkerHandle:
@@ -144,7 +156,7 @@ class WorkerHandle:
         self._on_progress = on_progress
         self._slot_wait_s = slot_wait_s
         self._ready: Future[WorldInfo] = Future()
-        self._pending: dict[int, Future[Reply]] = {}
+        self._pending: dict[int, _Pending] = {}
         self._sessions: dict[str, _Session] = {}
         self._ids = itertools.count(protocol.UNASKED + 1)
         self._lock = threading.Lock()  # guards _pending and _sessions, and the moment of death
@@ -201,32 +213,63 @@ class WorkerHandle:
         with self._lock:
             if self._ended.is_set():
                 raise self._died()
-            self._sessions[request.session_id] = _Session(reply, FrameSlots())
+            self._sessions[request.session_id] = _Session(reply, FrameSlots(), set())
         return reply
 
-    def step(self, request: StepRequest) -> StepResult:
+    def step(self, request: StepRequest, *, on_frames: OnFrames | None = None) -> StepResult:
         """See `EngineHandle.step`."""
-        with self._lock:
-            session = self._sessions.get(request.session_id)
-        if session is None:
-            if not self.alive():
-                raise self._died()
-            raise SessionMissingError("there is no such session", got=request.session_id)
-        slots = session.slots
+        session = self._session(request.session_id)
         slot = self._slot(session, request.chunk_index)
+        coming = ComingChunk.of(
+            session.opened, request.chunk_index, slots=session.slots, index=slot.index
+        )
+        request = msgspec.structs.replace(request, slot=slot, stream=on_frames is not None)
+        arrived: queue.SimpleQueue[FramesReply | None] = queue.SimpleQueue()
+        future: Future[Reply] | None = None
+        with self._lock:
+            session.running.add(slot.index)
         try:
-            future = self._send(msgspec.structs.replace(request, slot=slot))
-        except WorkerDiedError:
-            slots.release(slot.index)
-            raise
-        try:
-            reply = _unwrap(future.result(), StepReply)
-            frames = slots.view(slot.index, reply.shape)
+            future = self._send(request, before=arrived.put)
+            future.add_done_callback(lambda _: arrived.put(None))
+            while (frames := arrived.get()) is not None:
+                if on_frames is not None:
+                    on_frames(coming.part(frames))
+            return coming.result(_unwrap(future.result(), StepReply))
         except BaseException:
-            # The worker may still write there (Ctrl-C), so the slot is free only when it answered.
-            future.add_done_callback(lambda _: slots.release(slot.index))
+            coming.give_up(future)
             raise
-        return StepResult(reply, frames, functools.partial(slots.release, slot.index))
+        finally:
+            with self._lock:
+                session.running.discard(slot.index)
+
+    def abort(self, session_id: str) -> bool:
+        """See `EngineHandle.abort`."""
+        with self._lock:  # while it is held, a slot in `running` belongs to the same step
+            session = self._sessions.get(session_id)
+            if session is None:
+                return False
+            for index in session.running:
+                session.slots.abort(index)
+            return bool(session.running)
+
+    def park(self, session_id: str) -> None:
+        """See `EngineHandle.park`."""
+        self._session(session_id)
+        _unwrap(self._send(ParkRequest(session_id=session_id)).result(), DoneReply)
+
+    def unpark(self, session_id: str) -> None:
+        """See `EngineHandle.unpark`."""
+        self._session(session_id)
+        _unwrap(self._send(ParkRequest(session_id=session_id, back=True)).result(), DoneReply)
+
+    def reset(self, session_id: str, seed: int | None = None) -> None:
+        """See `EngineHandle.reset`."""
+        self._session(session_id)
+        _unwrap(self._send(ResetRequest(session_id=session_id, seed=seed)).result(), DoneReply)
+
+    def counts(self) -> Counts:
+        """See `EngineHandle.counts`."""
+        return _unwrap(self._send(CountRequest()).result(), Counts)
 
     def close(self, session_id: str) -> None:
         """See `EngineHandle.close`."""
@@ -253,6 +296,15 @@ class WorkerHandle:
         self._reader.join()
         self._pipe.close()
 
+    def _session(self, session_id: str) -> _Session:
+        with self._lock:
+            session = self._sessions.get(session_id)
+        if session is None:
+            if not self.alive():
+                raise self._died()
+            raise SessionMissingError("there is no such session", got=session_id)
+        return session
+
     def _slot(self, session: _Session, chunk_index: int) -> SlotRef:
         size = session.opened.chunk_bytes(chunk_index)
         try:
@@ -262,14 +314,19 @@ class WorkerHandle:
                 raise self._died() from None
             raise
 
-    def _send(self, body: Request) -> Future[Reply]:
-        """Put one call on its way; the future resolves to its reply, or fails with the worker."""
+    def _send(
+        self, body: Request, *, before: Callable[[FramesReply], None] | None = None
+    ) -> Future[Reply]:
+        """Put one call on its way; the future resolves to its reply, or fails with the worker.
+
+        `before` is called in the reader's thread with what comes before the reply.
+        """
         future: Future[Reply] = Future()
         with self._lock:
             if self._ended.is_set():
                 raise self._died()
             call = Call(next(self._ids), body)
-            self._pending[call.id] = future
+            self._pending[call.id] = _Pending(future, before)
         data = protocol.encode(call)
         # A broken pipe needs no handling here: the reader sees the same end and fails the future.
         with self._sending, contextlib.suppress(OSError):
@@ -290,10 +347,15 @@ class WorkerHandle:
 
     def _resolve(self, answer: Answer) -> None:
         body = answer.body
-        if answer.id != protocol.UNASKED:
+        if isinstance(body, FramesReply):
             with self._lock:
-                future = self._pending.pop(answer.id)
-            future.set_result(body)
+                before = self._pending[answer.id].before
+            assert before is not None, "frames that nobody asked for"
+            before(body)
+        elif answer.id != protocol.UNASKED:
+            with self._lock:
+                pending = self._pending.pop(answer.id)
+            pending.reply.set_result(body)
         elif isinstance(body, LoadProgress):
             if self._on_progress is not None:
                 self._on_progress(body)
@@ -309,8 +371,8 @@ class WorkerHandle:
             sessions, self._sessions = self._sessions, {}
         for session in sessions.values():
             session.slots.close()
-        for future in pending.values():
-            future.set_exception(self._died())
+        for call in pending.values():
+            call.reply.set_exception(self._died())
         if not self._ready.done():
             self._ready.set_exception(self._died())
 

@@ -15,7 +15,7 @@ from worldline.models.lingbot.blocks import TextAttend
 from worldline.models.lingbot.dit import LingBotDiT, TimeTables
 from worldline.ops.rope import RopeTable, rope_table
 from worldline.runtime import conditions, verify
-from worldline.runtime.conditions import Motion
+from worldline.runtime.conditions import Moved
 from worldline.runtime.passes import ChunkInputs, ModelInput
 from worldline.runtime.shared import Engine
 from worldline.runtime.state import PromptStates, SessionState
@@ -55,7 +55,7 @@ def picture_condition(engine: Engine, state: SessionState, frames: range) -> Ten
 
 
 def chunk_inputs(
-    engine: Engine, state: SessionState, motion: Motion, *, prompt: PromptStates, frames: range
+    engine: Engine, state: SessionState, motion: Moved, *, prompt: PromptStates, frames: range
 ) -> ChunkInputs:
     """What all passes over latent frames `frames` share."""
     dit, caches = engine.dit, state.caches
@@ -137,5 +137,5 @@ def commit(
     run(fill(latents), time=time, inputs=inputs, kv=state.kv)
 
 
-def _rays(dit: LingBotDiT, state: SessionState, motion: Motion) -> Tensor:
+def _rays(dit: LingBotDiT, state: SessionState, motion: Moved) -> Tensor:
     return upload(conditions.control_tensor(state, motion, dit.params.control_dim), dit.device)

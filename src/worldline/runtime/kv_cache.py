@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -153,6 +153,24 @@ class FrameRing(ABC):
     def empty(self) -> None:
         """Hold nothing, as if new; buffers and their addresses stay."""
         self._end = self._visible = 0
+
+    def rewind(self, end: int) -> None:
+        """Take back a chunk that was begun at latent frame `end`; its slots are written again."""
+        self._end = end
+
+    def twin(self, device: torch.device) -> Self:
+        """An empty ring of the same kind and sizes on another device."""
+        return type(self)(self.params, dtype=self._dtype, device=device, pick=self._pick)
+
+    def copy_from(self, other: FrameRing) -> None:
+        """Hold the bits that `other`, a twin, holds; only slots that are filled are copied."""
+        assert type(self) is type(other) and self.params == other.params, "no twins"
+        if other._capacity > self._capacity:
+            self._grow(other._capacity)
+        self._end = other._end
+        filled = min(self._end, self._capacity) * self.params.tokens_per_frame
+        for mine, theirs in zip(self.buffers(), other.buffers(), strict=True):
+            mine[:, :filled].copy_(theirs[:, :filled])
 
     def write(self, layer: int, k: Tensor, v: Tensor) -> None:
         """Write `k, v [1, L, N, D]` of block `layer` into the current chunk's slots."""

@@ -7,8 +7,9 @@ waits for them and for nothing else. Everywhere else things happen in turn, by t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -26,8 +27,20 @@ class Lane(Protocol):
         """What is queued inside comes after everything queued so far, and reads `latents`."""
         ...
 
+    @property
+    def queues(self) -> bool:
+        """Whether what is asked for here happens later, beside what the host does next."""
+        ...
+
+    def fetching(self, video: Tensor) -> Callable[[], NDArray[np.uint8]]:
+        """Begin to bring video `[1, 3, F, H, W]` decoded here to the host.
+
+        What is returned waits for the frames `F H W 3`.
+        """
+        ...
+
     def fetch(self, video: Tensor) -> NDArray[np.uint8]:
-        """Video `[1, 3, F, H, W]` decoded here, as frames `F H W 3` on the host; waits for them."""
+        """`fetching`, and wait."""
         ...
 
     def join(self) -> None:
@@ -46,6 +59,12 @@ class InTurn:
         """See `Lane`."""
         del latents
         return nullcontext()
+
+    queues = False
+
+    def fetching(self, video: Tensor) -> Callable[[], NDArray[np.uint8]]:
+        """See `Lane`."""
+        return partial(self.fetch, video)
 
     def fetch(self, video: Tensor) -> NDArray[np.uint8]:
         """See `Lane`."""
@@ -81,7 +100,13 @@ class SideStream:
         with torch.cuda.stream(self._stream):
             yield
 
+    queues = True
+
     def fetch(self, video: Tensor) -> NDArray[np.uint8]:
+        """See `Lane`."""
+        return self.fetching(video)()
+
+    def fetching(self, video: Tensor) -> Callable[[], NDArray[np.uint8]]:
         """See `Lane`; the array lies in pinned memory that torch uses again when it is dropped."""
         with torch.cuda.stream(self._stream):
             frames = video if self._on_host else to_uint8(video)
@@ -89,8 +114,12 @@ class SideStream:
             host.copy_(frames, non_blocking=True)
             done = torch.cuda.Event()
             done.record()
-        done.synchronize()
-        return (to_uint8(host) if self._on_host else host).numpy()
+
+        def wait() -> NDArray[np.uint8]:
+            done.synchronize()
+            return (to_uint8(host) if self._on_host else host).numpy()
+
+        return wait
 
     def join(self) -> None:
         """See `Lane`."""

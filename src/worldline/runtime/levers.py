@@ -9,7 +9,7 @@ import numpy as np
 
 from worldline.core.errors import ConfigError
 from worldline.models.preset import GROWING, RuntimeParams
-from worldline.runtime.conditions import Motion
+from worldline.runtime.conditions import Moved
 from worldline.runtime.inputs import turns
 from worldline.runtime.shared import Engine
 from worldline.runtime.state import SessionState
@@ -40,7 +40,7 @@ def check_numbers(engine: Engine, settings: RuntimeParams) -> None:
         )
 
 
-def visible_frames(engine: Engine, state: SessionState, motion: Motion) -> list[int] | None:
+def visible_frames(engine: Engine, state: SessionState, motion: Moved) -> list[int] | None:
     """Latent frames to attend to while nothing moves: sink and newest; None for all of them.
 
     The older ones stay in the ring and are seen again with the first step.
@@ -53,7 +53,7 @@ def visible_frames(engine: Engine, state: SessionState, motion: Motion) -> list[
     return [*held[:sink], *held[len(held) - (limit - sink) :]]
 
 
-def stands_still(motion: Motion) -> bool:
+def stands_still(motion: Moved) -> bool:
     """Whether the camera stays where it is for the whole chunk and no key is down."""
     # A camera that is not moved is still multiplied and divided: it may be off by a rounding.
     return not motion.keys.any() and np.allclose(motion.relative, np.eye(4), rtol=0, atol=1e-6)

@@ -1,18 +1,22 @@
 """`next_chunk`: conditions, denoise passes, decode, context pass. The heart of the engine.
 
-Reads a session's state and writes it back only at the end, so a chunk that fails leaves the camera,
-the decoder and the cursor as they were; the ring's slots of that chunk are simply written again.
+Reads a session's state and writes it back only at the end, so a chunk that fails, or is given up
+between two passes, leaves the camera, the decoder and the cursor as they were; the ring's slots of
+that chunk are simply written again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
+from worldline.ops.vae import StreamState
 from worldline.runtime import conditions, levers, replay, verify
-from worldline.runtime.conditions import Controls, Motion
+from worldline.runtime.conditions import Controls, Moved
 from worldline.runtime.first_chunk import Generated, Opening, key_of, recall
 from worldline.runtime.inputs import (
     PassInputs,
@@ -23,6 +27,7 @@ from worldline.runtime.inputs import (
     time_tables,
     turns,
 )
+from worldline.runtime.outlet import Outlet
 from worldline.runtime.passes import LATENT_CHANNELS
 from worldline.runtime.shared import Engine
 from worldline.runtime.state import PromptStates, SessionState
@@ -31,21 +36,45 @@ from worldline.runtime.transfer import upload
 from worldline.sampling.dmd import euler_step, renoise, to_x0
 
 
+class Coming(NamedTuple):
+    """A chunk about to be made: its latent frames, what moves and is said, and who waits for it."""
+
+    frames: range
+    motion: Moved
+    prompt: PromptStates
+    outlet: Outlet
+
+
 def next_chunk(
-    engine: Engine, state: SessionState, controls: Controls, clock: StageClock
+    engine: Engine,
+    state: SessionState,
+    controls: Controls,
+    clock: StageClock,
+    *,
+    outlet: Outlet | None = None,
 ) -> Generated:
     """Generate the next chunk of a session; an equal start's first one may be kept already.
 
-    Its video has `1 + 4(T-1)` frames for the first chunk and `4T` for later ones.
+    Its video has `1 + 4(T-1)` frames for the first chunk and `4T` for later ones. A chunk that
+    fails or is given up leaves the session where it was.
     """
+    outlet = outlet or Outlet()
     frames = range(state.next_frame, state.next_frame + state.settings.chunk)
     with clock.stage("conditions"):
+        outlet.check()
         prompt = conditions.advance_prompt(state.prompt)
-        motion = conditions.fold_motion(state.camera, controls, engine.preset.rig, frames)
+        motion = conditions.fold_motion(state.camera, controls, state.rig, frames)
+        outlet.poses = tuple(camera.pose for camera in motion.path)
         key = key_of(engine, state, motion)
         kept = recall(engine, state, key)
     state.opening = None  # what it left in the session is about to change
-    made = kept or generate(engine, state, motion, prompt=prompt, frames=frames, clock=clock)
+    try:
+        made = kept or generate(engine, state, Coming(frames, motion, prompt, outlet), clock)
+        hand_on(engine, made, outlet, clock)
+    except BaseException:
+        engine.workspace.clear()
+        state.kv.rewind(frames.start)
+        raise
     if state.past is not None:
         past = replay.Past(frames, made.latents, motion, prompt, state.anchor)
         state.past.keep(past, state.kv.present_frames(frames.stop))
@@ -57,21 +86,19 @@ def next_chunk(
     return made
 
 
-def generate(
-    engine: Engine,
-    state: SessionState,
-    motion: Motion,
-    *,
-    prompt: PromptStates,
-    frames: range,
-    clock: StageClock,
-) -> Generated:
-    """Conditions, denoise passes, decode, context pass; of the state only the ring changes."""
+def generate(engine: Engine, state: SessionState, coming: Coming, clock: StageClock) -> Generated:
+    """Conditions, denoise passes, decode, context pass; of the state only the ring changes.
+
+    Between two passes it may be given up. Not so where the window's history has been made anew: the
+    ring then holds another text's, which the session would not have without this chunk.
+    """
+    frames, motion, prompt, outlet = coming
     reanchor(engine, state)
     levers.hold_sink(engine, state)
     with clock.stage("encode"):
         condition = picture_condition(engine, state, frames)
-    if engine.recache:
+    if engine.recache and replay.is_due(state, prompt):
+        outlet.commit()
         with clock.stage("context"):
             replay.recache(engine, state, prompt)
     with clock.stage("conditions"):
@@ -82,15 +109,46 @@ def generate(
         state.kv.begin_chunk(frames.start, len(frames), visible=visible)
         fill = model_input(engine, condition)
     with clock.stage("denoise"):
-        latents = denoise(engine, state, fill, inputs)
+        latents = denoise(engine, state, fill, inputs, outlet)
+    outlet.check()
     # Before the context pass: it is queued first, and pictures do not wait for what nobody sees.
     with engine.lane.decoding(latents), clock.stage("decode"):
-        video, decoder = engine.vae.decode_stream(latents, state.decoder)
+        video, decoder = decode(engine, latents, state.decoder, outlet)
+    outlet.check()
     with clock.stage("context"):
         if levers.LAST_STEP_KV not in engine.levers:
             commit(engine, state, latents, fill=fill, inputs=inputs())
     engine.workspace.clear()
     return Generated(latents, video, decoder)
+
+
+def decode(
+    engine: Engine, latents: Tensor, history: StreamState | None, outlet: Outlet
+) -> tuple[Tensor, StreamState]:
+    """The video of a chunk and the decoder's next history.
+
+    Where somebody watches, latent frame by latent frame: each is on its way before the next begins.
+    """
+    if not outlet.streams:
+        return engine.vae.decode_stream(latents, history)
+    parts: list[Tensor] = []
+    for latent in latents.split(1, dim=2):
+        video, history = engine.vae.decode_stream(latent, history)
+        parts.append(video)
+        outlet.expect(engine.lane.fetching(video))
+        if not engine.lane.queues:
+            outlet.hand_on()
+    assert history is not None, "there is at least one latent frame"
+    return torch.cat(parts, dim=2), history
+
+
+def hand_on(engine: Engine, made: Generated, outlet: Outlet, clock: StageClock) -> None:
+    """Hand on what was decoded and is not yet seen: where work is queued, or of a kept chunk."""
+    if outlet.streams:
+        with clock.stage("transfer"):
+            outlet.hand_on()
+            if not outlet.begun:
+                outlet.split(engine.lane.fetch(made.video))
 
 
 def reanchor(engine: Engine, state: SessionState) -> None:
@@ -109,7 +167,11 @@ def reanchor(engine: Engine, state: SessionState) -> None:
 
 
 def denoise(
-    engine: Engine, state: SessionState, fill: Callable[[Tensor], Tensor], inputs: PassInputs
+    engine: Engine,
+    state: SessionState,
+    fill: Callable[[Tensor], Tensor],
+    inputs: PassInputs,
+    outlet: Outlet,
 ) -> Tensor:
     """Denoise passes over the frames the ring is aimed at: latents `[1, 16, T, h, w]`, float32."""
     schedule, sampler = state.schedule, engine.preset.sampler.kind
@@ -117,6 +179,7 @@ def denoise(
     x = clean = noise(engine, state, shape, 0)
     verify.verify_latents(x, LATENT_CHANNELS)
     for step, (t, sigma) in enumerate(zip(schedule.timesteps, schedule.sigma_x0, strict=True)):
+        outlet.check()
         time = time_tables(engine.dit, state.caches, step, t)
         flow = engine.passes.denoise(fill(x), time=time, inputs=inputs(), kv=state.kv)
         clean = to_x0(x, flow, sigma)

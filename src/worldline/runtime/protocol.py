@@ -1,10 +1,11 @@
 """What crosses between the server process and the worker: typed messages and nothing else.
 
 MessagePack of tagged structs over one pipe. The parent sends `Call(id, body)`, the worker answers
-each with one `Answer` of the same id, in any order; id 0 is for what nobody asked for (progress,
-ready, a failed load). Pixels never pass the pipe towards the parent: the parent names a slot of
-shared memory in the call, the worker writes `uint8 F H W 3` there and answers with the shape.
-Torch-free and numpy-free, so that the server and the tests can import it at no cost.
+each with one `Answer` of the same id, in any order; a step that streams has `FramesReply` before.
+Id 0 is for what nobody asked for (progress, ready, a failed load). Pixels never pass the pipe
+towards the parent: the parent names a slot of shared memory in the call, the worker writes
+`uint8 F H W 3` there and answers with the shape.
+Torch-free, so that the server and the tests can import it at no cost.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ import msgspec
 from worldline.core.chunk import StageTimings
 from worldline.core.config import DEFAULT_OPTIONS, EngineOptions, WorldInfo
 from worldline.core.errors import GenerationError, WorldlineError, error_classes
+from worldline.core.motion import Motion, Pose, Rig
 
 UNASKED = 0  # the id of messages that answer no call
 
 
 class SlotRef(msgspec.Struct, frozen=True, kw_only=True):
-    """A piece of shared memory the parent has set aside: one per chunk in flight."""
+    """A piece of shared memory the parent has set aside: one per chunk in flight.
+
+    `size` bytes of pixels, then one byte that the parent sets when it wants the chunk no more.
+    """
 
     index: int
     name: str
@@ -30,6 +35,7 @@ class OpenRequest(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
     """Start a session. `image` is RGB, `image_height x image_width x 3` bytes, row by row.
 
     None leaves a number to the preset; sizes are pixels, `chunk`, `window`, `sink` latent frames.
+    `intrinsics` are fx, fy, cx, cy of an 832x480 picture, `rig` is the camera's full speed.
     """
 
     session_id: str
@@ -45,21 +51,44 @@ class OpenRequest(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
     sink: int | None = None
     shift: float | None = None
     steps: int | None = None
+    intrinsics: tuple[float, float, float, float] | None = None
+    rig: Rig | None = None
 
 
 class StepRequest(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
-    """Generate the next chunk: `actions` holds one tuple of action letters per latent frame.
+    """Generate the next chunk: one motion, or one tuple of action letters, per latent frame.
 
-    `prompt` not None switches the text from this chunk on, blended over `blend_chunks` chunks.
-    Callers leave `slot` alone; the handle fills it.
+    `motions` win over `actions`. `prompt` not None switches the text from this chunk on, blended
+    over `blend_chunks` chunks. A parked session comes back first. Callers leave `slot` and `stream`
+    alone; the handle fills them.
     """
 
     session_id: str
     chunk_index: int
-    actions: tuple[tuple[str, ...], ...]
+    actions: tuple[tuple[str, ...], ...] = ()
+    motions: tuple[Motion, ...] | None = None
     prompt: str | None = None
     blend_chunks: int = 0
     slot: SlotRef | None = None
+    stream: bool = False
+
+
+class ParkRequest(msgspec.Struct, frozen=True, kw_only=True, tag="park"):
+    """Move a session's state to host memory, or `back`; to be there already is no error."""
+
+    session_id: str
+    back: bool = False
+
+
+class ResetRequest(msgspec.Struct, frozen=True, kw_only=True, tag="reset"):
+    """Back to the start picture and the first prompt; `seed` None keeps the seed."""
+
+    session_id: str
+    seed: int | None = None
+
+
+class CountRequest(msgspec.Struct, frozen=True, kw_only=True, tag="count"):
+    """What the worker holds now."""
 
 
 class CloseRequest(msgspec.Struct, frozen=True, kw_only=True, tag="close"):
@@ -73,7 +102,10 @@ class ShutdownRequest(msgspec.Struct, frozen=True, kw_only=True, tag="shutdown")
 
 
 class OpenReply(msgspec.Struct, frozen=True, kw_only=True, tag="opened"):
-    """The session as it really is: sizes in pixels, `chunk`, `window`, `sink` in latent frames."""
+    """The session as it really is: sizes in pixels, `chunk`, `window`, `sink` in latent frames.
+
+    `intrinsics` are fx, fy, cx, cy of this size.
+    """
 
     session_id: str
     width: int
@@ -83,6 +115,8 @@ class OpenReply(msgspec.Struct, frozen=True, kw_only=True, tag="opened"):
     window: int
     sink: int
     steps: int
+    intrinsics: tuple[float, float, float, float]
+    rig: Rig
 
     def frames_in_chunk(self, index: int) -> int:
         """Pixel frames of chunk `index`: `1 + 4(T-1)` for the first, `4T` for later ones."""
@@ -93,13 +127,49 @@ class OpenReply(msgspec.Struct, frozen=True, kw_only=True, tag="opened"):
         return self.frames_in_chunk(index) * self.height * self.width * 3
 
 
+class FramesReply(msgspec.Struct, frozen=True, kw_only=True, tag="frames"):
+    """Comes before the `StepReply` of a call with `stream`: these frames lie in the slot already.
+
+    `count` frames from number `first` of the chunk on, which are latent frame `latent_frame`.
+    """
+
+    latent_frame: int
+    first: int
+    count: int
+    pose: Pose
+
+
 class StepReply(msgspec.Struct, frozen=True, kw_only=True, tag="stepped"):
-    """The frames lie in the slot of the call; `shape` is `(F, H, W, 3)`."""
+    """The frames lie in the call's slot; `shape` is `(F, H, W, 3)`, `poses` per latent frame."""
 
     session_id: str
     chunk_index: int
     shape: tuple[int, int, int, int]
     timings: StageTimings
+    poses: tuple[Pose, ...] = ()
+
+
+class DoneReply(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
+    """It has been done: parked, back, or reset."""
+
+    session_id: str
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True, tag="counts"):
+    """What a worker holds. Bytes are those of tensors; `slots` are mapped pieces of shared memory.
+
+    `rings` are the memories of sessions on the device, in use or kept for the next visitor;
+    `device_bytes` all that is allocated on the device (0 where it is the host's memory),
+    `parked_bytes` what parked sessions take of the host.
+    """
+
+    sessions: int = 0
+    parked: int = 0
+    slots: int = 0
+    rings: int = 0
+    ring_bytes: int = 0
+    parked_bytes: int = 0
+    device_bytes: int = 0
 
 
 class CloseReply(msgspec.Struct, frozen=True, kw_only=True, tag="closed"):
@@ -148,8 +218,26 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     engine: str = "worldline.runtime.engine:load"
 
 
-Request = OpenRequest | StepRequest | CloseRequest | ShutdownRequest
-Reply = OpenReply | StepReply | CloseReply | ErrorReply | LoadProgress | ReadyReply
+Request = (
+    OpenRequest
+    | StepRequest
+    | ParkRequest
+    | ResetRequest
+    | CountRequest
+    | CloseRequest
+    | ShutdownRequest
+)
+Reply = (
+    OpenReply
+    | FramesReply
+    | StepReply
+    | DoneReply
+    | Counts
+    | CloseReply
+    | ErrorReply
+    | LoadProgress
+    | ReadyReply
+)
 
 
 class Call(msgspec.Struct, frozen=True, array_like=True):

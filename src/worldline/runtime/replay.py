@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from worldline.runtime.conditions import Motion
+from worldline.runtime.conditions import Moved
 from worldline.runtime.inputs import chunk_inputs, commit, model_input, picture_condition, turns
 from worldline.runtime.shared import Engine
 from worldline.runtime.state import PromptStates, SessionState
@@ -24,7 +24,7 @@ class Past(NamedTuple):
 
     frames: range
     latents: Tensor
-    motion: Motion
+    motion: Moved
     prompt: PromptStates
     anchor: int
 
@@ -35,7 +35,9 @@ class Past(NamedTuple):
             return None
         part = slice(inside[0], inside[-1] + 1)
         motion = self.motion._replace(
-            relative=self.motion.relative[part], keys=self.motion.keys[part]
+            relative=self.motion.relative[part],
+            keys=self.motion.keys[part],
+            path=self.motion.path[part],
         )
         return self._replace(
             frames=self.frames[part], latents=self.latents[:, :, part], motion=motion
@@ -62,6 +64,14 @@ class History:
         if not self._everything:
             self._chunks = [p for p in self._chunks if not known.isdisjoint(p.frames)]
 
+    def clear(self) -> None:
+        """Forget all chunks."""
+        self._chunks = []
+
+    def replace(self, chunks: Iterable[Past]) -> None:
+        """Hold these chunks instead, the same ones on another device."""
+        self._chunks = list(chunks)
+
     def rename(self, prompt: PromptStates, first: int) -> None:
         """From latent frame `first` on, the ring now holds what `prompt` makes of the chunks."""
         self._chunks = [
@@ -79,15 +89,20 @@ def replay(engine: Engine, state: SessionState, pasts: Iterable[Past]) -> None:
         _commit(engine, state, past, past.prompt)
 
 
+def is_due(state: SessionState, prompt: PromptStates) -> bool:
+    """Whether `prompt` has arrived at another text than the window's history was made under."""
+    last = list(state.past or ())[-1:]
+    blending = prompt.blended < prompt.blend_chunks
+    return bool(last) and not blending and last[0].prompt.current is not prompt.current
+
+
 def recache(engine: Engine, state: SessionState, prompt: PromptStates) -> None:
-    """Make the window's history anew where `prompt` has arrived at another text; else nothing.
+    """Make the window's history anew where that is due; else nothing.
 
     Doing it again gives the same: only the sink, the latents and the text go in. Should it fail on
     the way, or the chunk after it, the next chunk makes the history anew under its own prompt.
     """
-    last = list(state.past or ())[-1:]
-    blending = prompt.blended < prompt.blend_chunks
-    if not last or blending or last[0].prompt.current is prompt.current:
+    if not is_due(state, prompt):
         return
     assert state.past is not None
     held, sink = state.kv.present_frames(state.next_frame), max(state.settings.sink, 0)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from worldline.core.chunk import Chunk
+from worldline.core.camera import scale_intrinsics
+from worldline.core.chunk import Chunk, Decoded
 from worldline.core.errors import ConfigError, SessionClosedError
 from worldline.models.wan.tiny import PreviewVae
-from worldline.runtime import conditions, first_chunk, pipeline
+from worldline.runtime import conditions, first_chunk, parking, pipeline
 from worldline.runtime.conditions import Controls
+from worldline.runtime.outlet import Outlet
 from worldline.runtime.shared import Engine
 from worldline.runtime.state import SessionState
 
@@ -31,6 +33,7 @@ class Session:
         self.width, self.height = state.geometry
         self.chunk, self.window = state.settings.chunk, state.settings.window
         self.sink, self.steps = state.settings.sink, len(state.settings.steps)
+        self.intrinsics, self.rig = scale_intrinsics(state.intrinsics, *state.geometry), state.rig
 
     @property
     def next_chunk(self) -> int:
@@ -47,20 +50,36 @@ class Session:
         """What this session shares with others. Raises `SessionClosedError`."""
         return self._open().engine
 
+    @property
+    def parked(self) -> bool:
+        """Whether the state is in host memory."""
+        return self._live is not None and self._live.state.parked
+
     @torch.no_grad()
     def step(
-        self, controls: Controls = None, *, prompt: str | None = None, blend_chunks: int = 0
+        self,
+        controls: Controls = None,
+        *,
+        prompt: str | None = None,
+        blend_chunks: int = 0,
+        aborted: Callable[[], bool] | None = None,
+        on_frames: Callable[[Decoded], None] | None = None,
     ) -> Chunk:
-        """Generate the next chunk.
+        """Generate the next chunk; a parked session comes back first.
 
-        `controls` is one collection of action letters per latent frame, or framewise relative poses
-        `[T, 4, 4]`, or None to stand still. A `prompt` takes over from this chunk on, at once or
-        blended over `blend_chunks` chunks. Raises `ControlError`, `PromptError`,
-        `SessionClosedError`; after an error the same chunk can be asked for again.
+        `controls` is one collection of action letters or one `Motion` per latent frame, or
+        framewise relative poses `[T, 4, 4]`, or None to stand still. A `prompt` takes over from
+        this chunk on, at once or blended over `blend_chunks` chunks. `aborted` is asked between two
+        passes: True gives the chunk up. `on_frames` is given each latent frame's pictures as they
+        are decoded; from the first of them on nothing is given up. Raises `ControlError`,
+        `PromptError`, `AbortedError`, `SessionClosedError`; after an error the session is as it
+        was, and the same chunk can be asked for again.
         """
         engine, state = self._open()
+        parking.unpark(engine, state)
         clock = engine.clock()
-        before = state.prompt
+        outlet = Outlet(aborted=aborted, on_frames=on_frames)
+        before, start = state.prompt, state.start
         if prompt is not None:
             with clock.stage("conditions"):
                 text = engine.text(prompt)
@@ -68,21 +87,41 @@ class Session:
             state.start = None  # no longer an ordinary one
         index = state.next_chunk
         try:
-            video = pipeline.next_chunk(engine, state, controls, clock).video
+            made = pipeline.next_chunk(engine, state, controls, clock, outlet=outlet)
         except BaseException:
-            state.prompt = before
+            state.prompt, state.start = before, start
             raise
         with clock.stage("transfer"):
-            frames = engine.lane.fetch(video)
-        return Chunk(index, frames, clock.timings())
+            frames = outlet.frames() if outlet.streams else engine.lane.fetch(made.video)
+        return Chunk(index, frames, clock.timings(), outlet.poses)
 
     @torch.no_grad()
     def prepare(self) -> None:
         """Between two chunks: encode what the next one needs of the picture, keep the first one."""
         engine, state = self._open()
+        if state.parked:
+            return
         start = state.next_frame
         pipeline.picture_condition(engine, state, range(start, start + self.chunk))
         first_chunk.remember(engine, state)
+
+    @torch.no_grad()
+    def park(self) -> None:
+        """Move all state to host memory, bit for bit; the device's is free for others."""
+        parking.park(*self._open())
+
+    @torch.no_grad()
+    def unpark(self) -> None:
+        """Move it back, as the next step would."""
+        parking.unpark(*self._open())
+
+    def reset(self, seed: int | None = None) -> None:
+        """Back to the start picture and the first prompt; None keeps the seed.
+
+        From here on it gives what a new session of that seed gives. A parked one stays parked; a
+        recording begins anew.
+        """
+        self._open().state.begin_again(seed)
 
     def recording(self) -> Iterator[NDArray[np.uint8]]:
         """The frames of every chunk so far, uint8 `F H W 3`, decoded anew by the full decoder.
@@ -99,9 +138,13 @@ class Session:
     def close(self) -> None:
         """Drop everything this session holds; calling it again does no harm."""
         if self._live is not None:
-            self._live.state.caches.clear()
-            self._live.engine.workspace.clear()
-            self._live.engine.rings.give(self._live.state.kv)
+            engine, state = self._live
+            state.caches.clear()
+            engine.workspace.clear()
+            if state.parked:
+                parking.forget(engine, state)
+            else:
+                engine.rings.give(state.kv)
         self._live = None
 
     def __enter__(self) -> Session:

@@ -41,6 +41,7 @@ class Engine(NamedTuple):
     passes: Passes
     first_chunks: FirstChunks
     rings: RingPool
+    parked: dict[str, int]  # bytes of host memory, by session
     ring_kind: type[KVRing] | type[Int8Ring]
     chooser: AttentionChooser | None  # finds the attention of each shape; None: torch decides
     lane: Lane

@@ -7,6 +7,9 @@ slow reader runs out of its own and of nobody else's. A slot that is too small i
 The name in the file system lives only until the first answer that used the slot: then both sides
 have it mapped and the parent unlinks it. Whatever process dies afterwards leaves nothing behind;
 in the short time before, the parent's exit path or Python's resource tracker removes the name.
+
+Behind the pixels lies one byte that goes the other way: the parent sets it when the chunk is wanted
+no more, and the worker looks at it between two passes.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ from worldline.core.errors import CapacityError, SessionClosedError
 from worldline.runtime.protocol import SlotRef
 
 SLOTS_PER_SESSION = 2  # one being written, one being sent
+CONTROL_BYTES = 1
+WANTED, ABORTED = 0, 1  # what the control byte says
 
 
 def prefix() -> str:
@@ -62,6 +67,7 @@ class _Slot:
 
     def __init__(self, index: int) -> None:
         self.index = index
+        self.capacity = 0  # bytes of pixels
         self.segment: _Segment | None = None
         self.linked = False
         self._unlinking = threading.Lock()
@@ -71,9 +77,11 @@ class _Slot:
 
         Raises: CapacityError when shared memory is full.
         """
-        if self.segment is None or self.segment.size < size:
+        if self.segment is None or self.capacity < size:
             self.drop()
-            self.segment = _Segment(f"{prefix()}{secrets.token_hex(4)}", create=True, size=size)
+            name = f"{prefix()}{secrets.token_hex(4)}"
+            self.segment = _Segment(name, create=True, size=size + CONTROL_BYTES)
+            self.capacity = size
             self.linked = True
             try:
                 self.segment.settle()
@@ -83,7 +91,8 @@ class _Slot:
                 raise CapacityError(
                     "shared memory is full", expected=wanted, got=error.strerror
                 ) from None
-        return SlotRef(index=self.index, name=self.segment.name, size=self.segment.size)
+        self.segment.buf[self.capacity] = WANTED
+        return SlotRef(index=self.index, name=self.segment.name, size=self.capacity)
 
     def unlink(self) -> None:
         """Remove the name; mappings stay."""
@@ -145,6 +154,12 @@ class FrameSlots:
         slot.unlink()
         return np.ndarray(shape, dtype=np.uint8, buffer=slot.segment.buf)  # F H W 3
 
+    def abort(self, index: int) -> None:
+        """Say to whoever writes into a held slot that the chunk is wanted no more."""
+        slot = self._slots[index]
+        assert slot.segment is not None, f"slot {index} was never acquired"
+        slot.segment.buf[slot.capacity] = ABORTED
+
     def release(self, index: int | None) -> None:
         """Give a held slot back, once."""
         self._free.put(index)
@@ -174,21 +189,34 @@ class SlotWriter:
     def __init__(self) -> None:
         self._mapped: dict[int, SharedMemory] = {}
 
-    def write(self, ref: SlotRef, frames: NDArray[np.uint8]) -> None:
-        """Copy `frames` (uint8 `F H W 3`) into the slot."""
-        assert frames.nbytes <= ref.size, f"slot of {ref.size} bytes for {frames.nbytes}"
-        segment = self._mapped.get(ref.index)
-        if segment is None or segment.name != ref.name:
-            if segment is not None:
-                segment.close()
-            segment = self._mapped[ref.index] = _attach(ref.name)
-        np.ndarray(frames.shape, dtype=np.uint8, buffer=segment.buf)[...] = frames
+    def __len__(self) -> int:
+        return len(self._mapped)
+
+    def write(self, ref: SlotRef, frames: NDArray[np.uint8], *, first: int = 0) -> None:
+        """Copy `frames` (uint8 `f H W 3`) into the slot, behind `first` others of that size."""
+        offset = first * frames[0].nbytes
+        held = f"slot of {ref.size} bytes for {frames.nbytes} at {offset}"
+        assert offset + frames.nbytes <= ref.size, held
+        segment = self._segment(ref)
+        np.ndarray(frames.shape, dtype=np.uint8, buffer=segment.buf, offset=offset)[...] = frames
+
+    def aborted(self, ref: SlotRef) -> bool:
+        """Whether the parent wants the chunk of this slot no more."""
+        return self._segment(ref).buf[ref.size] == ABORTED
 
     def close(self) -> None:
         """Unmap everything."""
         for segment in self._mapped.values():
             segment.close()
         self._mapped.clear()
+
+    def _segment(self, ref: SlotRef) -> SharedMemory:
+        segment = self._mapped.get(ref.index)
+        if segment is None or segment.name != ref.name:
+            if segment is not None:
+                segment.close()
+            segment = self._mapped[ref.index] = _attach(ref.name)
+        return segment
 
 
 def _attach(name: str) -> SharedMemory:

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import Tensor
 
 from worldline.core.camera import START, CameraState, Intrinsics
+from worldline.core.motion import Rig
 from worldline.models.preset import RuntimeParams
 from worldline.ops.vae import StreamState
 from worldline.runtime.film import LatentFilm
+from worldline.runtime.first_chunk import start_digest
 from worldline.runtime.kv_cache import FrameRing
-from worldline.runtime.noise import NoiseSource
+from worldline.runtime.noise import NoiseSource, SeededNoise
 from worldline.runtime.step_cache import StepCache
 from worldline.sampling.schedules import Schedule
 
@@ -81,6 +83,20 @@ class PromptStates:
     blended: int = 0
 
 
+class Origin(NamedTuple):
+    """What a session goes back to: its first text, and a digest of its start without the seed.
+
+    No digest where nobody knows what noise it takes.
+    """
+
+    prompt: PromptStates
+    digest: bytes | None
+
+    def start(self, seed: int) -> bytes | None:
+        """Digest of all that a session of that seed begins with."""
+        return None if self.digest is None else start_digest([self.digest, seed])
+
+
 @dataclass
 class SessionState:
     """One world: its settings, then everything that changes from chunk to chunk."""
@@ -90,6 +106,8 @@ class SessionState:
     settings: RuntimeParams
     schedule: Schedule
     intrinsics: Intrinsics
+    rig: Rig
+    origin: Origin
     noise: NoiseSource
     kv: FrameRing
     image: ImageCondition
@@ -104,8 +122,22 @@ class SessionState:
     past: History | None = None  # clean latents of the chunks in the ring, where they are kept
     caches: StepCache = field(default_factory=StepCache)
     film: LatentFilm | None = None  # every chunk's latents, where they are kept for a recording
+    parked: bool = False  # all of it is in host memory, see `parking`
 
     @property
     def next_frame(self) -> int:
         """Absolute index of the next latent frame."""
         return self.next_chunk * self.settings.chunk
+
+    def begin_again(self, seed: int | None) -> None:
+        """Back to the start picture and the first text, as if new; None keeps the noise."""
+        if seed is not None:
+            self.noise = SeededNoise(seed)
+        noise = self.noise
+        self.start = self.origin.start(noise.seed) if isinstance(noise, SeededNoise) else None
+        self.prompt, self.camera, self.decoder, self.opening = self.origin.prompt, START, None, None
+        self.next_chunk = self.anchor = self.sink_shift = 0
+        self.kv.empty()
+        for kept in (self.past, self.film):
+            if kept is not None:
+                kept.clear()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from concurrent.futures import Executor
 
+from worldline.core.chunk import Decoded
 from worldline.core.config import WorldInfo
-from worldline.runtime.handle import EngineHandle, StepResult
-from worldline.runtime.protocol import OpenReply, OpenRequest, StepRequest
+from worldline.runtime.handle import EngineHandle, OnFrames, StepResult
+from worldline.runtime.protocol import Counts, OpenReply, OpenRequest, StepRequest
 from worldline.server.waiting import in_thread
 
 
@@ -35,10 +37,46 @@ class AsyncEngine:
         """Start a session."""
         return await in_thread(self._pool, functools.partial(self._handle.open, request))
 
-    async def step(self, request: StepRequest) -> StepResult:
-        """Generate one chunk; the caller owns the result and must release it."""
-        call = functools.partial(self._handle.step, request)
+    async def step(self, request: StepRequest, *, on_frames: OnFrames | None = None) -> StepResult:
+        """Generate one chunk; the caller owns the result and must release it.
+
+        `on_frames` is called on the event loop with each latent frame's pictures as they are
+        decoded, all of them before this returns. They are valid until the result is released; when
+        the step fails after all, for as long as they are looked at. It must not raise.
+        """
+        loop = asyncio.get_running_loop()
+
+        def forward(decoded: Decoded) -> None:
+            assert on_frames is not None
+            loop.call_soon_threadsafe(on_frames, decoded)
+
+        call = functools.partial(
+            self._handle.step, request, on_frames=None if on_frames is None else forward
+        )
         return await in_thread(self._pool, call, abandon=_release)
+
+    def abort(self, session_id: str) -> bool:
+        """Ask the running step of a session to end early; see `EngineHandle.abort`. Never blocks.
+
+        The step then raises AbortedError, or succeeds after all: wait for it either way.
+        """
+        return self._handle.abort(session_id)
+
+    async def park(self, session_id: str) -> None:
+        """Move a session's state to host memory; its next step, or `unpark`, brings it back."""
+        await in_thread(self._pool, functools.partial(self._handle.park, session_id))
+
+    async def unpark(self, session_id: str) -> None:
+        """Move a session's state back to the device."""
+        await in_thread(self._pool, functools.partial(self._handle.unpark, session_id))
+
+    async def reset(self, session_id: str, seed: int | None = None) -> None:
+        """Back to the start picture, the first prompt and chunk 0; None keeps the seed."""
+        await in_thread(self._pool, functools.partial(self._handle.reset, session_id, seed))
+
+    async def counts(self) -> Counts:
+        """What the engine holds now."""
+        return await in_thread(self._pool, self._handle.counts)
 
     async def close(self, session_id: str) -> None:
         """Return once the engine holds nothing of the session."""

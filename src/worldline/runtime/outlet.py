@@ -1,0 +1,80 @@
+"""What a chunk in the making has to do with the outside: may it go on, and who sees its pictures.
+
+Asked between two passes. Once the first pictures were handed on, or what it does cannot be undone,
+a chunk goes to its end whatever is asked.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldline.core.chunk import Decoded
+from worldline.core.errors import AbortedError
+from worldline.core.motion import Pose
+
+Fetch = Callable[[], NDArray[np.uint8]]
+
+
+class Outlet:
+    """Of one chunk. Without arguments nobody aborts it and nobody watches."""
+
+    def __init__(
+        self,
+        *,
+        aborted: Callable[[], bool] | None = None,
+        on_frames: Callable[[Decoded], None] | None = None,
+    ) -> None:
+        """`aborted` is asked between passes; `on_frames` takes pictures as they are decoded."""
+        self._aborted = aborted
+        self._on_frames = on_frames
+        self._coming: deque[Fetch] = deque()
+        self._shown: list[NDArray[np.uint8]] = []
+        self.poses: tuple[Pose, ...] = ()  # of the latent frames, once they are known
+
+    @property
+    def streams(self) -> bool:
+        """Whether pictures are wanted before the chunk is complete."""
+        return self._on_frames is not None
+
+    @property
+    def begun(self) -> bool:
+        """Whether any pictures were handed on."""
+        return bool(self._shown)
+
+    def check(self) -> None:
+        """Raise `AbortedError` if the chunk is wanted no more and can still be given up."""
+        if self._aborted is not None and not self._shown and self._aborted():
+            raise AbortedError("the chunk was given up on request")
+
+    def commit(self) -> None:
+        """From here on the chunk goes to its end."""
+        self._aborted = None
+
+    def expect(self, fetch: Fetch) -> None:
+        """The pictures of the next latent frame come from `fetch`, which waits for them."""
+        self._coming.append(fetch)
+
+    def hand_on(self) -> None:
+        """Wait for the pictures that are expected, one latent frame after the other."""
+        while self._coming:
+            self._show(self._coming.popleft()())
+
+    def split(self, frames: NDArray[np.uint8]) -> None:
+        """Hand on a chunk `F H W 3` that is there as a whole, latent frame by latent frame."""
+        later = 4 * (len(self.poses) - 1)
+        for part in np.split(frames, range(len(frames) - later, len(frames), 4)):
+            self._show(part)
+
+    def frames(self) -> NDArray[np.uint8]:
+        """All that was handed on, `F H W 3`."""
+        return self._shown[0] if len(self._shown) == 1 else np.concatenate(self._shown)
+
+    def _show(self, frames: NDArray[np.uint8]) -> None:
+        assert self._on_frames is not None, "nobody watches"
+        latent_frame, first = len(self._shown), sum(len(part) for part in self._shown)
+        self._shown.append(frames)
+        self._on_frames(Decoded(latent_frame, first, frames, self.poses[latent_frame]))

@@ -1,0 +1,101 @@
+"""A session that waits leaves the device: its state goes to host memory and comes back by value.
+
+What moves is everything that cannot be made again: keys and values, the decoder's and the encoder's
+history, the encoded picture, the text in force, clean latents where they are kept. What is computed
+from that (tables, rays, projected text) is dropped and computed again. A ring comes from the pool
+and goes back there, so a session may return into another one: graphs that hold addresses serve on.
+On a CPU the host's memory is the device's; the move is then a copy, and the ring is given back.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from worldline.ops.vae import StreamState
+from worldline.runtime import first_chunk
+from worldline.runtime.assembly import take_ring
+from worldline.runtime.replay import Past
+from worldline.runtime.shared import Engine
+from worldline.runtime.state import ImageCondition, Origin, PromptStates, SessionState
+from worldline.runtime.tree import map_tensors, tensors_of
+
+T = TypeVar("T")
+HOST = torch.device("cpu")
+
+
+class _Kept(NamedTuple):
+    """All tensors of a session but the ring's and the decoder's; some are the same ones."""
+
+    image: ImageCondition
+    prompt: PromptStates
+    origin: Origin
+    past: tuple[Past, ...]
+
+
+def park(engine: Engine, state: SessionState) -> None:
+    """Move a session to host memory, if it is not there; what fails leaves it on the device."""
+    if state.parked:
+        return
+    first_chunk.remember(engine, state)
+    engine.lane.join()  # the decoder's history was made in a stream of its own
+    ring = state.kv.twin(HOST)
+    ring.copy_from(state.kv)
+    kept, decoder = _moved(_kept(state), HOST), _moved(state.decoder, HOST)
+    state.caches.clear()
+    left, state.kv = state.kv, ring
+    _settle(state, kept, decoder)
+    state.parked = True
+    engine.rings.give(left)
+    tensors = {id(tensor): tensor.nbytes for tensor in tensors_of((kept, decoder))}
+    engine.parked[state.session_id] = ring.nbytes + sum(tensors.values())
+
+
+def unpark(engine: Engine, state: SessionState) -> None:
+    """Move a session back, if it is not there; what fails leaves it parked."""
+    if not state.parked:
+        return
+    device = engine.dit.device
+    ring = take_ring(engine, state.geometry, state.settings)
+    try:
+        ring.copy_from(state.kv)
+        kept = _moved(_kept(state), device)
+        with engine.lane.decoding(kept.image.picture):  # the decoder's stream is to own its history
+            decoder = _moved(state.decoder, device)
+    except BaseException:
+        engine.rings.give(ring)
+        raise
+    state.kv = ring
+    _settle(state, kept, decoder)
+    state.parked = False
+    forget(engine, state)
+
+
+def forget(engine: Engine, state: SessionState) -> None:
+    """Count a session as parked no more."""
+    engine.parked.pop(state.session_id, None)
+
+
+def _kept(state: SessionState) -> _Kept:
+    return _Kept(state.image, state.prompt, state.origin, tuple(state.past or ()))
+
+
+def _settle(state: SessionState, kept: _Kept, decoder: StreamState | None) -> None:
+    state.image, state.prompt, state.origin = kept.image, kept.prompt, kept.origin
+    if state.past is not None:
+        state.past.replace(kept.past)
+    state.decoder = decoder
+
+
+def _moved(value: T, device: torch.device) -> T:
+    """A copy on `device`; what was one tensor, or one prompt, is one again."""
+    known: dict[int, Tensor] = {}
+
+    def move(tensor: Tensor) -> Tensor:
+        if id(tensor) not in known:
+            known[id(tensor)] = tensor.to(device, copy=True)
+        return known[id(tensor)]
+
+    return map_tensors(value, move)
