@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from worldline.core.env import KNOBS, Env, apply_openmp_policy, openmp_policy, read_env
+from worldline.core.env import KNOBS, Env, apply_openmp_policy, openmp_policy, read_env, read_secret
 from worldline.core.errors import ConfigError
 
 
@@ -46,3 +46,11 @@ def test_the_openmp_policy_leaves_what_the_user_set() -> None:
     apply_openmp_policy(environ)
     assert environ == {"OMP_WAIT_POLICY": "active", "KMP_BLOCKTIME": "0"}
     assert openmp_policy(3)["OMP_NUM_THREADS"] == "3"
+
+
+def test_a_secret_is_read_but_not_shown() -> None:
+    environ = {"WORLDLINE_API_KEYS": "ann:0123456789abcdef", "WORLDLINE_JWT_SECRET": ""}
+    found = read_secret("api_keys", environ)
+    assert found is not None and found.reveal() == "ann:0123456789abcdef"
+    assert "0123" not in repr(found)
+    assert read_secret("jwt_secret", environ) is None

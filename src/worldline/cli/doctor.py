@@ -14,7 +14,15 @@ import msgspec
 
 from worldline import __version__
 from worldline.cli.options import Doctor
-from worldline.core.env import KNOBS, PREFIX, apply_openmp_policy, openmp_policy, read_env
+from worldline.core.env import (
+    KNOBS,
+    PREFIX,
+    SECRETS,
+    apply_openmp_policy,
+    openmp_policy,
+    read_env,
+    read_secret,
+)
 
 if TYPE_CHECKING:
     from worldline.models.preset import Preset
@@ -25,6 +33,8 @@ EXTRAS = {
     "av": 'no .mp4 films (pip install "worldline[video]"; its wheel bundles GPL x264)',
     "transformers": 'no LingBot checkpoints (pip install "worldline[models]")',
     "huggingface_hub": 'no download of checkpoints (pip install "worldline[models]")',
+    "PyJWT": 'no signed tokens (pip install "worldline[auth]")',
+    "cryptography": 'no --tls self-signed (pip install "worldline[tls]")',
 }
 
 
@@ -127,6 +137,10 @@ def variables(environ: dict[str, str]) -> list[Finding]:
     for name, meaning in KNOBS.items():
         variable = PREFIX + name.upper()
         value = "unset" if values[name] is None else f"{values[name]}"
+        found.append(Finding(topic="environment", name=variable, value=value, note=meaning))
+    for name, meaning in SECRETS.items():
+        value = "unset" if read_secret(name, environ) is None else "set"
+        variable = PREFIX + name.upper()
         found.append(Finding(topic="environment", name=variable, value=value, note=meaning))
     for name, wanted in openmp_policy(None).items():
         value = environ.get(name, "unset")

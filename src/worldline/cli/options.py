@@ -100,6 +100,20 @@ class Serve:
     """How long a new connection may take to say what it wants."""
     warmup_wait: Annotated[float, arg(metavar="SECONDS")] = 120.0
     """How long a visitor who came before the warm-up ended is kept waiting."""
+    config: File = None
+    """A TOML file of settings (docs/operations.md); options given here win over it."""
+    api_keys: File = None
+    """Keys, name:secret[:admin] per line; also WORLDLINE_API_KEYS. Needed beyond loopback."""
+    jwt_secret: File = None
+    """What signed tokens (HS256) are checked with; also WORLDLINE_JWT_SECRET."""
+    allow_origin: Annotated[tuple[str, ...], arg(metavar="ORIGIN")] = ()
+    """Pages from elsewhere that may use the server, for example https://example.org."""
+    tls: Annotated[str | None, arg(metavar="self-signed|CERT,KEY", help_behavior_hint="")] = None
+    """Serve https and wss: a phone on your network needs it for the full picture."""
+    admin_port: Whole = None
+    """Serve metrics, traces and worlds on a port of their own, and not on the main one."""
+    admin_host: str = "127.0.0.1"
+    """Address of that port."""
     load: ModelOptions = ModelOptions()
 
 

@@ -5,6 +5,7 @@ The worker is started first: while it imports torch, this process imports what t
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
@@ -15,23 +16,26 @@ import threading
 import time
 import webbrowser
 from collections.abc import Callable
+from datetime import UTC, datetime
 from types import FrameType
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import msgspec
 
 from worldline.cli.loading import LoadingDisplay, show_notice, worker_settings
 from worldline.cli.options import Play, Serve
+from worldline.cli.settings import DEFAULT_PORT, keyring_of, server_config, to_terminal
 from worldline.core.config import ServerConfig
 from worldline.core.env import Env, read_env
 from worldline.core.errors import ConfigError
 from worldline.runtime.handle import WorkerHandle
 from worldline.runtime.protocol import LoadProgress, WorkerSettings
+from worldline.server.doors.keys import Keyring
+from worldline.server.doors.tls import Certificate, certificate
 from worldline.server.logs import configure_logging, log
 
 logger = logging.getLogger("worldline.server")
 
-DEFAULT_PORT = 30000
 PORTS_TRIED = 20
 BACKLOG = 128
 TERMINATED = 128 + signal.SIGTERM
@@ -53,56 +57,66 @@ def play(options: Play) -> int:
 
 def _serve(options: Serve, *, browser: bool) -> int:
     config = server_config(options)
+    keyring = keyring_of(options, config, os.environ, tell=to_terminal())
+    signed = _certificate(config)
     settings = worker_settings(options.load)
     # As an exception, so that the worker is ended on the way out; uvicorn handles it while it runs.
     signal.signal(signal.SIGTERM, _terminate)
-    with bind(config.host, options.port) as listener:
+    with contextlib.ExitStack() as open_sockets:
+        # A port of the file counts as asked for: only the default one may be another.
+        wanted = None if config.port == DEFAULT_PORT and options.port is None else config.port
+        listener = open_sockets.enter_context(bind(config.host, wanted))
         port = listener.getsockname()[1]
         config = msgspec.structs.replace(config, port=port)
-        if options.port is None and port != DEFAULT_PORT:
+        if wanted is None and port != DEFAULT_PORT:
             say(f"Port {DEFAULT_PORT} is taken; using {port}.")
-        handle = start_worker(settings, meanwhile=lambda: _import_server(config))
+        admin = None
+        if config.admin_port is not None:
+            admin = open_sockets.enter_context(bind(config.admin_host, config.admin_port))
+        handle = start_worker(settings, meanwhile=_import_server)
         try:
             show_notice(handle.info)
             listener.listen(BACKLOG)  # from here on the browser can connect, and waits
             announce(handle.info.model, page_address(config), browser=browser)
-            return _run(config, handle, listener)
+            if signed is not None:
+                say(f"Certificate (SHA-256): {signed.fingerprint()}")
+            doors = Doors(keyring, signed, admin)
+            return _run(config, handle, listener, doors=doors)
         finally:
             handle.shutdown()
 
 
-def _import_server(config: ServerConfig) -> None:
-    """Import what the server needs, and warn of what can be seen before the model is there."""
+class Doors(NamedTuple):
+    """What is decided about the doors before the server is made."""
+
+    keyring: Keyring
+    certificate: Certificate | None
+    admin: socket.socket | None
+
+
+def _certificate(config: ServerConfig) -> Certificate | None:
+    if config.tls is None:
+        return None
+    return certificate(config.tls, host=config.host, now=datetime.now(UTC))
+
+
+def _import_server() -> None:
+    """Import what the server needs."""
     importlib.import_module("worldline.server.app")
-    from worldline.server.serve import exposure_warning
-
-    if (warning := exposure_warning(config)) is not None:
-        say(warning)
 
 
-def _run(config: ServerConfig, handle: WorkerHandle, listener: socket.socket) -> int:
+def _run(
+    config: ServerConfig, handle: WorkerHandle, listener: socket.socket, *, doors: Doors
+) -> int:
     from worldline.server.app import create_app
+    from worldline.server.doors.admin import AdminDoor
     from worldline.server.serve import make_server
 
-    server = make_server(config, create_app(config, handle))
+    app = create_app(config, handle, keyring=doors.keyring)
+    admin = None if doors.admin is None else AdminDoor(app, doors.keyring, doors.admin)
+    server = make_server(config, app, certificate=doors.certificate, admin=admin)
     server.run(sockets=[listener])
     return 0 if server.started else 1
-
-
-def server_config(options: Serve) -> ServerConfig:
-    """The options as server settings. Raises: ConfigError."""
-    if options.seats < 1:
-        raise ConfigError("nobody could enter", expected="--seats 1 or more", got=options.seats)
-    if options.port is not None and not 0 <= options.port <= 65535:
-        raise ConfigError("no such port", expected="0 to 65535", got=options.port)
-    return ServerConfig(
-        host=options.host,
-        port=DEFAULT_PORT if options.port is None else options.port,
-        seats=options.seats,
-        init_timeout_s=options.init_timeout,
-        seat_wait_s=options.seat_wait,
-        warmup_wait_s=options.warmup_wait,
-    )
 
 
 def start_worker(settings: WorkerSettings, *, meanwhile: Callable[[], None]) -> WorkerHandle:
@@ -155,8 +169,13 @@ def bind(host: str, port: int | None) -> socket.socket:
 
 def page_address(config: ServerConfig) -> str:
     """The address of the page; of a server that listens everywhere, its local one."""
+    scheme = "http" if config.tls is None else "https"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host, config.host)
-    return f"http://[{host}]:{config.port}/" if ":" in host else f"http://{host}:{config.port}/"
+    return (
+        f"{scheme}://[{host}]:{config.port}/"
+        if ":" in host
+        else f"{scheme}://{host}:{config.port}/"
+    )
 
 
 def announce(model: str, address: str, *, browser: bool) -> None:

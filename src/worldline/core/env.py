@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from worldline.core.errors import ConfigError
+from worldline.core.secret import Secret
 
 PREFIX = "WORLDLINE_"
 
@@ -23,6 +24,12 @@ KNOBS: dict[str, str] = {
     "threads": "CPU threads of the worker; unset: decided by the mode",
     "log_level": "debug, info, warning or error; unset: info for `serve`, warning for `play`",
     "browser": "false keeps `play` from opening a browser",
+}
+
+
+SECRETS: dict[str, str] = {
+    "api_keys": "keys of a server that others can reach: name:secret[:admin],...",
+    "jwt_secret": "what signed tokens (HS256) are checked with",
 }
 
 
@@ -52,6 +59,13 @@ def _with(env: Env, name: str, variable: str, text: str) -> Env:
     except msgspec.ValidationError as error:
         reason = str(error).partition(" - at ")[0]
         raise ConfigError(f"the variable {variable} cannot be read: {reason}", got=text) from None
+
+
+def read_secret(name: str, environ: Mapping[str, str] = os.environ) -> Secret | None:
+    """One of `SECRETS`, if it is set and not empty."""
+    assert name in SECRETS, name
+    text = environ.get(PREFIX + name.upper(), "")
+    return Secret(text) if text else None
 
 
 def openmp_policy(threads: int | None) -> dict[str, str]:

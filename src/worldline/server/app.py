@@ -17,7 +17,7 @@ from worldline.runtime.handle import EngineHandle
 from worldline.server.doors.gate import doors
 from worldline.server.doors.keys import Keyring
 from worldline.server.doors.policy import policy_of
-from worldline.server.http import ROUTES
+from worldline.server.http import routes
 from worldline.server.live.house import House, MakeWorld
 from worldline.server.live.making import make_world
 from worldline.server.live.socket import live
@@ -56,16 +56,16 @@ def create_app(
 
     rules = policy_of(config, keyring or Keyring(), page=page_paths())
     app = Starlette(
-        routes=_routes(),
+        routes=_routes(config),
         lifespan=lifespan,
         middleware=[doors(rules, clock=clock, count=count)],
     )
     return app
 
 
-def _routes() -> list[BaseRoute]:
+def _routes(config: ServerConfig) -> list[BaseRoute]:
     return [
-        *ROUTES,
+        *routes(config),
         WebSocketRoute("/v1/realtime_video/generate", realtime),
         WebSocketRoute("/v1/worlds/live", live),
         WebSocketRoute("/{path:path}", _refuse_socket),

@@ -8,8 +8,9 @@ import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
+from worldline.core.config import ServerConfig
 from worldline.server.services import Services, is_ready
 
 # A page served elsewhere (the mainline's own client) may ask which model runs; it is no secret.
@@ -44,13 +45,20 @@ async def metrics(request: Request) -> Response:
     return Response(_services(request).metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
 
-ROUTES = [
-    Route("/v1/models", models),
+OPEN_ROUTES = [
     Route("/healthz", health),
     Route("/health", health),  # the name that deploy scripts of the mainline poll
     Route("/readyz", ready),
+]
+ADMIN_ROUTES = [
     Route("/metrics", metrics),
 ]
+
+
+def routes(config: ServerConfig) -> list[BaseRoute]:
+    """The main port's plain routes; those of administrators only while they have no own port."""
+    mine = [Route("/v1/models", models), *OPEN_ROUTES]
+    return [*mine, *ADMIN_ROUTES] if config.admin_port is None else mine
 
 
 def _services(request: Request) -> Services:

@@ -9,16 +9,37 @@ import uvicorn
 from starlette.applications import Starlette
 
 from worldline.core.config import ServerConfig
+from worldline.server.doors.admin import AdminDoor, AdminServer, admin_server
 from worldline.server.doors.listening import GuardedSocket, PatientHttp
 from worldline.server.doors.tls import Certificate
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn, but a peer that reads nothing does not keep its socket when the server has ended."""
+    """Uvicorn, but a peer that reads nothing does not keep its socket when the server has ended.
+
+    With an administrators' server beside it, which starts after this one and ends after it.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, beside: AdminServer | None, listener: socket.socket | None
+    ) -> None:
+        super().__init__(config)
+        self._beside, self._listener = beside, listener
+        self._running: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start; then let the other one start."""
+        await super().startup(sockets)
+        if self._beside is not None and self._listener is not None:
+            serving = self._beside.serve(sockets=[self._listener])
+            self._running = asyncio.create_task(serving)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close politely, wait as long as configured, then cut what is still open."""
         await super().shutdown(sockets)
+        if self._beside is not None and self._running is not None:
+            self._beside.should_exit = True
+            await self._running
         for connection in list(self.server_state.connections):
             transport: asyncio.Transport = connection.transport
             transport.abort()
@@ -26,7 +47,11 @@ class _Server(uvicorn.Server):
 
 
 def make_server(
-    config: ServerConfig, app: Starlette, *, certificate: Certificate | None = None
+    config: ServerConfig,
+    app: Starlette,
+    *,
+    certificate: Certificate | None = None,
+    admin: AdminDoor | None = None,
 ) -> uvicorn.Server:
     """A server for `app`: run it with `run()`, end it by setting `should_exit`.
 
@@ -34,24 +59,25 @@ def make_server(
     its length, unread, with close code 1009. With a certificate the server speaks TLS only. On
     the way down open sockets are closed with 1012, and get `shutdown_s` to give back their seats.
     """
-    return _Server(
-        uvicorn.Config(
-            app,
-            host=config.host,
-            port=config.port,
-            http=PatientHttp,
-            h11_max_incomplete_event_size=config.max_head_bytes,
-            ws=GuardedSocket,
-            ws_max_size=config.max_hello_bytes,
-            ws_per_message_deflate=False,
-            limit_concurrency=config.max_connections,
-            timeout_keep_alive=max(1, round(config.head_timeout_s)),
-            server_header=False,
-            ssl_certfile=certificate and certificate.cert,
-            ssl_keyfile=certificate and certificate.key,
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=max(1, round(config.shutdown_s)),
-        )
+    settings = uvicorn.Config(
+        app,
+        host=config.host,
+        port=config.port,
+        http=PatientHttp,
+        h11_max_incomplete_event_size=config.max_head_bytes,
+        ws=GuardedSocket,
+        ws_max_size=config.max_hello_bytes,
+        ws_per_message_deflate=False,
+        limit_concurrency=config.max_connections,
+        timeout_keep_alive=max(1, round(config.head_timeout_s)),
+        server_header=False,
+        ssl_certfile=certificate and certificate.cert,
+        ssl_keyfile=None if certificate is None else str(certificate.key),
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=max(1, round(config.shutdown_s)),
     )
+    if admin is None:
+        return _Server(settings, None, None)
+    return _Server(settings, admin_server(config, admin), admin.listener)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Final, NamedTuple
 
+import msgspec
 from starlette.types import Scope
 
 from worldline.core.config import ServerConfig
@@ -19,11 +20,14 @@ _MINUTE: Final = 60.0
 
 
 class Policy(NamedTuple):
-    """`public` paths may be read (GET, HEAD) by anybody: the page itself, and whether we live."""
+    """`public` paths may be read (GET, HEAD) by anybody: the page itself, and whether we live.
+    Paths under `admin` are for administrators, where there are keys.
+    """
 
     keyring: Keyring
     origins: OriginRule
     public: frozenset[str]
+    admin: tuple[str, ...]
     sockets: Rate
     requests: Rate
     messages: Rate
@@ -39,8 +43,8 @@ class Policy(NamedTuple):
         return scope["path"] in self.public
 
     def is_admin_path(self, path: str) -> bool:
-        """Whether it is only for administrators, where there are keys."""
-        return any(path == start or path.startswith(f"{start}/") for start in ADMIN)
+        """Whether it is only for administrators."""
+        return any(path == start or path.startswith(f"{start}/") for start in self.admin)
 
 
 def policy_of(
@@ -60,6 +64,7 @@ def policy_of(
         keyring=keyring,
         origins=origin_rule(config.allow_origins, local_only=local and not keyring.needed),
         public=HEALTH | page,
+        admin=ADMIN,
         sockets=Rate(config.sockets_per_minute / _MINUTE, config.sockets_per_minute),
         requests=Rate(config.requests_per_minute / _MINUTE, config.requests_per_minute),
         messages=Rate(config.messages_per_second, 4 * config.messages_per_second),
@@ -68,6 +73,16 @@ def policy_of(
         max_body_bytes=config.max_body_bytes,
         max_message_bytes=config.max_message_bytes,
     )
+
+
+def admin_policy_of(config: ServerConfig, keyring: Keyring) -> Policy:
+    """The rules of the listener for administrators: all of it is theirs, or it is on loopback.
+
+    Raises: ConfigError when others can reach its address and there are no keys.
+    """
+    elsewhere = Keyring() if is_loopback(config.admin_host) else keyring
+    rules = policy_of(msgspec.structs.replace(config, host=config.admin_host), elsewhere)
+    return rules._replace(admin=("",))
 
 
 def is_loopback(host: str) -> bool:

@@ -120,6 +120,7 @@ class Connection:
         count = 0
         while (message := await self._socket.receive())["type"] != "websocket.disconnect":
             self._heard = self._clock.now()
+            self._guest.client = client_of(self._socket.scope).name  # known once `hello` came
             self._talk.hear(message.get("bytes"))
             count += 1
             if count % YIELD_EVERY == 0:
