@@ -119,6 +119,7 @@ class Frame(Message, kw_only=True, tag="frame"):
     `number` counts pictures from the world's start; `input` is the newest input it shows; `yaw` and
     `pitch` are the degrees turned since the start, right and up. `encoded_ms` is server time.
     `codec` is the RFC 6381 string, with every key frame. `first` marks the first of its chunk.
+    `pose` is where the camera is, camera-to-world rows (3x4) since the start.
     """
 
     number: int
@@ -134,6 +135,7 @@ class Frame(Message, kw_only=True, tag="frame"):
     codec: str | UnsetType = UNSET
     yaw: float = 0.0
     pitch: float = 0.0
+    pose: tuple[float, ...] | UnsetType = UNSET
     encoded_ms: float = 0.0
 
 

@@ -125,6 +125,7 @@ def unit(
         codec=msgspec.UNSET if codec is None else codec,
         yaw=picture.view.yaw,
         pitch=picture.view.pitch,
+        pose=picture.view.c2w,
         encoded_ms=encoded_ms,
     )
     return Unit(picture.number, kind, key, _ENCODER.encode(frame), data)
