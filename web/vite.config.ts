@@ -4,6 +4,7 @@ import { defineConfig } from "vitest/config";
 // compared with a fresh one. The server answers with an ETag, so fixed names do not go stale.
 export default defineConfig({
   base: "./",
+  resolve: { conditions: ["worldline-source", "module", "browser", "development|production"] },
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   build: {
     outDir: "../src/worldline/server/static",
@@ -26,5 +27,5 @@ export default defineConfig({
       "/readyz": "http://127.0.0.1:30000",
     },
   },
-  test: { environment: "node", include: ["test/**/*.test.ts"] },
+  test: { environment: "node", include: ["test/**/*.test.ts", "client/test/**/*.test.ts"] },
 });

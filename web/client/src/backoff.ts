@@ -1,0 +1,45 @@
+/** How long to wait before trying again. */
+
+export interface BackoffOptions {
+  /** The first pause; each further one doubles. Default 250 ms. */
+  readonly firstMs?: number;
+  /** The longest pause. Default 8 s. */
+  readonly maxMs?: number;
+  /** Give up after so long without a connection. Default 60 s, the usual grace of a world. */
+  readonly giveUpMs?: number;
+}
+
+export class Backoff {
+  readonly #first: number;
+  readonly #max: number;
+  readonly #giveUp: number;
+  readonly #random: () => number;
+  #attempt = 0;
+  #since: number | null = null;
+
+  constructor(options: BackoffOptions, random: () => number) {
+    this.#first = options.firstMs ?? 250;
+    this.#max = options.maxMs ?? 8000;
+    this.#giveUp = options.giveUpMs ?? 60_000;
+    this.#random = random;
+  }
+
+  get attempt(): number {
+    return this.#attempt;
+  }
+
+  /** The pause before the next attempt in ms, or null when it is time to stop. */
+  next(now: number, serverWishMs = 0): number | null {
+    this.#since ??= now;
+    if (now - this.#since > this.#giveUp) return null;
+    const base = Math.min(this.#max, this.#first * 2 ** this.#attempt++);
+    // Spread over half the pause: a server that comes back is not met by everybody at once.
+    return Math.max(serverWishMs, base * (0.5 + this.#random() / 2));
+  }
+
+  /** The connection stands again. */
+  reset(): void {
+    this.#attempt = 0;
+    this.#since = null;
+  }
+}

@@ -1,0 +1,158 @@
+/**
+ * From hand to photon: when each input was made, sent, received, sampled, and when the first frame that
+ * shows it was encoded, received, decoded and painted. All times are local ms; those of the server are
+ * carried over by the synchronised clock, so the parts add up to the whole.
+ */
+
+import type { Input } from "./inputs.js";
+import { Samples, type Spread } from "./meters.js";
+import type { Applied, Chunk, Received } from "./protocol.js";
+
+/** The parts of the way, in order. `display` is an estimate: the time to the next refresh. */
+export const PARTS = [
+  "inbox", // hand to server
+  "wait", // until the next chunk sampled it
+  "denoise",
+  "decode", // and what else the model does
+  "encode",
+  "network",
+  "client", // decoding here
+  "queue", // until its turn to be painted
+  "display",
+] as const;
+export type Part = (typeof PARTS)[number];
+
+export interface InputRecord {
+  readonly id: number;
+  readonly kind: Input["type"];
+  readonly madeMs: number;
+  readonly sentMs: number;
+  readonly receivedMs: number | null;
+  readonly appliedMs: number | null;
+  /** Chunk and latent frame from which on it shapes the world. */
+  readonly chunk: number | null;
+  readonly latentFrame: number | null;
+  readonly frame: number | null;
+  readonly paintedMs: number | null;
+  readonly parts: Readonly<Record<Part, number>> | null;
+  /** Hand to photon, in ms. */
+  readonly totalMs: number | null;
+}
+
+/** The frame that showed an input first. */
+export interface Painting {
+  readonly number: number;
+  readonly chunk: number;
+  readonly encodedMs: number | null;
+  readonly receivedMs: number;
+  readonly decodedMs: number;
+  readonly paintedMs: number;
+  readonly displayMs: number;
+}
+
+interface Entry {
+  record: InputRecord;
+  painting: Painting | null;
+}
+
+type ToLocal = (serverMs: number) => number | null;
+
+const KEPT = 512;
+const HAND: ReadonlySet<string> = new Set(["keys", "pad", "pointer"]);
+
+export class Ledger {
+  readonly #toLocal: ToLocal;
+  readonly #entries = new Map<number, Entry>();
+  readonly #totals = new Samples();
+  readonly #parts: Record<Part, Samples>;
+  #open: Entry[] = []; // painted, their chunk's stages not yet known
+
+  constructor(toLocal: ToLocal) {
+    this.#toLocal = toLocal;
+    this.#parts = Object.fromEntries(PARTS.map((part) => [part, new Samples()])) as Record<Part, Samples>;
+  }
+
+  /** The newest inputs, oldest first. */
+  get inputs(): readonly InputRecord[] {
+    return [...this.#entries.values()].map((entry) => entry.record);
+  }
+
+  get latency(): Spread | null {
+    return this.#totals.spread();
+  }
+
+  get parts(): Readonly<Partial<Record<Part, Spread>>> {
+    const spreads = PARTS.map((part) => [part, this.#parts[part].spread()] as const);
+    return Object.fromEntries(spreads.filter(([, spread]) => spread !== null)) as Partial<Record<Part, Spread>>;
+  }
+
+  sent(id: number, kind: Input["type"], times: { madeMs: number; sentMs: number }): void {
+    const nothing = { receivedMs: null, appliedMs: null, chunk: null, latentFrame: null, frame: null };
+    this.#entries.set(id, {
+      record: { id, kind, ...times, ...nothing, paintedMs: null, parts: null, totalMs: null },
+      painting: null,
+    });
+    const [oldest] = this.#entries.keys();
+    if (this.#entries.size > KEPT && oldest !== undefined) this.#entries.delete(oldest);
+  }
+
+  received({ id, server_ms }: Received): void {
+    this.#change(id, { receivedMs: this.#toLocal(server_ms) });
+  }
+
+  applied({ id, server_ms, chunk, latent_frame }: Applied): void {
+    this.#change(id, { appliedMs: this.#toLocal(server_ms), chunk, latentFrame: latent_frame });
+  }
+
+  painted(ids: readonly number[], painting: Painting): void {
+    for (const id of ids) {
+      const entry = this.#entries.get(id);
+      if (!entry) continue;
+      entry.painting = painting;
+      const totalMs = painting.paintedMs + painting.displayMs - entry.record.madeMs;
+      this.#change(id, { frame: painting.number, paintedMs: painting.paintedMs, totalMs });
+      if (!HAND.has(entry.record.kind)) continue;
+      this.#totals.add(totalMs);
+      this.#open.push(entry);
+    }
+  }
+
+  /** The stages of a chunk are known: what was painted of it gets its parts. */
+  chunk(chunk: Chunk): void {
+    const ready = this.#open.filter((entry) => (entry.painting as Painting).chunk <= chunk.index);
+    this.#open = this.#open.filter((entry) => !ready.includes(entry));
+    for (const entry of ready) {
+      const exact = (entry.painting as Painting).chunk === chunk.index;
+      const parts = exact ? partsOf(entry.record, entry.painting as Painting, chunk) : null;
+      if (!parts) continue;
+      this.#change(entry.record.id, { parts });
+      for (const part of PARTS) this.#parts[part].add(parts[part]);
+    }
+  }
+
+  #change(id: number, change: Partial<InputRecord>): void {
+    const entry = this.#entries.get(id);
+    if (entry) entry.record = { ...entry.record, ...change };
+  }
+}
+
+/** Null where a time is unknown: without a clock, or for an input that was never sampled itself. */
+function partsOf(record: InputRecord, painting: Painting, chunk: Chunk): Record<Part, number> | null {
+  const { madeMs, receivedMs, appliedMs } = record;
+  const { encodedMs } = painting;
+  if (receivedMs === null || appliedMs === null || encodedMs === null) return null;
+  const model = encodedMs - appliedMs;
+  const denoise = Math.min(model, chunk.stages["denoise"] ?? 0);
+  const encode = Math.min(model - denoise, (chunk.stages["encode"] ?? 0) / Math.max(1, chunk.frames));
+  return {
+    inbox: receivedMs - madeMs,
+    wait: appliedMs - receivedMs,
+    denoise,
+    decode: model - denoise - encode,
+    encode,
+    network: painting.receivedMs - encodedMs,
+    client: painting.decodedMs - painting.receivedMs,
+    queue: painting.paintedMs - painting.decodedMs,
+    display: painting.displayMs,
+  };
+}
