@@ -109,6 +109,7 @@ class Room:
         self.client = holder.client
         self.guests: dict[str, Guest] = {holder.id: holder}
         self.holder: str | None = holder.id
+        holder.viewer.holder = True
         self.key: bytes | None = None  # digest of the holder's token
         self.world: World | None = None
         self.broadcast: Broadcast | None = None
