@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write what is generated from the messages of `worldline.v1` (src/worldline/core/live).
 
-    python tools/schema.py            # write docs/schema/* and web/client/src/protocol.ts
+    python tools/schema.py            # write docs/schema/* and web/client/src/protocol*
     python tools/schema.py --check    # exit 1 when a committed file differs
 
 tests/contract/test_schema.py runs the check.
@@ -27,7 +27,7 @@ def generated() -> Mapping[str, str]:
     return {
         "docs/schema/asyncapi.json": pretty(documents.asyncapi()),
         "docs/schema/worldline.v1.schema.json": pretty(documents.json_schema()),
-        "web/client/src/protocol.ts": typescript.render(),
+        **typescript.render(),
     }
 
 

@@ -295,6 +295,31 @@ export type ClientMessage =
   | Ping
   | Leave;
 
+export type HandMessage =
+  | Keys
+  | Pad
+  | Pointer
+  | Script
+  | Camera
+  | Release;
+
+export type Input =
+  | Keys
+  | Pad
+  | Pointer
+  | Script
+  | Camera
+  | Release
+  | Settings
+  | Prompt
+  | Pause
+  | Resume
+  | Reset
+  | Record
+  | Trace
+  | AskControl
+  | GiveControl;
+
 export const CLIENT_TYPES = [
   "hello",
   "enter",
