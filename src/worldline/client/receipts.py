@@ -73,6 +73,7 @@ class Receipts:
         """The second receipt."""
         if receipt := self._open.get(message.id):
             receipt.applied = message
+            self._close(receipt)
 
     def refused(self, message: Failure) -> bool:
         """A refusal; False when it names no input of ours."""
@@ -85,11 +86,16 @@ class Receipts:
     def shown(self, newest: int, frame: int) -> Receipt | None:
         """Frame `frame` shows all inputs up to `newest`; the newest of ours that is new in it."""
         found: Receipt | None = None
-        for number in [n for n in self._open if n <= newest]:
-            receipt = self._open.pop(number)
+        for receipt in [r for r in self._open.values() if r.id <= newest and r.shown is None]:
             receipt.shown = frame
+            self._close(receipt)
             found = receipt
         return found
+
+    def _close(self, receipt: Receipt) -> None:
+        """Forget it once nothing more will be said of it."""
+        if receipt.applied is not None and receipt.shown is not None:
+            del self._open[receipt.id]
 
     def lose(self) -> None:
         """The connection broke: what was not received will not be."""

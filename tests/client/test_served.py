@@ -1,0 +1,105 @@
+"""The SDK on the server as it is run, with the fake engine behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from itertools import islice
+
+import pytest
+
+from tests.client.peer import picture
+from tests.fakes import LIMIT_S, FakeHandle
+from tests.server.live_server import LiveServer
+from worldline.client import Client, RefusedError, World, WorldOptions
+from worldline.core.live.server import Chunk
+
+RAW = WorldOptions(format="raw", seed=7)
+
+
+@pytest.fixture
+def server() -> Generator[LiveServer]:
+    """A server on a free port."""
+    handle = FakeHandle()
+    with LiveServer(handle, seats=2, worlds_per_client=8) as running:
+        yield running
+    handle.nothing_is_left()
+
+
+def url(server: LiveServer) -> str:
+    """Where it listens."""
+    return f"http://127.0.0.1:{server.port}"
+
+
+def seen(world: World, count: int) -> list[bytes]:
+    """The pixels of the next frames."""
+    frames = world.frames()
+    return [next(frames).pixels.tobytes() for _ in range(count)]
+
+
+def test_the_same_hands_see_the_same_world(server: LiveServer) -> None:
+    walks: list[list[bytes]] = []
+    for _ in range(2):
+        with Client(url(server)).world(picture(), "a lake", options=RAW) as world:
+            assert world.opened.width == 64
+            walks.append(seen(world, 9))
+    assert walks[0] == walks[1]
+    assert len(set(walks[0])) > 1
+
+
+def test_an_input_is_received_applied_and_shown(server: LiveServer) -> None:
+    with Client(url(server)).world(picture(), "a lake", options=RAW) as world:
+        receipt = world.press("w")
+        world.received(receipt, LIMIT_S)
+        for frame in world.frames():
+            if frame.input >= receipt.id:
+                break
+        assert world.applied(receipt, LIMIT_S).applied is not None
+        assert receipt.shown == frame.number
+        stats = next(event for event in world.events() if isinstance(event, Chunk))
+        assert stats.frames > 0
+        assert world.clock.known
+
+
+def test_a_prompt_a_pause_and_a_reset_are_applied(server: LiveServer) -> None:
+    with Client(url(server)).world(picture(), "a lake", options=RAW) as world:
+        for receipt in (world.prompt("a desert"), world.pause(), world.resume(), world.reset(3)):
+            world.received(receipt, LIMIT_S)
+        assert len(seen(world, 5)) == 5
+
+
+def test_a_detached_world_is_entered_again(server: LiveServer) -> None:
+    client = Client(url(server))
+    first = client.world(picture(), "a lake", options=RAW)
+    first.open()
+    seen(first, 3)
+    name, token = first.id, first.detach()
+    assert token is not None
+    with client.rejoin(token, format="raw") as again:
+        assert again.id == name
+        assert again.opened.first_frame > 0
+        assert len(seen(again, 3)) == 3
+
+
+def test_a_spectator_sees_the_same_frames(server: LiveServer) -> None:
+    with Client(url(server)).world(picture(), "a lake", options=RAW) as world:
+        seen(world, 1)
+        with Client(url(server)).watch(world.id, format="raw") as watching:
+            mine = {f.number: f.pixels.tobytes() for f in islice(world.frames(), 40)}
+            theirs = {f.number: f.pixels.tobytes() for f in islice(watching.frames(), 10)}
+            both = mine.keys() & theirs.keys()
+            assert both
+            assert all(mine[number] == theirs[number] for number in both)
+            with pytest.raises(RefusedError):
+                watching.applied(watching.press("w"), LIMIT_S)
+
+
+def test_a_world_nobody_knows_is_refused(server: LiveServer) -> None:
+    with pytest.raises(RefusedError):
+        Client(url(server)).watch("nowhere").open()
+    with pytest.raises(RefusedError):
+        Client(url(server)).rejoin("nothing").open()
+
+
+def test_a_picture_that_is_none_is_refused_with_a_reason(server: LiveServer) -> None:
+    with pytest.raises(RefusedError, match="invalid_image"):
+        Client(url(server)).world(b"no picture", "a lake").open()
