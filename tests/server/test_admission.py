@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from tests.fakes import FakeHandle, settle
+from tests.fakes import LIMIT_S, FakeHandle, settle
 from tests.server.conftest import Rig, Start
 from tests.server.sockets import Socket, init, keys
 from worldline.core.errors import CapacityError, ConfigError, GenerationError
@@ -14,10 +16,14 @@ pytestmark = pytest.mark.anyio
 
 
 async def begin(rig: Rig) -> Socket:
-    """A socket whose session is generating chunk 0."""
+    """A socket whose session is open; its chunk 0 is being made, or waits for the device."""
+    opened = len(rig.handle.opened)
     socket = await rig.connect()
     socket.send(init())
-    await rig.entered()
+    async with asyncio.timeout(LIMIT_S):
+        while len(rig.handle.opened) == opened:
+            await asyncio.sleep(0.001)
+    await settle()
     return socket
 
 

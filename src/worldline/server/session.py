@@ -1,8 +1,9 @@
 """The generate loop of one live session.
 
 Chunk i+1 is generated while chunk i is encoded and sent, and events are listened to all the time;
-nothing runs further ahead than that. Controls are sampled right before a chunk is asked for. With
-output pacing the sending is waited for instead, as the mainline does.
+nothing runs further ahead than that. Every chunk is asked for in a turn of the device, and controls
+are sampled once that is granted. With output pacing the sending is waited for instead, as the
+mainline does.
 """
 
 from __future__ import annotations
@@ -100,19 +101,24 @@ class LiveSession:
             raise
         finally:
             await stop(sending, chunk and chunk.encoding)
+            self._services.device.forget(self._opened.session_id)
 
     async def _generate(self, index: int) -> _Chunk:
         """Ask for one chunk, and start to encode it the moment it is there."""
         started = self._clock.now()
-        controls = self._inbox.sample(self._opened.chunk)
-        step = StepRequest(
-            session_id=self._opened.session_id,
-            chunk_index=index,
-            actions=controls.actions,
-            prompt=controls.prompt,
-        )
-        prepared = self._clock.now()
-        result = await self._services.engine.step(step)
+        async with self._services.device.turn(
+            self._opened.session_id, deadline=self._deadline(index, started)
+        ):
+            granted = self._clock.now()
+            controls = self._inbox.sample(self._opened.chunk)
+            step = StepRequest(
+                session_id=self._opened.session_id,
+                chunk_index=index,
+                actions=controls.actions,
+                prompt=controls.prompt,
+            )
+            prepared = self._clock.now()
+            result = await self._services.engine.step(step)
         forwarded = self._clock.now()
         encoding = asyncio.create_task(self._encode(result))
         # Here and not in the task: a task cancelled before its first step never runs a line.
@@ -123,10 +129,16 @@ class LiveSession:
             controls=controls,
             forward=forward_stages(result.timings),
             started=started,
-            prepare_s=prepared - started,
+            prepare_s=prepared - granted,
             forward_s=forwarded - prepared,
             encoding=encoding,
         )
+
+    def _deadline(self, index: int, now: float) -> float:
+        """When this chunk should be there: when it is to leave, or a chunk's length from now."""
+        if self._playback.pacing:
+            return self._pace.next_send
+        return now + self._opened.frames_in_chunk(index) / self._playback.fps
 
     async def _encode(self, result: StepResult) -> tuple[EncodedChunk, float]:
         start = self._clock.now()

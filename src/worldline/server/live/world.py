@@ -124,7 +124,7 @@ class LiveWorld:
         self._known = False  # to the engine
         self._state: State = "queued"
         self._wanted: Wanted = "live"
-        self._draining = False
+        self._stands: Wanted = "live"  # what the loop does; `state` may say more
         self._reset: Reset | None = None
         self._resting: list[int] = []  # ids that are applied when the world has stopped
         self._changed = asyncio.Event()
@@ -279,26 +279,24 @@ class LiveWorld:
         self._changed.set()
 
     def drain(self) -> None:
-        """Let `run` return after the chunk in flight."""
-        self._draining = True
-        self._changed.set()
+        """Go on, but not for long: the world is about to be closed, and says so."""
+        if self._state in ("live", "paused", "parked"):
+            self._become("draining")
 
     async def _make(self) -> None:
         """The loop: whatever is wanted, one thing at a time."""
         live = self._open()
-        while live.production.next_chunk != self._enter.max_chunks and not self._draining:
-            if self._wanted != self._state and self._wanted != "live":
+        while live.production.next_chunk != self._enter.max_chunks:
+            if self._stands != self._wanted != "live":
                 await self._rest(live)
             elif self._reset is not None:
                 await self._begin_anew(live, self._reset)
-            elif self._wanted != self._state:
+            elif self._stands != self._wanted:
                 await self._go_on(live)
-            elif self._state != "live":
+            elif self._stands != "live":
                 await self._wait(None)
             else:
                 await self._make_one(live)
-        if self._draining and self._state != "draining":
-            self._become("draining")
 
     async def _make_one(self, live: _Open) -> None:
         ready = now = self._clock.now()
@@ -309,7 +307,7 @@ class LiveWorld:
             await live.production.make(self._may_make, waited_s=now - ready)
 
     def _may_make(self) -> bool:
-        return self._wanted == "live" and self._reset is None and not self._draining
+        return self._wanted == "live" and self._reset is None
 
     async def _rest(self, live: _Open) -> None:
         wanted = self._wanted
@@ -317,13 +315,13 @@ class LiveWorld:
             async with self._turn():
                 await self._engine.park(self.id)
         live.governor.playout.stop()
-        self._become(wanted)
+        self._stand(wanted)
         resting, self._resting = self._resting, []
         for id in resting:
             live.production.tell_applied(id, live.production.next_chunk)
 
     async def _go_on(self, live: _Open) -> None:
-        if self._state == "parked":
+        if self._stands == "parked":
             try:
                 async with self._turn():
                     await self._engine.unpark(self.id)
@@ -338,7 +336,7 @@ class LiveWorld:
                 await self._wait(RETRY_S)
                 return
         live.governor.playout.stop()
-        self._become("live")
+        self._stand("live")
 
     async def _begin_anew(self, live: _Open, reset: Reset) -> None:
         self._reset = None
@@ -370,6 +368,11 @@ class LiveWorld:
     def _want(self, wanted: Wanted) -> None:
         self._wanted = wanted
         self._changed.set()
+
+    def _stand(self, how: Wanted) -> None:
+        self._stands = how
+        if self._state != "draining":
+            self._become(how)
 
     def _become(self, state: State, reason: str = "") -> None:
         self._state = follow(self._state, state)
