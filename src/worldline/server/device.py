@@ -100,10 +100,11 @@ class Device:
 
     def _choose(self) -> None:
         """Let in whoever is first, if the device is free."""
-        if self._user is not None:
-            return
-        chosen = self._turns.next(self._clock.now())
-        if chosen is None or isinstance(chosen, Wait):
-            return  # whoever waits for a time has a timer of its own
-        self._user = chosen
-        self._waiting[chosen].set_result(None)
+        while self._user is None:
+            chosen = self._turns.next(self._clock.now())
+            if chosen is None or isinstance(chosen, Wait):
+                return  # whoever waits for a time has a timer of its own
+            admitted = self._waiting[chosen]
+            if not admitted.done():  # else it was cancelled, and has not run since
+                self._user = chosen
+                admitted.set_result(None)

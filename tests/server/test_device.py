@@ -1,0 +1,149 @@
+"""The device's turns on an event loop: one at a time, in order, and none lost to a cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from tests.fakes import FakeClock, settle
+from worldline.core.turns import HORIZON_S
+from worldline.server.device import Device
+
+pytestmark = pytest.mark.anyio
+
+
+class Users:
+    """Tasks that use a device, and who was let in when."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.device = Device(self.clock)
+        self.log: list[tuple[str, float]] = []
+        self.inside = 0
+        self.start = self.clock.now()
+
+    async def use(
+        self, name: str, work_s: float, *, deadline: float, earliest: float | None = None
+    ) -> float:
+        """One turn of so many seconds; times count from the start. Returns how long it waited."""
+        begin = None if earliest is None else self.start + earliest
+        async with self.device.turn(name, deadline=self.start + deadline, earliest=begin) as turn:
+            self.inside += 1
+            assert self.inside == 1, "two at a time"
+            self.log.append((name, round(self.clock.now() - self.start, 6)))
+            try:
+                await self.clock.sleep(work_s)
+            finally:
+                self.inside -= 1
+        return turn.waited_s
+
+    async def walk(self, name: str, work_s: float, *, slack_s: float) -> None:
+        """Ask again and again, each time with so much time left."""
+        while True:
+            now = self.clock.now() - self.start
+            await self.use(name, work_s, deadline=now + slack_s)
+
+
+async def test_turns_go_by_deadline_and_one_at_a_time() -> None:
+    users = Users()
+    async with asyncio.TaskGroup() as tasks:
+        for name, deadline in (("a", 9.0), ("b", 3.0), ("c", 2.0)):
+            tasks.create_task(users.use(name, 1.0, deadline=deadline))
+        await settle()
+        await users.clock.advance(5)
+    assert users.log == [("a", 0.0), ("c", 1.0), ("b", 2.0)]
+    assert users.device.busy_s == pytest.approx(3.0)
+    assert users.device.user is None
+
+
+async def test_an_early_bird_waits_for_its_time_and_blocks_nobody() -> None:
+    users = Users()
+    async with asyncio.TaskGroup() as tasks:
+        late = tasks.create_task(users.use("late", 1.0, deadline=2.1, earliest=2.0))
+        await settle()
+        tasks.create_task(users.use("other", 1.5, deadline=9.0))
+        await settle()
+        await users.clock.advance(4)
+    assert users.log == [("other", 0.0), ("late", 2.0)]
+    assert late.result() == 0.0  # waiting for one's own time is no waiting for the device
+
+
+async def test_who_waited_is_told_how_long() -> None:
+    users = Users()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(users.use("first", 2.0, deadline=1.0))
+        second = tasks.create_task(users.use("second", 1.0, deadline=1.0, earliest=0.5))
+        await settle()
+        await users.clock.advance(5)
+    assert second.result() == pytest.approx(1.5)
+
+
+async def test_a_cancelled_wait_leaves_no_trace() -> None:
+    users = Users()
+    first = asyncio.create_task(users.use("first", 1.0, deadline=1.0))
+    gone = asyncio.create_task(users.use("gone", 1.0, deadline=1.0, earliest=0.7))
+    last = asyncio.create_task(users.use("last", 1.0, deadline=9.0))
+    await settle()
+    gone.cancel()
+    await settle()
+    await users.clock.advance(5)
+    await asyncio.gather(first, last)
+    assert [name for name, _ in users.log] == ["first", "last"]
+    assert (users.device.waiting, users.device.user) == (0, None)
+    assert users.clock.sleeping == []
+
+
+async def test_cancelled_in_the_moment_of_being_let_in() -> None:
+    users = Users()
+    first = asyncio.create_task(users.use("first", 1.0, deadline=1.0))
+    unlucky = asyncio.create_task(users.use("unlucky", 1.0, deadline=2.0))
+    last = asyncio.create_task(users.use("last", 1.0, deadline=9.0))
+    await settle()
+    first.cancel()  # leaves the device in the loop's next pass,
+    await asyncio.sleep(0)
+    assert users.device.user == "unlucky"  # which lets this one in, though it does not know yet
+    unlucky.cancel()
+    await settle()
+    await users.clock.advance(5)
+    await last
+    assert [name for name, _ in users.log] == ["first", "last"]
+    assert users.device.user is None
+
+
+async def test_an_error_inside_lets_the_next_one_in() -> None:
+    users = Users()
+    with pytest.raises(RuntimeError):
+        async with users.device.turn("a", deadline=0.0):
+            raise RuntimeError
+    async with users.device.turn("b", deadline=0.0) as turn:
+        assert turn.waited_s == 0.0
+
+
+async def test_three_sessions_that_overload_the_device_get_a_third_each() -> None:
+    users = Users()
+    walks = [asyncio.create_task(users.walk(name, 1.0, slack_s=0.75)) for name in "abc"]
+    await settle()
+    await users.clock.advance(90)
+    for walk in walks:
+        walk.cancel()
+    await asyncio.wait(walks)
+    counts = Counter(name for name, _ in users.log)
+    assert max(counts.values()) - min(counts.values()) <= 1
+
+
+async def test_a_pushy_session_starves_nobody() -> None:
+    """The pushy one is always late; the patient one always has a minute left."""
+    users = Users()
+    pushy = asyncio.create_task(users.walk("pushy", 0.5, slack_s=-1e6))
+    patient = asyncio.create_task(users.walk("patient", 0.5, slack_s=60.0))
+    await settle()
+    await users.clock.advance(100)
+    for walk in (pushy, patient):
+        walk.cancel()
+    await asyncio.wait({pushy, patient})
+    starts = [when for name, when in users.log if name == "patient"]
+    waits = [b - a - 0.5 for a, b in zip([-0.5, *starts], starts, strict=False)]
+    assert len(starts) >= 100 / (HORIZON_S + 1.5)
+    assert max(waits) <= HORIZON_S + 1.0
