@@ -102,6 +102,9 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     `max_lead_s`. When the hand changes its mind, a chunk begun less than `restart_s` ago is begun
     anew, or any that would be in time all the same; 0 never.
 
+    `bitrate_kbps` of the shared H.264 until its holder asks for another, 0 by the size of the
+    pictures; `max_bitrate_kbps` is the most it may ask for.
+
     Doors. `allow_origins` are pages elsewhere that may use the server. Per address, this machine's
     own excepted: `sockets_per_minute`, `requests_per_minute` and `sockets_per_address` at a time.
     Per socket: `messages_per_second` and `bytes_per_second`; one that is faster is read slower. 0
@@ -137,6 +140,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_lead_s: float = 4.0
     lead_s: float = 0.1
     restart_s: float = 0.0
+    bitrate_kbps: int = 0
+    max_bitrate_kbps: int = 20_000
     allow_origins: tuple[str, ...] = ()
     sockets_per_minute: int = 60
     requests_per_minute: int = 600

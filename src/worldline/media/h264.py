@@ -1,9 +1,9 @@
 """Pixels to H.264 in Annex B, one access unit per picture, at once: no B-frames, no look-ahead.
 
 x264 through PyAV (the extra `video`; without it `available()` is False). SPS and PPS stand before
-every IDR, and they alone say how to read the stream: BT.709 matrix, full range, transfer and primaries
-of sRGB, as our pixels are. Full range not only for precision: browsers that convert in software
-take limited-range BT.709 with a coefficient for blue that is 12 levels off.
+every IDR, and they alone say how to read the stream: BT.709 matrix, full range, and transfer and
+primaries of sRGB, as our pixels are. Full range not only for precision: browsers that convert in
+software take limited-range BT.709 with a coefficient for blue that is 12 levels off.
 """
 
 # PyAV's stubs leave type arguments out.

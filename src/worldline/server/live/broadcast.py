@@ -1,33 +1,67 @@
 """What one world shows, to all who see it: one encode per format, and nobody waits for a viewer.
 
 `show` encodes picture by picture and offers each as soon as it is encoded; it returns when the
-pixels are read, never because of a reader. Key frames are shared (`idr`), and what a viewer gets
-that cannot keep up is its own affair (`following`). Implements `frames.Audience`.
+pixels are read, never because of a reader. Key frames are shared (`idr`), the bitrate follows the
+holder (`bitrate`), and what a viewer gets that cannot keep up is its own affair (`following`).
+Implements `frames.Audience`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from concurrent.futures import Executor
-from typing import Final
+from typing import Final, Protocol
 
 from worldline.core.config import ServerConfig
 from worldline.core.live.common import Format
 from worldline.core.live.server import Opened, ServerMessage
-from worldline.server.live.following import Pace, Unit
+from worldline.media import h264
+from worldline.server.live.bitrate import Holder
+from worldline.server.live.following import Following, Pace, Unit
 from worldline.server.live.frames import ChunkFrames, Sent
 from worldline.server.live.renditions import Picture, Renditions
+from worldline.server.live.stream import Need, Stream
 from worldline.server.live.viewer import Viewer
 from worldline.server.waiting import AsyncClock
 
-AHEAD_S: Final = 4.0  # sent and not shown, before a viewer that reports its playhead has to wait
-FORMATS: Final[tuple[Format, ...]] = ("jpeg", "webp", "raw")
+logger = logging.getLogger("worldline.server.broadcast")
+
+AHEAD_S: Final = 2.0  # beyond chunk and lead: what may be under way to who reports its playhead
+IMAGES: Final[tuple[Format, ...]] = ("jpeg", "webp", "raw")
 
 
 def formats() -> tuple[Format, ...]:
     """What this server can send, best first."""
-    return FORMATS
+    return ("h264", *IMAGES) if h264.available() else IMAGES
+
+
+class Follower(Protocol):
+    """Whoever takes pictures: a socket's viewer, a WebRTC track, a recording."""
+
+    @property
+    def format(self) -> Format:
+        """What it takes."""
+        ...
+
+    @property
+    def following(self) -> Following | None:
+        """Its queue; None takes nothing."""
+        ...
+
+    @property
+    def holder(self) -> bool:
+        """Whether the bitrate follows it."""
+        ...
+
+    def offer(self, unit: Unit) -> None:
+        """A picture of its format; returns at once."""
+        ...
+
+    def saw(self, number: int) -> None:
+        """Picture `number` exists."""
+        ...
 
 
 class Broadcast:
@@ -37,11 +71,14 @@ class Broadcast:
         self, world_id: str, config: ServerConfig, clock: AsyncClock, encoders: Executor
     ) -> None:
         self.world_id = world_id
+        self.pace = Pace()
+        self.stream = Stream(clock, encoders, kbps=config.bitrate_kbps)
         self._config = config
         self._clock = clock
         self._viewers: dict[str, Viewer] = {}
+        self._others: list[Follower] = []
         self._renditions = Renditions(clock, encoders)
-        self._pace = Pace()
+        self._formats = formats()
         self._order = asyncio.Lock()
 
     @property
@@ -54,19 +91,26 @@ class Broadcast:
         """Who has the controls."""
         return next((viewer for viewer in self._viewers.values() if viewer.holder), None)
 
+    @property
+    def formats(self) -> tuple[Format, ...]:
+        """What this world can be had in."""
+        return self._formats
+
     def opened(self, opened: Opened) -> None:
         """The world's size and rate are known; to be called before its first picture."""
         chunk_s = opened.chunk * opened.latent_frames / opened.fps
-        self._pace = Pace(chunk_s, round((AHEAD_S + chunk_s) * opened.fps))
+        ahead_s = AHEAD_S + chunk_s + self._config.max_lead_s
+        self.pace = Pace(chunk_s, round(ahead_s * opened.fps))
+        self.stream.fps, self.stream.chunk_s = opened.fps, chunk_s
+        if opened.width % 2 or opened.height % 2:
+            self._without_h264()
         for viewer in self._viewers.values():
             if viewer.following is not None:
-                viewer.following.pace = self._pace
+                viewer.following.pace = self.pace
 
     def attach(self, viewer: Viewer, format: Format) -> None:
         """Show the world to one more, or to the same one in another format, from now on."""
-        if format not in formats():
-            format = "jpeg"
-        viewer.begin(format, self._pace, self._renditions.still)
+        viewer.begin(self._possible(format), self.pace, self._renditions.still)
         self._viewers[viewer.id] = viewer
         if self._renditions.newest is not None:
             viewer.saw(self._renditions.newest.number)
@@ -76,6 +120,14 @@ class Broadcast:
         if self._viewers.get(viewer.id) is viewer:
             del self._viewers[viewer.id]
             viewer.end()
+
+    def join(self, follower: Follower) -> None:
+        """Pictures for one that is no socket's viewer; `Viewer` belongs to `attach`."""
+        self._others.append(follower)
+
+    def part(self, follower: Follower) -> None:
+        """No more for it; one that has not joined is no error."""
+        self._others = [other for other in self._others if other is not follower]
 
     async def show(self, pictures: ChunkFrames) -> Sent:
         """Encode once and offer to every viewer; returns then, and waits for no viewer."""
@@ -98,46 +150,89 @@ class Broadcast:
         if (holder := self.holder) is not None:
             holder.send(message)
 
-    def key_frame(self, viewer: Viewer) -> None:
-        """A viewer's decoder has lost its thread."""
-        if viewer.following is not None:
-            viewer.following.lost(urgent=True)
+    def key_frame(self, follower: Follower) -> None:
+        """A decoder has lost its thread: stills until the next key frame, which it asks for."""
+        if follower.following is not None:
+            follower.following.lost(self._clock.now())
 
     def quality(self, share: float) -> None:
         """Spend this share (0 to 1) of the usual bitrate and quality from the next picture on."""
-        self._renditions.share = min(max(share, 0.0), 1.0)
+        self._renditions.share = self.stream.share = min(max(share, 0.0), 1.0)
 
     def settings(self, *, quality: int | None = None, bitrate_kbps: int | None = None) -> None:
         """What the holder asks for: image quality (0 is the format's usual), H.264's bitrate."""
         if quality is not None:
             self._renditions.quality = quality
+        if bitrate_kbps is not None:
+            most = self._config.max_bitrate_kbps
+            self.stream.asked_kbps = min(bitrate_kbps, most) if most else bitrate_kbps
 
     async def close(self) -> None:
-        """Detach everybody and end the encoders, once the picture in hand is done."""
+        """Detach everybody and end the encoder, once the picture in hand is done."""
         async with self._order:
             for viewer in self.viewers:
                 self.detach(viewer)
+            self._others.clear()
+            self.stream.close()
+
+    def _followers(self) -> Iterable[Follower]:
+        yield from self._viewers.values()
+        yield from self._others
 
     async def _show(self, picture: Picture) -> int:
-        """Encode one picture in every format that is followed; bytes of the best one."""
+        """Encode one picture in every format that is followed; bytes of the smallest one."""
         self._renditions.keep(picture)
-        kinds = {v.format for v in self._viewers.values() if v.following is not None}
-        made = await asyncio.gather(
-            *(self._offer(picture, kind) for kind in FORMATS if kind in kinds)
-        )
-        for viewer in self._viewers.values():
-            viewer.saw(picture.number)
-        return min(made, default=0)
+        kinds: set[Format] = {one.format for one in self._followers() if one.following is not None}
+        made = await asyncio.gather(*(self._offer(picture, kind) for kind in formats_in(kinds)))
+        for one in self._followers():
+            one.saw(picture.number)
+        return min((size for size in made if size), default=0)
 
     async def _offer(self, picture: Picture, kind: Format) -> int:
-        unit = await self._renditions.image(picture, kind)
-        self._to_all(unit)
+        """Encode one picture in one format and offer it; its bytes, 0 when nobody needs it."""
+        if kind == "h264":
+            unit = await self._stream(picture)
+        else:
+            unit = await self._renditions.image(picture, kind)
+        if unit is None:
+            return 0
+        for one in self._followers():
+            if one.format == kind:
+                one.offer(unit)
         return len(unit.payload)
 
-    def _to_all(self, unit: Unit) -> None:
+    async def _stream(self, picture: Picture) -> Unit | None:
+        now = self._clock.now()
+        ways = [(o.following, o.holder) for o in self._followers() if o.format == "h264"]
+        ways = [(way, holds) for way, holds in ways if way is not None]
+        need = Need(
+            followed=any(not way.behind for way, _ in ways),
+            urgent=any(way.urgent for way, _ in ways),
+            patient=any(way.patient(now) for way, _ in ways),
+        )
+        holder = next((Holder(w.age(now), w.left) for w, holds in ways if holds), Holder())
+        try:
+            return await self.stream.make(picture, need, holder)
+        except Exception:
+            logger.exception("H.264 failed; its viewers get JPEG")
+            self._without_h264()
+            return None
+
+    def _possible(self, format: Format) -> Format:
+        return format if format in self._formats else "jpeg"
+
+    def _without_h264(self) -> None:
+        """From now on this world is images only."""
+        self._formats = IMAGES
+        self._others = [other for other in self._others if other.format != "h264"]
         for viewer in self._viewers.values():
-            if viewer.format == unit.format:
-                viewer.offer(unit)
+            if viewer.following is not None and viewer.format == "h264":
+                self.attach(viewer, "jpeg")
+
+
+def formats_in(kinds: set[Format]) -> list[Format]:
+    """Those formats, H.264 first."""
+    return [kind for kind in ("h264", *IMAGES) if kind in kinds]
 
 
 def _split(pictures: ChunkFrames) -> Iterable[Picture]:

@@ -18,6 +18,7 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from worldline.core.live.common import Format
+from worldline.server.live.idr import Pleas, plead
 
 PENALTY_S: Final = 2.0
 MOST_PENALTY_S: Final = 32.0
@@ -68,6 +69,7 @@ class Following:
         self._probed = -PROBE_S
         self._returned = self._may_return = float("-inf")
         self._penalty_s = PENALTY_S
+        self._pleas = Pleas()
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -134,11 +136,12 @@ class Following:
         self._reports = True
         self._shown = min(max(self._shown, number), self._sent)
 
-    def lost(self, *, urgent: bool) -> None:
+    def lost(self, now: float) -> None:
         """The client's decoder needs a key frame; until then it gets stills."""
         self._clear()
+        self._pleas, urgent = plead(self._pleas, now)
         self.behind = self.chained
-        self.urgent = self.chained and urgent
+        self.urgent = self.chained and (self.urgent or urgent)
         self._ready = True
         self._may_return = float("-inf")
         self._shown = self._sent

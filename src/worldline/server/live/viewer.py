@@ -55,11 +55,11 @@ class Viewer:
         self._still: Still | None = None
         self._messages: deque[ServerMessage] = deque()
         self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
+        self._idle = asyncio.Event()  # no control message waits
         self._idle.set()
-        self._calm = asyncio.Event()
+        self._calm = asyncio.Event()  # nothing waits, no picture either
         self._calm.set()
-        self._stuck = False
+        self._stuck = self._ended = False
 
     @property
     def waiting(self) -> int:
@@ -72,7 +72,8 @@ class Viewer:
             older = next((m for m in self._messages if type(m) is type(message)), None)
             if older is not None:
                 self._messages.remove(older)
-        self._messages.append(message)
+        if not self._ended:
+            self._messages.append(message)
         self._stuck = self._stuck or len(self._messages) > MOST_MESSAGES
         self._rouse()
 
@@ -127,6 +128,7 @@ class Viewer:
                 if not self._wake.is_set():
                     self._calm.set()
         finally:
+            self._ended = True
             self._idle.set()
             self._calm.set()
 
@@ -159,6 +161,8 @@ class Viewer:
         return unit if following.behind and self.following is following else None
 
     def _rouse(self) -> None:
+        if self._ended:
+            return
         if self._messages:
             self._idle.clear()
         self._calm.clear()
