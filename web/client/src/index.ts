@@ -24,5 +24,6 @@ export type { Painted } from "./screen.js";
 export type { Resumable } from "./seatbook.js";
 export type { Ended, Phase, Retry } from "./session.js";
 export type { Signal, Unsubscribe } from "./signals.js";
-export { connect, resumable, type DecoderState, type World, type WorldEvents } from "./world.js";
+export type { DecoderState, WorldEvents } from "./visit.js";
+export { connect, resumable, type World } from "./world.js";
 export { homography, type Intrinsics, type Mat3, type View } from "./view/homography.js";

@@ -190,12 +190,14 @@ export class Hands implements Grip {
 
   /** A server listens and has let go of everything. */
   open(inputsPerSecond: number): void {
+    if (this.#able) return; // it knows already what is held
     this.#able = true;
     this.#outgoing.open(inputsPerSecond);
   }
 
   /** Nobody listens; whatever was held is let go of. */
   shut(): void {
+    if (!this.#able) return;
     this.#able = false;
     this.#outgoing.shut();
     this.releaseAll();

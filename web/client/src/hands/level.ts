@@ -78,13 +78,12 @@ export class Level<T> {
     return true;
   }
 
-  /** A new connection: the server has let go of everything. What is held now must be said. */
+  /** Somebody listens (again) and should have let go of everything: only what differs is said. */
   restart(nowMs: number): void {
-    this.#waiting = [];
+    const atRest = this.#kind.same(this.#value, this.#kind.rest) && this.#kind.same(this.#sent, this.#kind.rest);
+    this.#waiting = atRest ? [] : [{ value: this.#value, atMs: nowMs }];
     this.#open = null;
     this.#retryAt = Number.POSITIVE_INFINITY;
-    this.#sent = this.#kind.rest;
-    if (!this.#kind.same(this.#value, this.#sent)) this.#waiting.push({ value: this.#value, atMs: nowMs });
   }
 }
 

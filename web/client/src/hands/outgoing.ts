@@ -116,42 +116,40 @@ export class Outgoing {
     if (!this.#open) return;
     const now = this.#port.now();
     this.#refill(now);
-    const waited = this.#sendKeys(now) && this.#sendPad(now) && this.#sendTurn(now);
-    if (!waited || this.unsettled || this.#turn) this.#later(TURN_MS);
+    this.#sendKeys(now);
+    // Where few messages are allowed, sticks and pointer take turns.
+    const padFirst = this.#padMs <= this.#turnMs;
+    if (padFirst) this.#sendPad(now);
+    this.#sendTurn(now);
+    if (!padFirst) this.#sendPad(now);
+    if (this.unsettled || this.#turn) this.#later(TURN_MS);
   }
 
-  #sendKeys(now: number): boolean {
-    return this.#sendAll(this.#keys, (value, at_ms) => ({ type: "keys", at_ms, held: value }), now);
+  #sendKeys(now: number): void {
+    this.#sendAll(this.#keys, (value, at_ms) => ({ type: "keys", at_ms, held: value }), now);
   }
 
-  #sendPad(now: number): boolean {
+  #sendPad(now: number): void {
     // Beginning and end of a motion go at once, what lies between is gathered.
-    if (now - this.#padMs < TURN_MS && !isStill(this.#pad.value)) return true;
-    const before = this.#budget;
-    const done = this.#sendAll(this.#pad, (value, at_ms) => ({ type: "pad", at_ms, ...value }), now, true);
-    if (this.#budget < before) this.#padMs = now;
-    return done;
+    if (now - this.#padMs < TURN_MS && !isStill(this.#pad.value)) return;
+    if (this.#sendAll(this.#pad, (value, at_ms) => ({ type: "pad", at_ms, ...value }), now, true)) this.#padMs = now;
   }
 
-  #sendTurn(now: number): boolean {
+  #sendTurn(now: number): void {
     const turn = this.#turn;
-    if (!turn || now - this.#turnMs < TURN_MS) return true;
-    if (!this.#may()) return false;
+    if (!turn || now - this.#turnMs < TURN_MS || !this.#may()) return;
     const { yaw, pitch, atMs } = turn;
-    if (this.#send({ type: "pointer", at_ms: atMs, yaw, pitch }) === null) return false;
+    if (this.#send({ type: "pointer", at_ms: atMs, yaw, pitch }) === null) return;
     this.#turn = null;
     this.#turnMs = now;
-    return true;
   }
 
-  /** Returns false when something had to wait. */
+  /** Returns true when something was sent; what cannot be sent stays. */
   #sendAll<T>(level: Level<T>, input: (value: T, atMs: number) => HandInput, now: number, merge = false): boolean {
-    for (;;) {
+    for (let sent = false; ; sent = true) {
       const change = level.next(now, merge || !this.#may());
-      if (!change) return true;
-      if (!this.#may()) return false;
-      const id = this.#send(input(change.value, change.atMs));
-      if (id === null) return false;
+      const id = change && this.#may() ? this.#send(input(change.value, change.atMs)) : null;
+      if (!change || id === null) return sent;
       level.sent(change, id, now);
     }
   }
