@@ -14,11 +14,13 @@ from starlette.websockets import WebSocket
 
 from worldline.core.config import ServerConfig
 from worldline.runtime.handle import EngineHandle
+from worldline.server.census import Census
 from worldline.server.doors.gate import doors
 from worldline.server.doors.keys import Keyring
 from worldline.server.doors.policy import policy_of
 from worldline.server.http import routes
-from worldline.server.live.house import House, MakeWorld
+from worldline.server.live.host import MakeWorld
+from worldline.server.live.house import House
 from worldline.server.live.making import make_world
 from worldline.server.live.socket import live
 from worldline.server.page import page_paths, page_routes
@@ -46,6 +48,7 @@ def create_app(
         async with running(config, handle, clock) as services:
             house = House(services, make)
             app.state.services, app.state.house = services, house
+            app.state.census = Census(services, house)
             try:
                 yield
             finally:

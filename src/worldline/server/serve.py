@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
+from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
@@ -12,20 +14,54 @@ from worldline.core.config import ServerConfig
 from worldline.server.doors.admin import AdminDoor, AdminServer, admin_server
 from worldline.server.doors.listening import GuardedSocket, PatientHttp
 from worldline.server.doors.tls import Certificate
+from worldline.server.live.house import House
+from worldline.server.waiting import stop
+
+POLL_S = 0.1
 
 
 class _Server(uvicorn.Server):
     """Uvicorn, but a peer that reads nothing does not keep its socket when the server has ended.
 
-    With an administrators' server beside it, which starts after this one and ends after it.
+    After SIGTERM live worlds go on for as long as configured, and everybody in them knows; nobody
+    new gets in. A second signal ends that, and Ctrl-C ends at once. With an administrators' server
+    beside it, which starts after this one and ends after it.
     """
 
     def __init__(
-        self, config: uvicorn.Config, beside: AdminServer | None, listener: socket.socket | None
+        self,
+        config: uvicorn.Config,
+        app: Starlette,
+        *,
+        beside: AdminServer | None = None,
+        listener: socket.socket | None = None,
     ) -> None:
         super().__init__(config)
+        self._app = app
         self._beside, self._listener = beside, listener
         self._running: asyncio.Task[None] | None = None
+        self._signals = 0
+        self._may_drain = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Count what asks for an end; the first one decides how."""
+        self._may_drain = sig == signal.SIGTERM and not self._signals
+        self._signals += 1
+        super().handle_exit(sig, frame)
+
+    async def main_loop(self) -> None:
+        """Serve until asked to stop, and then until live worlds have ended, if there is time."""
+        await super().main_loop()
+        if not self._may_drain:
+            return
+        draining = asyncio.create_task(self._house.drain())
+        while self._may_drain and not draining.done():
+            await asyncio.wait({draining}, timeout=POLL_S)
+        await stop(draining)
+
+    @property
+    def _house(self) -> House:
+        return self._app.state.house
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start; then let the other one start."""
@@ -36,6 +72,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close politely, wait as long as configured, then cut what is still open."""
+        await self._house.close()
         await super().shutdown(sockets)
         if self._beside is not None and self._running is not None:
             self._beside.should_exit = True
@@ -57,7 +94,8 @@ def make_server(
 
     A message above `max_message_bytes` (`max_hello_bytes` before a token was shown) is refused by
     its length, unread, with close code 1009. With a certificate the server speaks TLS only. On
-    the way down open sockets are closed with 1012, and get `shutdown_s` to give back their seats.
+    the way down sockets of `worldline.v1` are told, others closed with 1012, and all get
+    `shutdown_s` to give back their seats.
     """
     settings = uvicorn.Config(
         app,
@@ -79,5 +117,6 @@ def make_server(
         timeout_graceful_shutdown=max(1, round(config.shutdown_s)),
     )
     if admin is None:
-        return _Server(settings, None, None)
-    return _Server(settings, admin_server(config, admin), admin.listener)
+        return _Server(settings, app)
+    beside = admin_server(config, admin)
+    return _Server(settings, app, beside=beside, listener=admin.listener)

@@ -33,6 +33,7 @@ from worldline.server.live.frames import ChunkFrames
 from worldline.server.live.room import Room
 from worldline.server.services import Services
 
+HERE = Pose(c2w=(1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0))
 RIG = RigSpeed(move=0.1, yaw_deg=3.0, pitch_deg=3.0, pitch_limit_deg=60.0)
 
 
@@ -44,7 +45,7 @@ def chunk_of(number: int, pixels: Pixels, newest: int) -> ChunkFrames:
         number=number,
         frames=pixels,
         input=newest,
-        view=Pose(),
+        view=HERE,
         first=True,
         last=True,
         release=lambda: None,

@@ -12,45 +12,30 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
 from worldline.core.errors import (
     CapacityError,
     DrainingError,
-    InputError,
     LimitError,
     UnknownWorldError,
     WorldlineError,
 )
 from worldline.core.live.client import Enter
-from worldline.core.live.codes import ByeCode, failure
 from worldline.core.live.server import Notice, Queued, Seat
 from worldline.server.live import entering
-from worldline.server.live.broadcast import Broadcast
-from worldline.server.live.guest import Ending, Guest, ending
-from worldline.server.live.keeper import keep
-from worldline.server.live.leases import Due, agenda, terms_of
+from worldline.server.live.guest import Guest, ending
+from worldline.server.live.host import PLAY_OUT_S, RETRY_MS, Host, MakeWorld
 from worldline.server.live.line import Line
-from worldline.server.live.room import Room, World
-from worldline.server.live.viewer import Viewer
-from worldline.server.logs import log
+from worldline.server.live.room import Room
 from worldline.server.services import Services
 from worldline.server.waiting import stop, within
 from worldline.server.warmup import State
 
 logger = logging.getLogger("worldline.server")
 
-RETRY_MS: Final = 5000
-PLAY_OUT_S: Final = 2.0
-_ANNOUNCED: Final = {
-    "idle": "the world closes unless an input comes",
-    "lifetime": "the world has reached its maximum lifetime",
-    "holder_gone": "the world waits for whoever held the controls; ask for them to go on",
-}
-
-MakeWorld = Callable[[Services, Room, entering.Pixels], tuple[World, Broadcast]]
+FAREWELL_S: Final = 2.0  # for a last word to a peer that may not read
 
 
 class House:
@@ -60,12 +45,13 @@ class House:
         self._services = services
         self._config = services.config
         self._clock = services.clock
-        self._make = make
+        self._host = Host(services, make)
         self._rooms: dict[str, Room] = {}
         self._keys: dict[bytes, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._guests: set[Guest] = set()
+        self._left = asyncio.Event()
         self._line = Line(self._config.max_queue)
-        self._terms = terms_of(self._config)
         self._draining = False
         services.seats.tell_when_free(self._fill)
         self._opening = asyncio.create_task(self._when_ready())
@@ -84,6 +70,20 @@ class House:
     def draining(self) -> bool:
         """Whether nobody is taken in any more."""
         return self._draining
+
+    @property
+    def guests(self) -> int:
+        """Connections, those without a world too."""
+        return len(self._guests)
+
+    def welcome(self, guest: Guest) -> None:
+        """A connection begins; `goodbye` ends it."""
+        self._guests.add(guest)
+
+    def goodbye(self, guest: Guest) -> None:
+        """A connection has ended, and all its tasks."""
+        self._guests.discard(guest)
+        self._left.set()
 
     def enter(self, guest: Guest, enter: Enter) -> Room:
         """A place for a new world; `seat` or `queued` is on its way when this returns.
@@ -191,17 +191,26 @@ class House:
         await self._emptied()
 
     async def close(self) -> None:
-        """End every world, and return once the engine holds nothing of any."""
+        """End every world and every connection; return once the engine holds nothing of any."""
         self._draining = True
         self._refuse_all(DrainingError("the server is being stopped"))
         for room in self.rooms:
             room.end(ending("stopped"))
+        for guest in self._guests:
+            guest.end(ending("stopped"))
         await stop(self._opening)
         await self._emptied()
+        with suppress(TimeoutError):
+            await within(self._clock, FAREWELL_S + 1, self._deserted())
 
     async def _emptied(self) -> None:
         while self._tasks:
             await asyncio.wait(self._tasks)
+
+    async def _deserted(self) -> None:
+        while self._guests:
+            self._left.clear()
+            await self._left.wait()
 
     async def _when_ready(self) -> None:
         """Open the doors after the warm-up; when it failed, nobody needs to wait."""
@@ -259,105 +268,10 @@ class House:
             self._rooms[name].end(ending(error, retry_after_ms=RETRY_MS))
 
     async def _live(self, room: Room) -> None:
-        """One room from `enter` to its end; whatever ends it, everybody in it is told why."""
-        work = asyncio.create_task(self._work(room))
         try:
-            await asyncio.wait({work, room.over}, return_when=asyncio.FIRST_COMPLETED)
-            self._see_off(room, work)
+            await self._host.entertain(room, draining=lambda: self._draining)
         finally:
-            try:
-                await stop(work)
-            finally:
-                await self._clear(room)
-
-    async def _work(self, room: Room) -> None:
-        """Return when the world is complete. Raises: what went wrong."""
-        config, pool = self._config, self._services.readers
-        await entering.prove(room.enter, config=config, pool=pool)
-        await room.seated.wait()
-        picture = await entering.pixels(room.enter, config=config, pool=pool)
-        room.forget_picture()
-        world, broadcast = self._make(self._services, room, picture)
-        del picture
-        room.furnish(world, broadcast)
-        broadcast.opened(await world.open())
-        log(logger, logging.INFO, "world opened", world=room.id)
-        room.opened()
-        keeper = asyncio.create_task(
-            keep(
-                self._clock,
-                room.changed,
-                agenda=lambda: agenda(self._terms, room.tenancy),
-                act=lambda due: self._act(room, due),
-            )
-        )
-        try:
-            await world.run()
-            await self._play_out(broadcast)
-        finally:
-            await stop(keeper)
-
-    async def _play_out(self, broadcast: Broadcast) -> None:
-        """Let the last pictures leave before anybody is told goodbye."""
-        viewers = broadcast.viewers
-        with suppress(TimeoutError):
-            await within(self._clock, PLAY_OUT_S, _settled(viewers))
-
-    def _act(self, room: Room, due: Due) -> None:
-        if due.what == "park":
-            room.park()
-            return
-        assert due.term is not None, "only parking has no term"
-        if due.what == "announce":
-            left = max(0, round((due.ends - self._clock.now()) * 1000))
-            room.tell(Notice(code=due.term, message=_ANNOUNCED[due.term], in_ms=left))
-        elif due.term != "holder_gone" or not room.pass_on():
-            room.end(ending(due.term))
-
-    def _see_off(self, room: Room, work: asyncio.Task[None]) -> None:
-        """Tell everybody the end at once, before the engine has let go."""
-        error = work.exception() if work.done() and not work.cancelled() else None
-        if isinstance(error, InputError) and not room.is_open and not room.over.done():
-            self._refuse(room, error)
-        if not room.over.done():
-            done: ByeCode = "draining" if self._draining else "complete"
-            room.end(ending(done) if error is None else self._broken(room, error))
-        how = room.over.result()
-        log(logger, logging.INFO, "world over", world=room.id, code=how.message.code)
-        self._services.metrics.count_session(how.message.code)
-        for guest in room.guests.values():
-            guest.end(how)
-
-    def _refuse(self, room: Room, error: InputError) -> None:
-        """What was asked for cannot be; the connection may ask for something else."""
-        self._services.metrics.count_error(error.code)
-        holder = room.guests.pop(room.holder or "", None)
-        if holder is not None:
-            holder.room = None
-            holder.send(failure(error))
-        room.end(ending(UnknownWorldError("this world was never opened")))
-
-    def _broken(self, room: Room, error: BaseException) -> Ending:
-        if not isinstance(error, WorldlineError):
-            fields = {"fields": {"world": room.id}}
-            logger.error("world failed", exc_info=error, extra=fields)
-            error = WorldlineError(f"{type(error).__name__}: {error}")
-        self._services.metrics.count_error(error.code)
-        return ending(error, retry_after_ms=RETRY_MS if error.retryable else None)
-
-    async def _clear(self, room: Room) -> None:
-        """Give everything back in reverse order; the seat only when the engine has let go."""
-        try:
-            if room.world is not None:
-                await room.world.close(room.over.result().message.code)
-        except WorldlineError as error:
-            log(logger, logging.ERROR, "close failed", world=room.id, error=str(error))
-        finally:
-            try:
-                if room.broadcast is not None:
-                    await room.broadcast.close()
-            finally:
-                self._forget(room)
+            self._forget(room)
 
     def _forget(self, room: Room) -> None:
         for guest in room.guests.values():
@@ -368,11 +282,6 @@ class House:
             self._tell_places()
         if room.seated.is_set():
             self._services.seats.release(room.id)
-
-
-async def _settled(viewers: tuple[Viewer, ...]) -> None:
-    for viewer in viewers:
-        await viewer.settle()
 
 
 def _digest(token: str) -> bytes:

@@ -24,13 +24,14 @@ from worldline.core.live.client import (
     Playhead,
     Resume,
     Settings,
-    Shown,
+    Trace,
 )
 from worldline.core.live.common import State
 from worldline.core.live.server import ControlOf, Notice, Opened, Received, ServerMessage
 from worldline.server.live.broadcast import Broadcast
 from worldline.server.live.guest import Ending, Guest
 from worldline.server.live.leases import Tenancy, heard
+from worldline.server.live.track import Track
 
 
 class World(Protocol):
@@ -68,10 +69,6 @@ class World(Protocol):
 
     def playhead(self, report: Playhead, now: float) -> None:
         """Where the holder's screen is."""
-        ...
-
-    def shown(self, report: Shown) -> None:
-        """When an input was seen by whoever sent it."""
         ...
 
     def pause(self) -> None:
@@ -113,6 +110,7 @@ class Room:
         self.key: bytes | None = None  # digest of the holder's token
         self.world: World | None = None
         self.broadcast: Broadcast | None = None
+        self.track: Track | None = None
         self.seated = asyncio.Event()
         self.over: asyncio.Future[Ending] = loop.create_future()
         self.changed = asyncio.Event()
@@ -220,6 +218,10 @@ class Room:
             return self._give(message)
         answers = self.world.take(message)
         self._hear(message)
+        if self.track is not None:
+            self.track.input(message)
+            if isinstance(message, Trace):
+                return [*answers, self.track.switch(message.on)]
         return answers
 
     def pass_on(self) -> bool:
@@ -272,6 +274,8 @@ class Room:
     def _pass_to(self, heir: Guest) -> None:
         assert self.world is not None, "controls pass in an open world"
         self.world.let_go()
+        if self.track is not None:
+            self.track.new_hand()
         self.hold(heir)
         self._new_key(self, heir)
         self._tell_control()
@@ -280,6 +284,8 @@ class Room:
         now = self._clock.now()
         self.holder = None
         self.tenancy = self.tenancy._replace(gone=now, moving=False)
+        if self.track is not None:
+            self.track.new_hand()
         if self.world is not None and self.is_open:
             self.world.let_go()
             self._suspend()
@@ -297,10 +303,12 @@ class Room:
         assert self.world is not None, "only an open world takes inputs"
         opened = self.world.opened
         now, latent_s = self._clock.now(), opened.latent_frames / opened.fps
-        self.tenancy = heard(self.tenancy, message, now=now, latent_s=latent_s)
+        before = self.tenancy
+        self.tenancy = heard(before, message, now=now, latent_s=latent_s)
         if isinstance(message, Pause | Resume):
             self._paused = isinstance(message, Pause)
-            self.changed.set()
+        if (before.moving, before.waiting) != (self.tenancy.moving, self.tenancy.waiting):
+            self.changed.set()  # something may be due sooner than what is waited for
 
     def _set(self, guest: Guest, message: Settings) -> None:
         """What of the settings is about pictures: the format is each viewer's own affair."""

@@ -21,7 +21,7 @@ from worldline.core.live.codes import NoticeCode
 from worldline.core.live.server import Notice
 from worldline.server.doors.clients import client_of
 from worldline.server.live.guest import Guest, ending
-from worldline.server.live.house import House
+from worldline.server.live.house import FAREWELL_S, House
 from worldline.server.live.keeper import keep
 from worldline.server.live.talk import Talk
 from worldline.server.live.viewer import Viewer
@@ -33,7 +33,6 @@ from worldline.server.waiting import stop, within
 
 logger = logging.getLogger("worldline.server")
 
-FAREWELL_S: Final = 2.0  # for a last word to a peer that may not read
 BEATS: Final = 3  # heartbeats without a word until a peer counts as gone
 YIELD_EVERY: Final = 64  # messages read from one socket before the others get a turn
 _SILENT: Final[dict[NoticeCode, str]] = {
@@ -95,6 +94,7 @@ class Connection:
 
     async def serve(self) -> None:
         """Run until the peer has left or was told goodbye; nothing of it stays behind."""
+        self._house.welcome(self._guest)
         writer = asyncio.create_task(self._outbox.run())
         viewing = asyncio.create_task(self._viewer.run())
         reader = asyncio.create_task(self._read())
@@ -113,7 +113,10 @@ class Connection:
                     await self._farewell()
             finally:
                 over.cancel()
-                await stop(viewing, writer)
+                try:
+                    await stop(viewing, writer)
+                finally:
+                    self._house.goodbye(self._guest)
 
     async def _read(self) -> None:
         """Listen until the peer leaves."""

@@ -37,7 +37,8 @@ from worldline.core.live.server import Pong, Ready
 from worldline.core.messages import clip
 from worldline.server.live.greeting import ready
 from worldline.server.live.guest import Guest, ending
-from worldline.server.live.house import RETRY_MS, House
+from worldline.server.live.host import RETRY_MS
+from worldline.server.live.house import House
 from worldline.server.services import Services
 
 _DECODER: Final = msgspec.msgpack.Decoder(ClientMessage)
@@ -121,8 +122,10 @@ class Talk:
             viewer.shown(message.frame)
             if room.holder == viewer.id:
                 room.world.playhead(message, self._services.clock.now())
-        else:
-            room.world.shown(message)
+                if room.track is not None:
+                    room.track.playhead(message)
+        elif room.holder == viewer.id and room.track is not None:
+            room.track.shown(message)
 
     def _input(self, message: Input) -> None:
         room = self._guest.room

@@ -1,0 +1,154 @@
+"""The life of one room: picture, seat, world, leases, and the end that everybody is told.
+
+    prove the picture -> wait for the seat -> open -> run, with the leases kept -> told -> closed
+
+Knows no other room: who gets a seat and who may come back is the house's affair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from worldline.core.errors import InputError, UnknownWorldError, WorldlineError
+from worldline.core.live.codes import ByeCode, failure
+from worldline.core.live.server import Notice
+from worldline.server.live import entering
+from worldline.server.live.broadcast import Broadcast
+from worldline.server.live.guest import Ending, ending
+from worldline.server.live.keeper import keep
+from worldline.server.live.leases import Due, agenda, terms_of
+from worldline.server.live.room import Room, World
+from worldline.server.live.viewer import Viewer
+from worldline.server.logs import log
+from worldline.server.services import Services
+from worldline.server.waiting import stop, within
+
+logger = logging.getLogger("worldline.server")
+
+RETRY_MS: Final = 5000
+PLAY_OUT_S: Final = 2.0  # for the last pictures to leave
+_ANNOUNCED: Final = {
+    "idle": "the world closes unless an input comes",
+    "lifetime": "the world has reached its maximum lifetime",
+    "holder_gone": "the world waits for whoever held the controls; ask for them to go on",
+}
+
+MakeWorld = Callable[[Services, Room, entering.Pixels], tuple[World, Broadcast]]
+
+
+class Host:
+    """Entertains rooms, any number at a time."""
+
+    def __init__(self, services: Services, make: MakeWorld) -> None:
+        self._services = services
+        self._config = services.config
+        self._clock = services.clock
+        self._make = make
+        self._terms = terms_of(services.config)
+
+    async def entertain(self, room: Room, *, draining: Callable[[], bool]) -> None:
+        """One room from `enter` to its end; whatever ends it, everybody in it is told why."""
+        work = asyncio.create_task(self._work(room))
+        try:
+            await asyncio.wait({work, room.over}, return_when=asyncio.FIRST_COMPLETED)
+            self._see_off(room, work, draining())
+        finally:
+            try:
+                await stop(work)
+            finally:
+                await self._clear(room)
+
+    async def _work(self, room: Room) -> None:
+        """Return when the world is complete. Raises: what went wrong."""
+        config, pool = self._config, self._services.readers
+        await entering.prove(room.enter, config=config, pool=pool)
+        await room.seated.wait()
+        picture = await entering.pixels(room.enter, config=config, pool=pool)
+        room.forget_picture()
+        world, broadcast = self._make(self._services, room, picture)
+        del picture
+        room.furnish(world, broadcast)
+        broadcast.opened(await world.open())
+        log(logger, logging.INFO, "world opened", world=room.id)
+        room.opened()
+        keeper = asyncio.create_task(
+            keep(
+                self._clock,
+                room.changed,
+                agenda=lambda: agenda(self._terms, room.tenancy),
+                act=lambda due: self._act(room, due),
+            )
+        )
+        try:
+            await world.run()
+            await self._play_out(broadcast)
+        finally:
+            await stop(keeper)
+
+    async def _play_out(self, broadcast: Broadcast) -> None:
+        """Let the last pictures leave before anybody is told goodbye."""
+        viewers = broadcast.viewers
+        with suppress(TimeoutError):
+            await within(self._clock, PLAY_OUT_S, _settled(viewers))
+
+    def _act(self, room: Room, due: Due) -> None:
+        if due.what == "park":
+            room.park()
+            return
+        assert due.term is not None, "only parking has no term"
+        if due.what == "announce":
+            left = max(0, round((due.ends - self._clock.now()) * 1000))
+            room.tell(Notice(code=due.term, message=_ANNOUNCED[due.term], in_ms=left))
+        elif due.term != "holder_gone" or not room.pass_on():
+            room.end(ending(due.term))
+
+    def _see_off(self, room: Room, work: asyncio.Task[None], draining: bool) -> None:
+        """Tell everybody the end at once, before the engine has let go."""
+        error = work.exception() if work.done() and not work.cancelled() else None
+        if isinstance(error, InputError) and not room.is_open and not room.over.done():
+            self._refuse(room, error)
+        if not room.over.done():
+            done: ByeCode = "draining" if draining else "complete"
+            room.end(ending(done) if error is None else self._broken(room, error))
+        how = room.over.result()
+        log(logger, logging.INFO, "world over", world=room.id, code=how.message.code)
+        self._services.metrics.count_session(how.message.code)
+        for guest in room.guests.values():
+            guest.end(how)
+
+    def _refuse(self, room: Room, error: InputError) -> None:
+        """What was asked for cannot be; the connection may ask for something else."""
+        self._services.metrics.count_error(error.code)
+        holder = room.guests.pop(room.holder or "", None)
+        if holder is not None:
+            holder.room = None
+            holder.send(failure(error))
+        room.end(ending(UnknownWorldError("this world was never opened")))
+
+    def _broken(self, room: Room, error: BaseException) -> Ending:
+        if not isinstance(error, WorldlineError):
+            fields = {"fields": {"world": room.id}}
+            logger.error("world failed", exc_info=error, extra=fields)
+            error = WorldlineError(f"{type(error).__name__}: {error}")
+        self._services.metrics.count_error(error.code)
+        return ending(error, retry_after_ms=RETRY_MS if error.retryable else None)
+
+    async def _clear(self, room: Room) -> None:
+        """Give everything back in reverse order; the seat only when the engine has let go."""
+        try:
+            if room.world is not None:
+                await room.world.close(room.over.result().message.code)
+        except WorldlineError as error:
+            log(logger, logging.ERROR, "close failed", world=room.id, error=str(error))
+        finally:
+            if room.broadcast is not None:
+                await room.broadcast.close()
+
+
+async def _settled(viewers: tuple[Viewer, ...]) -> None:
+    for viewer in viewers:
+        await viewer.settle()
