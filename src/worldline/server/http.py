@@ -1,4 +1,4 @@
-"""The plain HTTP routes: models, health, readiness, metrics."""
+"""The plain HTTP routes: models, health, readiness; for administrators metrics and worlds."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from worldline.core.config import ServerConfig
+from worldline.server.census import Census
+from worldline.server.live.house import House
 from worldline.server.services import Services, is_ready
 
 # A page served elsewhere (the mainline's own client) may ask which model runs; it is no secret.
+_PRIVATE = {"Cache-Control": "no-store"}
 _ANY_ORIGIN = {"Access-Control-Allow-Origin": "*"}
 
 
@@ -41,8 +44,52 @@ async def ready(request: Request) -> Response:
 
 
 async def metrics(request: Request) -> Response:
-    """Prometheus text exposition."""
+    """Prometheus text exposition; counts what there is before it tells."""
+    await _census(request).count()
     return Response(_services(request).metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def trace(request: Request) -> Response:
+    """A Chrome trace as a file; also while it is being recorded."""
+    found = _services(request).traces.find(request.path_params["id"])
+    if found is None:
+        return _json({"code": "no_trace", "message": "there is no such trace"}, status=404)
+    name = f"worldline-{found.world}.trace.json"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', **_PRIVATE}
+    return Response(found.render(), media_type="application/json", headers=headers)
+
+
+async def traces(request: Request) -> Response:
+    """Every trace in memory, oldest first."""
+    listed = [
+        {"url": t.url, "world": t.world, "recording": t.recording, "events": len(t)}
+        for t in _services(request).traces.all()
+    ]
+    return _json({"traces": listed}, headers=_PRIVATE)
+
+
+async def worlds(request: Request) -> Response:
+    """Every world, waiting ones too; no tokens."""
+    house: House = request.app.state.house
+    now = _services(request).clock.now()
+    listed = [
+        {
+            "world": room.id,
+            "state": room.state,
+            "client": room.client,
+            "viewers": len(room.guests),
+            "held": not room.is_gone,
+            "seconds": round(now - room.tenancy.began, 3),
+        }
+        for room in house.rooms
+    ]
+    return _json({"worlds": listed, "queue": house.waiting}, headers=_PRIVATE)
+
+
+async def leaks(request: Request) -> Response:
+    """What nobody owns, counted now: 200 when there is nothing, else 500."""
+    found = await _census(request).count()
+    return _json(found._asdict(), status=500 if any(found) else 200, headers=_PRIVATE)
 
 
 OPEN_ROUTES = [
@@ -52,13 +99,23 @@ OPEN_ROUTES = [
 ]
 ADMIN_ROUTES = [
     Route("/metrics", metrics),
+    Route("/admin/worlds", worlds),
+    Route("/admin/traces", traces),
+    Route("/admin/leaks", leaks),
+    Route("/v1/traces/{id}", trace),
 ]
 
 
 def routes(config: ServerConfig) -> list[BaseRoute]:
     """The main port's plain routes; those of administrators only while they have no own port."""
     mine = [Route("/v1/models", models), *OPEN_ROUTES]
-    return [*mine, *ADMIN_ROUTES] if config.admin_port is None else mine
+    if config.admin_port is None:
+        return [*mine, *ADMIN_ROUTES]
+    return [*mine, Route("/v1/traces/{id}", trace)]  # for whoever recorded it, and was told its id
+
+
+def _census(request: Request) -> Census:
+    return request.app.state.census
 
 
 def _services(request: Request) -> Services:

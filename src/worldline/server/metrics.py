@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 
+from worldline.core.live.server import Chunk
 from worldline.server.reports import ChunkReport, stage_times
 
 BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.06, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)
+FACTORS = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.5, 2.0, 4.0)
 
 
 class Metrics:
-    """The app's metrics; names are listed in docs/protocol.md."""
+    """The app's metrics; docs/operations.md says what each means."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._stages = Histogram(
-            "worldline_chunk_stage_seconds",
-            "Time of each stage of a chunk",
-            ["stage"],
-            buckets=BUCKETS,
-            registry=self.registry,
-        )
+        ProcessCollector(registry=self.registry)
+        self._stages = self._histogram("chunk_stage_seconds", "Time of each stage", "stage")
         self._chunks = self._counter("chunks", "Chunks sent", "content_type")
         self._frames = self._counter("frames", "Frames sent", "content_type")
         self._batches = self._counter("batches", "Frame messages sent", "content_type")
@@ -32,14 +36,23 @@ class Metrics:
         self._sessions = self._counter(
             "sessions", "Sessions that had a seat, by how they ended", "end"
         )
+        self._live = _Live(self)
 
     def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:
         """Add a gauge that is read when it is asked for."""
         gauge = Gauge(f"worldline_{name}", help_text, registry=self.registry)
         gauge.set_function(value)
 
+    def watch_each(
+        self, name: str, help_text: str, label: str, values: Mapping[str, Callable[[], float]]
+    ) -> None:
+        """Add a gauge with one label, a function for each of its values."""
+        gauge = Gauge(f"worldline_{name}", help_text, [label], registry=self.registry)
+        for kind, value in values.items():
+            gauge.labels(kind).set_function(value)
+
     def count_chunk(self, report: ChunkReport) -> None:
-        """One chunk has left."""
+        """One chunk of the mainline endpoint has left."""
         kind = report.content_type
         self._chunks.labels(kind).inc()
         self._frames.labels(kind).inc(report.num_frames)
@@ -49,12 +62,37 @@ class Metrics:
         for stage, milliseconds in stage_times(report).items():
             self._stages.labels(stage).observe(milliseconds / 1000)
 
+    def count_live_chunk(self, chunk: Chunk, *, misses: int) -> None:
+        """One chunk of a live world was shown; `misses` are the deadlines it missed."""
+        live = self._live
+        live.chunks.inc()
+        live.frames.inc(chunk.frames)
+        live.bytes.inc(chunk.bytes)
+        live.misses.inc(misses)
+        live.lead.observe(chunk.lead_ms / 1000)
+        if chunk.real_time_factor > 0:
+            live.factor.observe(chunk.real_time_factor)
+        for stage, milliseconds in chunk.stages.items():
+            live.stages.labels(stage).observe(milliseconds / 1000)
+        for lever in chunk.levers:
+            live.levers.labels(lever).inc()
+
+    def observe_input(self, parts: Mapping[str, float]) -> None:
+        """An input was seen: seconds of each part of its way."""
+        for part, seconds in parts.items():
+            self._live.inputs.labels(part).observe(seconds)
+
+    def count_playback(self, *, stalls: int, dropped: int) -> None:
+        """A client reported that its screen stood still, or that it skipped pictures."""
+        self._live.stalls.inc(stalls)
+        self._live.dropped.inc(dropped)
+
     def count_error(self, code: str) -> None:
         """An error was answered."""
         self._errors.labels(code).inc()
 
     def count_session(self, end: str) -> None:
-        """A session that had a seat is over; `end` is complete, disconnected, refused or failed."""
+        """A session that had a seat is over; `end` says how."""
         self._sessions.labels(end).inc()
 
     def render(self) -> bytes:
@@ -63,3 +101,50 @@ class Metrics:
 
     def _counter(self, name: str, help_text: str, label: str) -> Counter:
         return Counter(f"worldline_{name}", help_text, [label], registry=self.registry)
+
+    def _histogram(self, name: str, help_text: str, label: str) -> Histogram:
+        return Histogram(
+            f"worldline_{name}", help_text, [label], buckets=BUCKETS, registry=self.registry
+        )
+
+
+class _Live:
+    """Counters of live worlds."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        registry = metrics.registry
+        name = "worldline_live_{}".format
+        self.chunks = Counter(name("chunks"), "Chunks shown", registry=registry)
+        self.frames = Counter(name("frames"), "Pictures shown", registry=registry)
+        self.bytes = Counter(name("bytes"), "Bytes of one rendition", registry=registry)
+        self.misses = Counter(
+            name("deadline_misses"), "Chunks that came after the screen ran dry", registry=registry
+        )
+        self.stalls = Counter(
+            name("stalls"), "Times a client's screen stood still", registry=registry
+        )
+        self.dropped = Counter(
+            name("dropped_frames"), "Pictures that clients skipped", registry=registry
+        )
+        self.levers = Counter(
+            name("levers"), "Chunks made cheaper, by lever", ["lever"], registry=registry
+        )
+        self.stages = Histogram(
+            name("stage_seconds"), "Stages", ["stage"], buckets=BUCKETS, registry=registry
+        )
+        self.inputs = Histogram(
+            name("input_seconds"),
+            "An input's way to the screen",
+            ["part"],
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        self.lead = Histogram(
+            name("lead_seconds"), "Video queued ahead", buckets=BUCKETS, registry=registry
+        )
+        self.factor = Histogram(
+            name("real_time_factor"),
+            "Compute over playing time; above 1 is too slow",
+            buckets=FACTORS,
+            registry=registry,
+        )

@@ -15,6 +15,7 @@ from worldline.server.device import Device
 from worldline.server.engine import AsyncEngine
 from worldline.server.metrics import Metrics
 from worldline.server.seats import Seats
+from worldline.server.tracing import Traces
 from worldline.server.waiting import AsyncClock, stop
 from worldline.server.warmup import Readiness, State, warm_up
 
@@ -36,6 +37,7 @@ class Services(NamedTuple):
     readers: ThreadPoolExecutor
     encoders: ThreadPoolExecutor
     device: Device
+    traces: Traces
 
 
 @asynccontextmanager
@@ -61,6 +63,7 @@ async def running(
         readers=readers,
         encoders=encoders,
         device=Device(clock),
+        traces=Traces(),
     )
     _watch(services)
     warming = asyncio.create_task(

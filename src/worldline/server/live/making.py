@@ -5,6 +5,7 @@ from __future__ import annotations
 from worldline.server.live.broadcast import Broadcast
 from worldline.server.live.entering import Pixels
 from worldline.server.live.room import Room, World
+from worldline.server.live.track import Observed, Track
 from worldline.server.services import Services
 
 
@@ -12,8 +13,11 @@ def make_world(services: Services, room: Room, picture: Pixels) -> tuple[World, 
     """A world that starts from `picture` (uint8 `H W 3`) and the viewers of it, none yet."""
     from worldline.server.live.world import LiveWorld
 
-    broadcast = Broadcast(room.id, services.config, services.clock, services.encoders)
+    clock = services.clock
+    broadcast = Broadcast(room.id, services.config, clock, services.encoders)
+    room.track = Track(room.id, metrics=services.metrics, traces=services.traces, clock=clock)
+    audience = Observed(broadcast, room.track, clock)
     world = LiveWorld(
-        services, room.id, room.enter, picture, device=services.device, broadcast=broadcast
+        services, room.id, room.enter, picture, device=services.device, broadcast=audience
     )
     return world, broadcast

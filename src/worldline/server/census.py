@@ -1,0 +1,128 @@
+"""What there is, and what there should not be: gauges of everything live, and leak counters.
+
+A leak is what nobody owns: a session of the engine without a seat, shared memory without a session;
+and, whenever nobody is here at all, a task of ours that still runs, or bytes of the device beyond
+those that were in use when nobody had been here yet. Tests and alerts want every leak to be 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Final, NamedTuple, get_args
+
+from worldline.core.errors import WorldlineError
+from worldline.core.live.common import State
+from worldline.runtime.protocol import Counts
+from worldline.server.live.house import House
+from worldline.server.services import Services
+from worldline.server.waiting import within
+from worldline.server.warmup import State as Warmth
+
+SLOTS_PER_SESSION: Final = 2
+COUNT_S: Final = 2.0  # a scrape waits no longer for an engine that is busy; the last count stands
+_OURS: Final = str(Path(__file__).parent)
+
+
+class Leaks(NamedTuple):
+    """What nobody owns. `slots` are pieces of shared memory."""
+
+    sessions: int = 0
+    tasks: int = 0
+    slots: int = 0
+    device_bytes: int = 0
+
+
+class Census:
+    """Counts on demand; registers its gauges when it is made."""
+
+    def __init__(self, services: Services, house: House) -> None:
+        self._services = services
+        self._house = house
+        self._counts = Counts()
+        self._leaks = Leaks()
+        self._at_first: int | None = None  # device bytes before the first visitor
+        self._register()
+
+    @property
+    def leaks(self) -> Leaks:
+        """What nobody owned when `count` was last called."""
+        return self._leaks
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nobody is here who could own anything."""
+        services = self._services
+        here = services.sockets.taken or services.seats.taken or self._house.rooms
+        return not here and services.readiness.state is not Warmth.WARMING
+
+    async def count(self) -> Leaks:
+        """Ask the engine, and look at ourselves. A dead or busy engine leaves its last counts."""
+        services = self._services
+        warm = services.readiness.state is not Warmth.WARMING
+        seats = services.seats.taken
+        try:
+            self._counts = await within(services.clock, COUNT_S, services.engine.counts())
+        except (WorldlineError, TimeoutError):
+            return self._leaks
+        if warm:
+            # A seat is free only after its session is gone: the larger number owned what was seen.
+            self._judge(max(seats, services.seats.taken))
+        return self._leaks
+
+    def _judge(self, seats: int) -> None:
+        counts, quiet = self._counts, self.is_quiet
+        in_use = counts.device_bytes - counts.ring_bytes if counts.device_bytes else 0
+        if quiet and self._at_first is None:
+            self._at_first = in_use
+        grown = max(0, in_use - (self._at_first or 0)) if quiet else 0
+        self._leaks = Leaks(
+            sessions=max(0, counts.sessions - seats),
+            tasks=len(own_tasks()) if quiet else 0,
+            slots=max(0, counts.slots - SLOTS_PER_SESSION * counts.sessions),
+            device_bytes=grown + (counts.parked_bytes if quiet else 0),
+        )
+
+    def _register(self) -> None:
+        house, services, metrics = self._house, self._services, self._services.metrics
+        states = {state: partial(self._in_state, state) for state in get_args(State)}
+        metrics.watch_each("worlds", "Worlds by state", "state", states)
+        metrics.watch("viewers", "Connections that see a world", self._viewers)
+        metrics.watch("queue", "Visitors in line", lambda: house.waiting)
+        metrics.watch("draining", "1 while the server stops", lambda: float(house.draining))
+        metrics.watch("traces", "Chrome traces in memory", lambda: len(services.traces.all()))
+        device = services.device
+        metrics.watch("device_waiting", "Sessions that want a turn", lambda: device.waiting)
+        metrics.watch("device_busy_seconds", "Time of all turns", lambda: device.busy_s)
+        metrics.watch("tasks", "Tasks of the server that run", lambda: len(own_tasks()))
+        engine = {name: partial(self._held, name) for name in Counts.__struct_fields__}
+        metrics.watch_each("engine", "What the engine holds", "what", engine)
+        leaks: dict[str, Callable[[], float]] = {
+            name: partial(self._leaked, name) for name in Leaks._fields
+        }
+        metrics.watch_each("leaked", "What nobody owns; anything but 0 is a fault", "what", leaks)
+
+    def _in_state(self, state: State) -> float:
+        return sum(room.state == state for room in self._house.rooms)
+
+    def _viewers(self) -> float:
+        return sum(len(room.guests) for room in self._house.rooms)
+
+    def _held(self, name: str) -> float:
+        return getattr(self._counts, name)
+
+    def _leaked(self, name: str) -> float:
+        return getattr(self._leaks, name)
+
+
+def own_tasks() -> list[asyncio.Task[object]]:
+    """Tasks of this loop that run the server's code, the calling one excepted."""
+    mine = asyncio.current_task()
+    return [task for task in asyncio.all_tasks() if task is not mine and _is_ours(task)]
+
+
+def _is_ours(task: asyncio.Task[object]) -> bool:
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and code.co_filename.startswith(_OURS)
