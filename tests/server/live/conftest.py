@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import pytest
 from starlette.applications import Starlette
@@ -37,9 +38,9 @@ class Rig:
         """All live worlds."""
         return self.app.state.house
 
-    def connect(self, **how: str) -> LiveSocket:
+    def connect(self, **how: Any) -> LiveSocket:
         """A new connection."""
-        socket = LiveSocket(self.app, **how)  # pyright: ignore[reportArgumentType]
+        socket = LiveSocket(self.app, **how)
         self.sockets.append(socket)
         return socket
 

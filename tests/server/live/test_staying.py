@@ -22,6 +22,7 @@ from worldline.core.live.client import (
     Resume,
     Script,
 )
+from worldline.core.live.common import Action
 from worldline.core.live.server import (
     Bye,
     Failure,
@@ -254,7 +255,8 @@ async def test_who_holds_a_key_or_plays_a_script_is_not_idle(start: Start) -> No
     await socket.until(Received)
     await rig.clock.advance(300)
     assert len(rig.house.rooms) == 1
-    socket.send(Script(id=2, frames=((("w",),) * 400)))  # 100 s at 4 latent frames a second
+    ahead: tuple[Action, ...] = ("w",)
+    socket.send(Script(id=2, frames=(ahead,) * 400))  # 100 s at 4 latent frames a second
     await socket.until(Received)
     await rig.clock.advance(144)
     assert not [m for m in socket.seen if isinstance(m, Notice)]
