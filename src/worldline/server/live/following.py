@@ -101,7 +101,7 @@ class Following:
             return
         if self.behind:
             self.behind = self.urgent = False
-            self._returned = now
+            self._returned = now if self.left else self._returned  # coming is no return
         self._queue.append((unit, now))
         self._bytes += len(unit.message)
         if self._late(now):

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from worldline.core.clock import Clock
 from worldline.core.live.common import Format
 from worldline.core.live.server import Frame
+from worldline.core.motion import Pose
 from worldline.media import jpeg, raw, webp
 from worldline.server.live.following import Unit
-from worldline.server.live.frames import View
 from worldline.server.waiting import in_thread
 
 Pixels = NDArray[np.uint8]
@@ -36,7 +36,7 @@ class Picture(NamedTuple):
     chunk: int
     latent_frame: int
     input: int
-    view: View
+    view: Pose
     first: bool
     pixels: Pixels
 

@@ -1,0 +1,369 @@
+"""One encode for all, and a reader that stops costs nobody else anything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.fakes import FakeClock, FakeTransport
+from worldline.core.config import ServerConfig
+from worldline.core.live import ServerMessage
+from worldline.core.live.common import Format
+from worldline.core.live.server import Chunk, Frame, Notice, Opened, Pong, RigSpeed
+from worldline.core.motion import Pose
+from worldline.media import h264
+from worldline.server.live import stream as stream_module
+from worldline.server.live.broadcast import Broadcast, formats
+from worldline.server.live.following import MOST_BYTES, MOST_PICTURES
+from worldline.server.live.frames import ChunkFrames
+from worldline.server.live.viewer import MOST_MESSAGES, ReaderStuck, Viewer
+from worldline.server.outbox import Outbox
+from worldline.server.waiting import stop
+
+pytestmark = pytest.mark.anyio
+needs_h264 = pytest.mark.skipif(not h264.available(), reason="H.264 needs the extra `video`")
+
+FPS, LATENTS, PICTURES = 16, 3, 4
+LATENT_S = PICTURES / FPS
+CHUNK_S = LATENTS * LATENT_S
+HEIGHT, WIDTH = 48, 64
+HERE = Pose((1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0), 1.5, -2.0)
+DECODER = msgspec.msgpack.Decoder(ServerMessage)
+
+
+def opened(**changes: object) -> Opened:
+    known = Opened(
+        width=WIDTH, height=HEIGHT, fps=FPS, chunk=LATENTS, latent_frames=PICTURES, window=9,
+        sink=2, steps=4, seed=1, prompt="x", intrinsics=(1.0, 1.0, 1.0, 1.0), first_frame=0,
+        rig=RigSpeed(move=0.05, yaw_deg=6, pitch_deg=4, pitch_limit_deg=85), controls=True,
+        state="live",
+    )  # fmt: skip
+    return msgspec.structs.replace(known, **changes)
+
+
+class Eyes:
+    """A viewer with a fake socket, whose reading can be stopped."""
+
+    def __init__(self, stage: Stage, name: str, *, holder: bool = False) -> None:
+        self.transport = FakeTransport()
+        self.outbox = Outbox(self.transport, stage.clock)
+        self.viewer = Viewer(self.outbox, stage.clock, id=name)
+        self.viewer.holder = holder
+        self.tasks = [asyncio.create_task(self.outbox.run())]
+        self.running = asyncio.create_task(self.viewer.run())
+
+    def read(self, on: bool) -> None:
+        if on:
+            self.transport.open.set()
+        else:
+            self.transport.open.clear()
+
+    @property
+    def messages(self) -> list[ServerMessage]:
+        return [DECODER.decode(data) for data in self.transport.sent]
+
+    @property
+    def frames(self) -> list[Frame]:
+        return [message for message in self.messages if isinstance(message, Frame)]
+
+
+class Stage:
+    """A broadcast, its clock, and a world that shows one latent frame after the other."""
+
+    def __init__(self, pool: ThreadPoolExecutor, **config: object) -> None:
+        self.clock = FakeClock()
+        settings = msgspec.structs.replace(ServerConfig(), **config)
+        self.broadcast = Broadcast("w", settings, self.clock, pool)
+        self.broadcast.opened(opened())
+        self.number = 0
+        self.latents = 0
+        self.released = 0
+        self.eyes: list[Eyes] = []
+
+    def watch(self, name: str, format: Format = "h264", *, holder: bool = False) -> Eyes:
+        eyes = Eyes(self, name, holder=holder)
+        self.eyes.append(eyes)
+        self.broadcast.attach(eyes.viewer, format)
+        return eyes
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """The pictures of the coming latent frame: a ramp that moves."""
+        ramp = np.arange(WIDTH, dtype=np.uint8) * 3
+        rows = [np.roll(ramp, 2 * (self.number + i)) for i in range(PICTURES)]
+        return np.stack([np.broadcast_to(r[None, :, None], (HEIGHT, WIDTH, 3)) for r in rows])
+
+    def _released(self) -> None:
+        self.released += 1
+
+    async def latent(self) -> None:
+        """Show one, then let its time pass and everybody write."""
+        at = self.latents % LATENTS
+        pictures = ChunkFrames(
+            chunk=self.latents // LATENTS, latent_frame=at, number=self.number,
+            frames=self.pixels(), input=7, view=HERE, first=at == 0,
+            last=at == LATENTS - 1, release=self._released,
+        )  # fmt: skip
+        async with asyncio.timeout(20):
+            await self.broadcast.show(pictures)
+        self.latents += 1
+        self.number += PICTURES
+        await self.pass_time(LATENT_S)
+
+    async def pass_time(self, seconds: float) -> None:
+        await self.quiet()
+        await self.clock.advance(seconds)
+        await self.quiet()
+
+    async def quiet(self) -> None:
+        """Until everybody who reads has everything, stills that threads make included."""
+        for eyes in self.eyes:
+            if eyes.transport.open.is_set() and not eyes.running.done():
+                async with asyncio.timeout(20):
+                    await eyes.viewer.settle()
+
+
+@asynccontextmanager
+async def staged(**config: object) -> AsyncGenerator[Stage]:
+    with ThreadPoolExecutor(2) as pool:
+        stage = Stage(pool, **config)
+        yield stage
+        await stage.broadcast.close()
+        for eyes in stage.eyes:
+            await stop(*eyes.tasks, eyes.running)
+
+
+@pytest.fixture
+async def stage() -> AsyncGenerator[Stage]:
+    async with AsyncExitStack() as stack:
+        yield await stack.enter_async_context(staged())
+
+
+def numbers(eyes: Eyes) -> list[int]:
+    return [frame.number for frame in eyes.frames]
+
+
+@pytest.mark.parametrize("format", formats())
+async def test_every_picture_arrives_in_order_with_its_facts(stage: Stage, format: Format) -> None:
+    eyes = stage.watch("a", format)
+    for _ in range(4):
+        await stage.latent()
+    assert numbers(eyes) == list(range(16))
+    assert stage.released == 4
+    frame = eyes.frames[13]
+    assert (frame.chunk, frame.latent_frame, frame.input, frame.yaw) == (1, 0, 7, 1.5)
+    assert (frame.width, frame.height, frame.format) == (WIDTH, HEIGHT, format)
+    assert [f.number for f in eyes.frames if f.first] == [0, 12]
+    assert [f.key for f in eyes.frames] == [format != "h264" or n == 0 for n in range(16)]
+    assert isinstance(eyes.frames[0].codec, str) is (format == "h264")
+
+
+async def test_raw_is_the_pixels(stage: Stage) -> None:
+    eyes = stage.watch("a", "raw")
+    expected = stage.pixels()
+    await stage.latent()
+    seen = [np.frombuffer(f.payload, np.uint8).reshape(HEIGHT, WIDTH, 3) for f in eyes.frames]
+    np.testing.assert_array_equal(np.stack(seen), expected)
+
+
+@needs_h264
+async def test_there_is_one_encode_for_all_of_a_format(stage: Stage) -> None:
+    first, second = stage.watch("a"), stage.watch("b")
+    for _ in range(3):
+        await stage.latent()
+    assert first.transport.sent == second.transport.sent != []
+
+
+@needs_h264
+async def test_a_late_comer_sees_at_once_and_streams_within_a_second(stage: Stage) -> None:
+    holder = stage.watch("a", holder=True)
+    for _ in range(8):
+        await stage.latent()
+    late = stage.watch("b")
+    await stage.quiet()
+    assert [(f.number, f.format) for f in late.frames] == [(31, "jpeg")], "the newest picture"
+    await stage.latent()
+    assert late.frames[1].key and late.frames[1].format == "h264"
+    later = stage.watch("c")
+    for _ in range(4):
+        await stage.latent()
+    keys = [f.number for f in holder.frames if f.key]
+    forced = [number / FPS for number in keys[1:]]
+    assert forced[1] - forced[0] >= 1.0, "at most one forced key frame a second"
+    assert {f.format for f in later.frames if f.number < keys[2]} == {"jpeg"}
+    assert numbers(holder) == list(range(stage.number)), "nobody else missed anything"
+
+
+@needs_h264
+@pytest.mark.slow
+async def test_a_reader_that_stops_for_ten_minutes_costs_nobody_anything(stage: Stage) -> None:
+    holder, sleeper = stage.watch("a", holder=True), stage.watch("b")
+    alone = await undisturbed(latents=12)
+    for _ in range(12):
+        await stage.latent()
+    assert holder.transport.sent == alone, "so far both have the same"
+    sleeper.read(False)
+    kbps = stage.broadcast.stream.kbps
+    for _ in range(round(600 / LATENT_S)):
+        holder.transport.sent.clear()
+        await stage.latent()
+        assert numbers(holder) == list(range(stage.number - PICTURES, stage.number))
+        following = sleeper.viewer.following
+        assert following is not None
+        assert len(following) <= MOST_PICTURES and following.queued_bytes <= MOST_BYTES
+        assert sleeper.viewer.waiting <= MOST_MESSAGES and sleeper.outbox.waiting <= 1
+        holder.transport.sent, dropped = holder.transport.sent[-PICTURES:], holder.frames
+        assert len(dropped) <= 2 * PICTURES
+        assert holder.frames[-1].number == stage.number - 1, "the holder is up to date"
+    assert stage.broadcast.stream.key_frames == 1, "nobody paid for a key frame"
+    assert stage.broadcast.stream.kbps == kbps
+    before, woke = len(sleeper.frames), stage.clock.now()
+    sleeper.read(True)
+    await stage.quiet()
+    after = sleeper.frames[before:]
+    assert after[0].number <= 12 * PICTURES, "the one write that was under way"
+    assert after[1].number == stage.number - 1 and after[1].format == "jpeg"
+    assert 1000 * woke - after[1].encoded_ms <= 1000 * CHUNK_S
+    for _ in range(round(8 / LATENT_S)):
+        await stage.latent()
+    assert sleeper.frames[-1].format == "h264", "back in the stream"
+    assert sleeper.frames[-1].number == stage.number - 1
+    later = [f for f in sleeper.frames if f.number > after[1].number]
+    stills = [f for f in later if f.format == "jpeg"]
+    streamed = [f for f in later if f.format == "h264"]
+    assert len(stills) + len(streamed) == len(later) and streamed[0].key
+    assert [f.number for f in streamed] == list(range(streamed[0].number, stage.number))
+
+
+async def undisturbed(latents: int) -> list[bytes]:
+    """What a holder alone is sent."""
+    async with staged() as stage:
+        eyes = stage.watch("a", holder=True)
+        for _ in range(latents):
+            await stage.latent()
+        return list(eyes.transport.sent)
+
+
+@needs_h264
+async def test_the_bitrate_follows_the_holder_only(stage: Stage) -> None:
+    holder, other = stage.watch("a", holder=True), stage.watch("b")
+    await stage.latent()
+    full = stage.broadcast.stream.kbps
+    other.read(False)
+    for _ in range(8):
+        await stage.latent()
+    assert stage.broadcast.stream.kbps == full
+    holder.read(False)
+    for _ in range(8):
+        await stage.latent()
+    assert stage.broadcast.stream.kbps < full / 2
+
+
+@needs_h264
+async def test_a_lost_decoder_gets_a_key_frame(stage: Stage) -> None:
+    eyes = stage.watch("a", holder=True)
+    for _ in range(5):
+        await stage.latent()
+    stage.broadcast.key_frame(eyes.viewer)
+    await stage.latent()
+    assert [f.number for f in eyes.frames if f.key and f.format == "h264"] == [0, 20]
+
+
+@needs_h264
+async def test_an_encoder_that_fails_leaves_a_world_of_images(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eyes = stage.watch("a", holder=True)
+    await stage.latent()
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(stream_module.H264Encoder, "encode", broken)
+    for _ in range(3):
+        await stage.latent()
+    assert eyes.frames[-1].format == "jpeg" and eyes.frames[-1].number == stage.number - 1
+    assert stage.released == 4 and "h264" not in stage.broadcast.formats
+
+
+async def test_odd_sizes_are_images() -> None:
+    async with staged() as stage:
+        eyes = stage.watch("a", "h264")
+        stage.broadcast.opened(opened(width=65))
+        await stage.latent()
+        assert {frame.format for frame in eyes.frames} == {"jpeg"}
+
+
+async def test_control_messages_go_before_pictures_and_none_is_lost(stage: Stage) -> None:
+    eyes = stage.watch("a", "jpeg")
+    eyes.read(False)
+    await stage.latent()
+    notices = [Notice(code="x", message=str(index)) for index in range(200)]
+    for index, notice in enumerate(notices):
+        stage.broadcast.tell(notice)
+        eyes.viewer.send(Pong(at_ms=index, server_ms=0))
+    eyes.read(True)
+    await stage.quiet()
+    messages = eyes.messages
+    assert [m for m in messages if isinstance(m, Notice)] == notices
+    pongs = [m for m in messages if isinstance(m, Pong)]
+    assert pongs[-1].at_ms == 199 and len(pongs) < 60, "of pongs the newest is enough"
+    kinds = [type(message) for message in messages]
+    assert Frame not in kinds[1 : kinds.index(Pong)], "one picture was under way, no other"
+
+
+async def test_a_reader_of_nothing_at_all_is_given_up(stage: Stage) -> None:
+    eyes = stage.watch("a", "jpeg")
+    eyes.read(False)
+    await stage.latent()
+    for index in range(MOST_MESSAGES + 2):
+        eyes.viewer.send(Notice(code="x", message=str(index)))
+    eyes.read(True)
+    with pytest.raises(ReaderStuck):
+        await eyes.running
+
+
+async def test_statistics_never_pile_up(stage: Stage) -> None:
+    eyes = stage.watch("a", "jpeg", holder=True)
+    eyes.read(False)
+    await stage.latent()
+    for index in range(5000):
+        stage.broadcast.tell_holder(
+            Chunk(
+                index=index, frames=12, input=0, stages={}, bytes=0, lead_ms=0,
+                real_time_factor=1, misses=0,
+            )
+        )  # fmt: skip
+    assert eyes.viewer.waiting <= 40
+
+
+async def test_pixels_are_released_when_showing_is_cancelled(stage: Stage) -> None:
+    stage.watch("a", "jpeg")
+    showing = [asyncio.create_task(stage.latent()) for _ in range(3)]
+    await asyncio.sleep(0)
+    await stop(*showing)
+    assert stage.released == 3
+
+
+async def test_who_left_is_shown_nothing_more(stage: Stage) -> None:
+    eyes = stage.watch("a", "jpeg")
+    await stage.latent()
+    stage.broadcast.detach(eyes.viewer)
+    await stage.latent()
+    assert numbers(eyes) == [0, 1, 2, 3]
+    assert stage.broadcast.viewers == ()
+
+
+async def test_quality_is_a_share_of_the_usual(stage: Stage) -> None:
+    eyes = stage.watch("a", "jpeg")
+    await stage.latent()
+    full = len(eyes.frames[-1].payload)
+    stage.broadcast.quality(0.4)
+    await stage.latent()
+    assert len(eyes.frames[-1].payload) < full
