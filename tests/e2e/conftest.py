@@ -1,17 +1,27 @@
-"""One server and one browser for the browser tests."""
+"""Servers and browsers of the browser tests: a real server, or the page alone with a scripted one."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playwright
 
 from tests.e2e.browsers import FLAGS, MISSING, find_browser
+from tests.e2e.scripted import page_server
 from tests.e2e.serving import serving
 
 STEP_LIMIT_MS = 60_000  # of one step of the browser, on a busy machine
+DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 768}}
+PHONE: dict[str, Any] = {
+    "viewport": {"width": 390, "height": 844},
+    "is_mobile": True,
+    "has_touch": True,
+}
+
+Visit = Callable[..., Page]
 
 
 @pytest.fixture(scope="session")
@@ -33,13 +43,20 @@ def browser(chromium_path: Path) -> Generator[Browser]:
 @pytest.fixture(scope="session")
 def serve_arguments() -> list[str]:
     """What `worldline serve` is started with."""
-    return ["--model", "pocket", "--seats", "1", "--seat-wait", "3"]
+    return ["--model", "pocket", "--seats", "2"]
 
 
 @pytest.fixture(scope="module")
 def address(chromium_path: Path, serve_arguments: list[str]) -> Generator[str]:
     """The address of a ready server; not started when there is no browser to use it."""
     with serving(serve_arguments) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def page_address(chromium_path: Path) -> Generator[str]:
+    """The address of the page and its gallery, without a model behind."""
+    with page_server() as address:
         yield address
 
 
@@ -50,19 +67,33 @@ def complaints() -> list[str]:
 
 
 @pytest.fixture
-def page(browser: Browser, address: str, complaints: list[str]) -> Generator[Page]:
-    """The start screen, with the gallery loaded and the server ready."""
-    context = browser.new_context(viewport={"width": 1280, "height": 768})
-    context.set_default_timeout(STEP_LIMIT_MS)
-    page = context.new_page()
-    listen(page, complaints)
+def visit(browser: Browser, complaints: list[str]) -> Generator[Visit]:
+    """Opens pages, each in a browser context of its own: `visit()`, `visit(**PHONE)`."""
+    contexts: list[BrowserContext] = []
+
+    def open_page(**options: Any) -> Page:
+        context = browser.new_context(**(options or DESKTOP))
+        context.set_default_timeout(STEP_LIMIT_MS)
+        contexts.append(context)
+        page = context.new_page()
+        listen(page, complaints)
+        return page
+
+    yield open_page
+    for context in contexts:
+        try:
+            context.close()
+        except Error as error:  # the browser died: the test has failed already and says why
+            complaints.append(str(error))
+
+
+@pytest.fixture
+def page(visit: Visit, address: str) -> Page:
+    """The start screen of a real server, with the gallery loaded and the model warm."""
+    page = visit()
     page.goto(address)
     page.wait_for_selector(".server.ready")
-    yield page
-    try:
-        context.close()
-    except Error as error:  # the browser died: the test has failed already and says why
-        complaints.append(str(error))
+    return page
 
 
 def listen(page: Page, complaints: list[str]) -> None:

@@ -13,7 +13,7 @@ from tests.e2e.motion import Frames
 
 WIDTH, HEIGHT = 160, 96  # the pocket world's own size
 FRAME_LIMIT_MS = 60_000
-QUALITY = 88  # of JPEG screenshots: large soft pictures, a tenth of a PNG
+QUALITY = 82  # of JPEG screenshots: large soft pictures, a tenth of a PNG
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "docs" / "screenshots"
 
 # Copies every newly drawn frame of the canvas, in grey, until there are `count` of them that show

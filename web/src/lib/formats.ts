@@ -1,18 +1,19 @@
-/** Which picture formats this browser can show here, and why one of them cannot. */
+/** Which picture formats this browser can show here, and why not the best one. */
 
-import type { Format } from "@worldline/client";
+import { signal, type ReadonlySignal } from "@preact/signals";
+import { browserCodecs, supported, type Format, type Support } from "@worldline/client";
 
-const VIDEO = typeof VideoDecoder === "function";
+const PICTURES: Support = { formats: ["jpeg", "webp", "raw"], reason: null };
 
-/** Best first. */
-export const SUPPORTED: readonly Format[] = VIDEO
-  ? ["h264", "jpeg", "webp", "raw"]
-  : ["jpeg", "webp", "raw"];
+/** Asks the browser; until it has answered single pictures are all there is. */
+export function askFormats(): ReadonlySignal<Support> {
+  const support = signal(PICTURES);
+  void supported(browserCodecs(), globalThis.isSecureContext).then((found) => (support.value = found));
+  return support;
+}
 
-/** Why a format cannot be chosen; null when it can. */
-export function whyNot(format: Format | "auto"): string | null {
-  if (format !== "h264" || VIDEO) return null;
-  return globalThis.isSecureContext === false
-    ? "Video needs a secure page: open this server by https (serve --tls self-signed) or on its own machine. Pictures travel as JPEG meanwhile."
-    : "This browser has no video decoder for pages. Pictures travel as JPEG.";
+/** What to ask the server for: `wish` first, and what else can be shown should it not have that. */
+export function wanted(wish: Format | "auto", support: Support): readonly Format[] {
+  if (wish === "auto" || !support.formats.includes(wish)) return support.formats;
+  return [wish, ...support.formats.filter((format) => format !== wish)];
 }

@@ -58,6 +58,7 @@ export function liveUrl(): string {
 /** The page's own address that leads a spectator to a world. */
 export function watchUrl(world: string): string {
   const url = new URL(document.baseURI);
+  url.search = "";
   url.hash = `watch=${encodeURIComponent(world)}`;
   return url.href;
 }

@@ -8,13 +8,14 @@ import {
   connect,
   type ControlOf,
   type Figures,
-  type Format,
   type Opened,
   type Queued,
-  type Readable,
+  type Signal,
+  type Support,
   type World,
 } from "@worldline/client";
 
+import { wanted } from "../lib/formats";
 import { announce, explain, sentence, type Ending } from "../lib/words";
 import type { Preferences } from "./preferences";
 import type { Way } from "./request";
@@ -39,6 +40,7 @@ export interface Setting {
   readonly url: URL | string;
   readonly access: string | null;
   readonly preferences: Preferences;
+  readonly support: Support;
 }
 
 const DEGREES_PER_PIXEL = 0.12;
@@ -72,15 +74,17 @@ export class Walk {
   /** Input to photon of the newest inputs in ms, oldest first. */
   readonly history = signal<readonly number[]>([]);
 
+  readonly #support: Support;
   readonly #stops: (() => void)[] = [];
   #lostAt: number | null = null;
   #prompts = 0;
 
   constructor(setting: Setting) {
     this.way = setting.way;
+    this.#support = setting.support;
     this.world = connect(setting.url, options(setting));
     const { world } = this;
-    const mirror = <T>(source: Readable<T>): ReadonlySignal<T> => {
+    const mirror = <T>(source: Signal<T>): ReadonlySignal<T> => {
       const copy = signal(source.value);
       this.#stops.push(source.subscribe((value) => (copy.value = value)));
       return copy;
@@ -102,20 +106,21 @@ export class Walk {
     this.prefer(setting.preferences, null);
   }
 
+  /** True while somebody else holds the controls. */
   get spectator(): boolean {
-    return this.way.kind === "watch" && this.control.value?.yours !== true;
+    const mine = this.control.value?.yours ?? this.opened.value?.controls;
+    return !(mine ?? this.way.kind !== "watch");
   }
 
-  /** Gives the walk its canvases and the hands their element; returns what takes them away. */
-  attach(view: HTMLCanvasElement, ambient: HTMLCanvasElement, stage: HTMLElement): () => void {
+  /** Gives the walk its canvases and the hands what they touch; returns what takes them away. */
+  attach(view: HTMLCanvasElement, ambient: HTMLCanvasElement, glass: HTMLElement): () => void {
     const around = ambient.getContext("2d");
     let drawn = 0;
     const stops = [
       this.world.attach(view),
-      this.world.hands.listen(stage, { mouse: true, touch: true }),
-      this.world.on("painted", (painted) => {
+      this.world.hands.listen(glass),
+      this.world.on("painted", ({ width, height, ...painted }) => {
         if (drawn++ % AMBIENT_EVERY === 0) around?.drawImage(view, 0, 0, 20, 12);
-        const { width, height } = this.size.value ?? { width: 5, height: 3 };
         view.style.setProperty("--ratio", String(width / height));
         view.dataset["drawn"] = String(drawn);
         view.dataset["number"] = String(painted.number);
@@ -145,12 +150,13 @@ export class Walk {
     const { world } = this;
     world.hands.tune({ sensitivity: DEGREES_PER_PIXEL * now.sensitivity, invertY: now.invert });
     if (!before) return;
-    world.setTimewarp(now.timewarp);
-    world.setPlayout(playout(now));
-    const format = now.format === "auto" ? (this.#best() ?? null) : now.format;
+    if (now.timewarp !== before.timewarp) world.setTimewarp(now.timewarp);
+    if (now.blend !== before.blend) world.setPlayout({ blendMs: playout(now).blendMs });
+    if (now.lead !== before.lead) world.setPlayout({ leadMs: playout(now).leadMs });
+    const offered = world.ready.value?.formats ?? [];
+    const format = wanted(now.format, this.#support).find((one) => offered.includes(one));
     const changed = {
       ...(now.speed !== before.speed && { speed: now.speed }),
-      ...(now.lead !== before.lead && { lead_ms: now.lead || LEAD_MS }),
       ...(now.format !== before.format && format && { format }),
       ...(now.quality !== before.quality && { quality: now.quality }),
     };
@@ -165,13 +171,16 @@ export class Walk {
     this.world.retryNow();
   }
 
+  /** Ends the world, or stops watching. */
   leave(): void {
     this.world.leave();
     this.#stops.forEach((stop) => stop());
   }
 
-  #best(): Format | undefined {
-    return this.world.ready.value?.formats[0];
+  /** Lets go of this connection; the world waits for another. */
+  disconnect(): void {
+    this.world.disconnect();
+    this.#stops.forEach((stop) => stop());
   }
 
   #listen(): void {
@@ -232,14 +241,14 @@ function playout(preferences: Preferences): { leadMs: number; blendMs: number } 
   return { leadMs: preferences.lead || LEAD_MS, blendMs: preferences.blend ? BLEND_MS : 0 };
 }
 
-function options({ way, access, preferences }: Setting): Parameters<typeof connect>[1] {
+function options({ way, access, preferences, support }: Setting): Parameters<typeof connect>[1] {
   const { format, quality, speed, lead, timewarp } = preferences;
   const common = {
     client: "worldline-page",
     token: access,
     timewarp,
     playout: playout(preferences),
-    ...(format !== "auto" && { formats: [format] }),
+    formats: wanted(format, support),
   };
   if (way.kind === "watch") return { ...common, start: { watch: way.world } };
   if (way.kind === "rejoin") return { ...common, start: { rejoin: way.token } };

@@ -2,6 +2,7 @@ import { useSignal } from "@preact/signals";
 import { resumable } from "@worldline/client";
 import { useEffect, useMemo } from "preact/hooks";
 
+import { askFormats } from "../lib/formats";
 import type { GalleryEntry } from "../lib/picture";
 import { fetchGallery, fetchModel, isReady, liveUrl, type ModelInfo } from "../lib/server";
 import { Memory } from "../state/memory";
@@ -26,12 +27,15 @@ export function App() {
   const problem = useSignal<string | null>(null);
   const asksKey = useSignal(false);
   const memory = useMemo(() => new Memory(() => sessionStorage), []);
+  const support = useMemo(askFormats, []);
   const preferences = useMemo(() => keepPreferences(() => localStorage), []);
 
   const begin = (way: Way): void => {
     const url = way.kind === "rejoin" ? way.url : liveUrl();
     problem.value = null;
-    walk.value = new Walk({ way, url, access: memory.access, preferences: preferences.value });
+    walk.value?.disconnect();
+    const settings = { access: memory.access, preferences: preferences.value, support: support.value };
+    walk.value = new Walk({ way, url, ...settings });
   };
 
   const enter = async (request: EnterRequest): Promise<void> => {
@@ -55,16 +59,13 @@ export function App() {
     const current = walk.value;
     if (!current) return;
     if (current.ending.value === null || current.ending.value.resumes) return current.retry();
-    current.leave();
     begin(current.way);
   };
 
   const open = (key: string): void => {
     memory.access = key;
     asksKey.value = false;
-    const way = walk.value?.way;
-    walk.value?.leave();
-    if (way) begin(way);
+    if (walk.value) begin(walk.value.way);
   };
 
   useEffect(() => {
@@ -78,6 +79,14 @@ export function App() {
     window.addEventListener("hashchange", look);
     return () => window.removeEventListener("hashchange", look);
   }, []);
+
+  // A refreshed page looks for its world; that it is gone is no failure of the visitor's.
+  const gone = walk.value?.way.kind === "rejoin" && walk.value.ending.value;
+  useEffect(() => {
+    if (!gone || gone.resumes || gone.offer === "key") return;
+    leave();
+    problem.value = "The world you walked has ended. Choose where to begin again.";
+  }, [gone]);
 
   useEffect(() => {
     let live = true;
@@ -103,6 +112,7 @@ export function App() {
           model={model.value}
           gallery={gallery.value}
           server={server.value}
+          support={support.value}
           problem={problem}
           preferences={preferences}
           enter={(request) => void enter(request)}
@@ -116,6 +126,7 @@ export function App() {
           warming={server.value === "warming"}
           gallery={gallery.value ?? []}
           preferences={preferences}
+          support={support.value}
           again={again}
           leave={leave}
           giveKey={() => (asksKey.value = true)}

@@ -12,14 +12,14 @@ interface Props {
 
 /** The parts of the way from a hand to an eye, in their order. */
 const PARTS = [
-  ["inbox", "to the world"],
-  ["wait", "for its chunk"],
+  ["inbox", "inbox"],
+  ["wait", "wait"],
   ["denoise", "denoise"],
   ["decode", "decode"],
   ["encode", "encode"],
   ["network", "network"],
   ["client", "browser"],
-  ["queue", "in line to be shown"],
+  ["queue", "queue"],
   ["display", "display"],
 ] as const;
 
@@ -31,13 +31,12 @@ export function Figures({ walk, model, detailed }: Props) {
       <button
         type="button"
         class="figures"
-        aria-label="Figures"
         aria-expanded={detailed.value}
         aria-keyshortcuts="G"
         onClick={() => (detailed.value = !detailed.value)}
       >
         <span class="figure fps" data-stalls={stalls} data-longest-ms={Math.round(longestGapMs)}>
-          <b>{fps > 0 ? fps.toFixed(1) : "–"}</b> fps
+          <b>{fps?.toFixed(1) ?? "–"}</b> fps
         </span>
         <span
           class="figure latency"
@@ -47,6 +46,7 @@ export function Figures({ walk, model, detailed }: Props) {
         >
           <b>{latency ? Math.round(latency.last) : "–"}</b> ms
         </span>
+        <span class="unseen">{detailed.value ? "fewer figures" : "all figures"}</span>
         <Icon name="chevron" />
       </button>
       {detailed.value && <Details walk={walk} model={model} />}
@@ -101,7 +101,7 @@ function Details({ walk, model }: { readonly walk: Walk; readonly model: string 
       )}
       <dl class="rows">
         <Row name="Frames">
-          {rest.fps.toFixed(1)} of {rest.targetFps} a second
+          {rest.fps?.toFixed(1) ?? "–"} of {rest.targetFps ?? "–"} a second
         </Row>
         <Row name="Stalls">
           {rest.stalls}
@@ -110,17 +110,20 @@ function Details({ walk, model }: { readonly walk: Walk; readonly model: string 
         <Row name="Lead">
           {Math.round(rest.leadMs)} ms · {rest.dropped} dropped
         </Row>
-        <Row name="Chunk">
-          {Math.round(rest.chunkMs)} ms · {rest.realTimeFactor.toFixed(2)} × real time
-        </Row>
+        {rest.chunkMs !== null && (
+          <Row name="Chunk">
+            {Math.round(rest.chunkMs)} ms
+            {rest.realTimeFactor !== null && ` · ${rest.realTimeFactor.toFixed(2)} of its playing time`}
+          </Row>
+        )}
         <Row name="Deadlines missed">{rest.misses}</Row>
         {rest.levers.length > 0 && <Row name="Saving by">{rest.levers.join(", ")}</Row>}
         <Row name="Picture">
           {decoder ? `${decoder.format} · ` : ""}
           {size ? `${size.width} × ${size.height} · ` : ""}
-          {Math.round(rest.kbps)} kbit/s
+          {Math.round(rest.kbps ?? 0)} kbit/s
         </Row>
-        <Row name="Round trip">{rest.rttMs.toFixed(1)} ms</Row>
+        {rest.rttMs !== null && <Row name="Round trip">{rest.rttMs.toFixed(1)} ms</Row>}
         {model && <Row name="Model">{model}</Row>}
       </dl>
       {decoder?.reason && <p class="fine">{decoder.reason}</p>}

@@ -5,9 +5,10 @@ const GROUPS: readonly { readonly name: string; readonly rows: readonly (readonl
     name: "Walk and look",
     rows: [
       ["W A S D", "walk"],
+      ["Shift", "slowly, while it is held"],
       ["← ↑ ↓ →", "look"],
       ["I J K L", "look, too"],
-      ["M", "look with the mouse; Esc frees it"],
+      ["M", "look with the mouse (or double-click); Esc frees it"],
     ],
   },
   {

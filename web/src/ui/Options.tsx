@@ -1,5 +1,6 @@
 import type { Signal } from "@preact/signals";
-import { SUPPORTED, whyNot } from "../lib/formats";
+import type { Support } from "@worldline/client";
+
 import { QUALITIES, type FormatChoice, type Preferences } from "../state/preferences";
 import { Icon } from "./Icon";
 
@@ -13,10 +14,11 @@ const FORMATS: readonly { readonly value: FormatChoice; readonly name: string; r
 
 interface PictureProps {
   readonly preferences: Signal<Preferences>;
+  readonly support: Support;
 }
 
 /** How pictures travel: for the start and, while walking, for the settings. */
-export function PictureOptions({ preferences }: PictureProps) {
+export function PictureOptions({ preferences, support }: PictureProps) {
   const { format, quality } = preferences.value;
   const set = (change: Partial<Preferences>): void => {
     preferences.value = { ...preferences.value, ...change };
@@ -24,23 +26,6 @@ export function PictureOptions({ preferences }: PictureProps) {
   const hint = FORMATS.find((one) => one.value === format)?.hint;
   return (
     <>
-      <fieldset class="field formats">
-        <legend>Picture format</legend>
-        <span class="choice">
-          {FORMATS.map(({ value, name, hint }) => (
-            <label key={value} title={whyNot(value) ?? hint}>
-              <input
-                type="radio"
-                name="format"
-                checked={format === value}
-                disabled={value !== "auto" && !SUPPORTED.includes(value)}
-                onChange={() => set({ format: value })}
-              />
-              <span>{name}</span>
-            </label>
-          ))}
-        </span>
-      </fieldset>
       <fieldset class="field qualities">
         <legend>Quality</legend>
         <span class="choice">
@@ -58,7 +43,24 @@ export function PictureOptions({ preferences }: PictureProps) {
           ))}
         </span>
       </fieldset>
-      <p class="fine">{whyNot("h264") ?? hint}</p>
+      <fieldset class="field formats">
+        <legend>Picture format</legend>
+        <span class="choice">
+          {FORMATS.map(({ value, name, hint }) => (
+            <label key={value} title={value === "h264" ? (support.reason ?? hint) : hint}>
+              <input
+                type="radio"
+                name="format"
+                checked={format === value}
+                disabled={value !== "auto" && !support.formats.includes(value)}
+                onChange={() => set({ format: value })}
+              />
+              <span>{name}</span>
+            </label>
+          ))}
+        </span>
+      </fieldset>
+      <p class="fine">{support.reason ?? hint}</p>
     </>
   );
 }
@@ -68,7 +70,7 @@ interface Props extends PictureProps {
 }
 
 /** What a first visit does not need: the seed, and how pictures travel. */
-export function Options({ seed, preferences }: Props) {
+export function Options({ seed, preferences, support }: Props) {
   return (
     <div class="options" id="options">
       <div class="field seed">
@@ -93,7 +95,7 @@ export function Options({ seed, preferences }: Props) {
           </button>
         </span>
       </div>
-      <PictureOptions preferences={preferences} />
+      <PictureOptions preferences={preferences} support={support} />
     </div>
   );
 }

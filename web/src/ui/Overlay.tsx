@@ -1,7 +1,7 @@
 import { useEffect, useRef } from "preact/hooks";
 
 import type { Ending } from "../lib/words";
-import type { Kept, Walk } from "../state/walk";
+import type { Walk } from "../state/walk";
 import { secondsUntil, useClock } from "./clock";
 import { Icon } from "./Icon";
 
@@ -32,12 +32,14 @@ function Words({ walk, warming, again, leave, giveKey }: Props) {
   const ending = walk.ending.value;
   if (phase === "ended" && ending) return <End ending={ending} again={again} leave={leave} giveKey={giveKey} />;
   if (phase === "queued") return <Line walk={walk} leave={leave} />;
-  if (phase === "reconnecting") return <Cut kept={walk.kept.value} again={again} leave={leave} />;
+  if (phase === "reconnecting") return <Cut walk={walk} again={again} leave={leave} />;
   if (phase === "paused") return <Paused walk={walk} />;
   return (
     <section class="opening">
       <span class="line" />
-      <h2 role="status">{openingWords(walk, warming)}</h2>
+      <div role="status">
+        <h2>{openingWords(walk, warming)}</h2>
+      </div>
       <button type="button" class="plain" onClick={leave}>
         Cancel
       </button>
@@ -64,9 +66,9 @@ function Line({ walk, leave }: { readonly walk: Walk; readonly leave: () => void
         {position}
         <sup>{ordinal(position)}</sup>
       </p>
-      <h2 role="status">
-        {position === 1 ? "You are next in line" : `You are ${position}${ordinal(position)} in line`}
-      </h2>
+      <div role="status">
+        <h2>{position === 1 ? "You are next in line" : `You are ${position}${ordinal(position)} in line`}</h2>
+      </div>
       <p class="dots" aria-hidden="true">
         {Array.from({ length: Math.min(position, MOST_DOTS) }, (_, i) => (
           <i key={i} class={i === Math.min(position, MOST_DOTS) - 1 ? "you" : ""} />
@@ -92,13 +94,14 @@ export function ordinal(n: number): string {
 }
 
 interface CutProps {
-  readonly kept: Kept | null;
+  readonly walk: Walk;
   readonly again: () => void;
   readonly leave: () => void;
 }
 
 /** The connection broke: what happens next, and how long the server keeps the world. */
-function Cut({ kept, again, leave }: CutProps) {
+function Cut({ walk, again, leave }: CutProps) {
+  const kept = walk.kept.value;
   const now = useClock(200);
   const left = kept?.until == null ? null : secondsUntil(kept.until, now);
   const next = kept?.nextAt == null ? null : secondsUntil(kept.nextAt, now);
@@ -106,14 +109,7 @@ function Cut({ kept, again, leave }: CutProps) {
     <section class="card" role="alertdialog" aria-labelledby="cut">
       <h2 id="cut">Connection lost</h2>
       <p class="quiet">
-        Your world stands still and waits for you
-        {left !== null && left > 0 && (
-          <>
-            {" "}
-            for another <b class="seconds">{left} s</b>
-          </>
-        )}
-        . All keys are released.
+        {walk.opened.value === null ? "The way in is made again by itself." : <Waits left={walk.spectator ? null : left} />}
       </p>
       <p class="fine" role="status">
         <span class="spinner" aria-hidden="true" />
@@ -132,18 +128,27 @@ function Cut({ kept, again, leave }: CutProps) {
   );
 }
 
+function Waits({ left }: { readonly left: number | null }) {
+  if (left === null || left === 0) return <>The world stands still meanwhile.</>;
+  return (
+    <>
+      Your world stands still and waits for you, another <b class="seconds">{left} s</b>. All keys are released.
+    </>
+  );
+}
+
 function Paused({ walk }: { readonly walk: Walk }) {
   const parked = walk.world.state.value === "parked";
   return (
-    <section class="paused">
+    <section role="status">
       {walk.spectator ? (
-        <h2 role="status">Paused</h2>
+        <h2>Paused</h2>
       ) : (
         <>
           <button type="button" class="big" aria-label="Go on" onClick={() => void walk.world.resume()}>
             <Icon name="play" />
           </button>
-          <h2 role="status">{parked ? "Set aside while you were away" : "Paused"}</h2>
+          <h2>{parked ? "Set aside while you were away" : "Paused"}</h2>
         </>
       )}
     </section>

@@ -48,7 +48,6 @@ function PadButton({ walk, button }: { readonly walk: Walk; readonly button: But
   const press = (event: PointerEvent): void => {
     if (event.button !== 0) return;
     event.preventDefault(); // keep the focus where it is, and no long-press menu
-    event.stopPropagation(); // no mouse look from here
     (event.currentTarget as HTMLElement).setPointerCapture(event.pointerId);
     hands.press(`button ${event.pointerId}`, button.action);
   };

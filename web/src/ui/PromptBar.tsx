@@ -38,7 +38,7 @@ export function PromptBar({ walk, offers, input, stage, blend }: Props) {
     stage.current?.focus();
   };
   return (
-    <form class="say" onSubmit={submit} onPointerDown={(event) => event.stopPropagation()}>
+    <form class="say" onSubmit={submit}>
       {offers.length > 0 && (
         <div class="offers" role="group" aria-label="Other worlds">
           {offers.map((offer) => (

@@ -1,17 +1,20 @@
 import type { Signal } from "@preact/signals";
 
+import type { Support } from "@worldline/client";
+
 import { DEFAULTS, type Preferences } from "../state/preferences";
 import { Dialog } from "./Dialog";
 import { PictureOptions } from "./Options";
 
 interface Props {
   readonly preferences: Signal<Preferences>;
+  readonly support: Support;
   readonly spectator: boolean;
   readonly close: () => void;
 }
 
 /** Everything that can be set while walking; it holds at once and is kept in this browser. */
-export function SettingsDrawer({ preferences, spectator, close }: Props) {
+export function SettingsDrawer({ preferences, support, spectator, close }: Props) {
   const now = preferences.value;
   const set = (change: Partial<Preferences>): void => {
     preferences.value = { ...preferences.value, ...change };
@@ -57,7 +60,7 @@ export function SettingsDrawer({ preferences, spectator, close }: Props) {
           hint="Video that waits before it is shown: more is smoother, less answers sooner"
         />
         <div class="stacked">
-          <PictureOptions preferences={preferences} />
+          <PictureOptions preferences={preferences} support={support} />
         </div>
       </section>
       {!spectator && (

@@ -1,4 +1,5 @@
 import { useSignal, type Signal } from "@preact/signals";
+import type { Support } from "@worldline/client";
 import { useEffect, useRef } from "preact/hooks";
 
 import type { GalleryEntry } from "../lib/picture";
@@ -26,6 +27,7 @@ interface Props {
   readonly warming: boolean;
   readonly gallery: readonly GalleryEntry[];
   readonly preferences: Signal<Preferences>;
+  readonly support: Support;
   readonly again: () => void;
   readonly leave: () => void;
   readonly giveKey: () => void;
@@ -34,19 +36,20 @@ interface Props {
 const OFFERS = 4; // as many as fit beside each other
 
 /** The walk: the picture fills the window, everything else keeps to its edges. */
-export function Stage({ walk, model, warming, gallery, preferences, again, leave, giveKey }: Props) {
+export function Stage({ walk, model, warming, gallery, preferences, support, again, leave, giveKey }: Props) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const ambient = useRef<HTMLCanvasElement>(null);
-  const stage = useRef<HTMLDivElement>(null);
+  const glass = useRef<HTMLDivElement>(null);
+  const stage = useRef<HTMLElement>(null);
   const prompt = useRef<HTMLInputElement>(null);
   const bare = useSignal(false);
   const sheet = useSignal<Sheet | null>(null);
   const detailed = useSignal(false);
 
   useEffect(() => {
-    if (!canvas.current || !ambient.current || !stage.current) return undefined;
-    stage.current.focus();
-    return walk.attach(canvas.current, ambient.current, stage.current);
+    stage.current?.focus();
+    if (!canvas.current || !ambient.current || !glass.current) return undefined;
+    return walk.attach(canvas.current, ambient.current, glass.current);
   }, [walk]);
 
   useEffect(() => {
@@ -99,6 +102,7 @@ export function Stage({ walk, model, warming, gallery, preferences, again, leave
       <h1 class="unseen">{spectator ? "Watching a world" : "Walking a world"}</h1>
       <canvas class="ambient" ref={ambient} width={20} height={12} aria-hidden="true" />
       <canvas class="view" ref={canvas} role="img" aria-label="The world, live" />
+      <div class="glass" ref={glass} onDblClick={() => void walk.world.hands.lock()} />
       {walk.locked.value && <span class="reticle" aria-hidden="true" />}
       <header class="top">
         <Brand />
@@ -125,12 +129,17 @@ export function Stage({ walk, model, warming, gallery, preferences, again, leave
           )}
         </div>
       )}
-      {settled && !spectator && <Sticks walk={walk} />}
+      {phase === "live" && !spectator && <Sticks walk={walk} />}
       {!(phase === "live" && shown) && (
         <Overlay walk={walk} warming={warming} again={again} leave={leave} giveKey={giveKey} />
       )}
       {sheet.value === "settings" && (
-        <SettingsDrawer preferences={preferences} spectator={spectator} close={() => (sheet.value = null)} />
+        <SettingsDrawer
+          preferences={preferences}
+          support={support}
+          spectator={spectator}
+          close={() => (sheet.value = null)}
+        />
       )}
       {sheet.value === "keys" && <KeysSheet close={() => (sheet.value = null)} />}
       {sheet.value === "share" && <Share walk={walk} close={() => (sheet.value = null)} />}

@@ -1,4 +1,5 @@
 import { useSignal, type Signal } from "@preact/signals";
+import type { Support } from "@worldline/client";
 import { useEffect, useRef } from "preact/hooks";
 
 import { firstImage, galleryPicture, ownPicture, type GalleryEntry, type Picture } from "../lib/picture";
@@ -18,6 +19,7 @@ interface Props {
   readonly gallery: readonly GalleryEntry[] | null;
   readonly server: ServerState;
   readonly preferences: Signal<Preferences>;
+  readonly support: Support;
   /** What kept the visitor from entering; also set from outside. */
   readonly problem: Signal<string | null>;
   readonly enter: (request: EnterRequest) => void;
@@ -33,7 +35,7 @@ const SERVER_WORDS: Readonly<Record<ServerState, string>> = {
 };
 
 /** The start: where to begin, in which words, and the way in. */
-export function Start({ model, gallery, server, preferences, problem, enter }: Props) {
+export function Start({ model, gallery, server, preferences, support, problem, enter }: Props) {
   const picture = useSignal<Picture | null>(null);
   const own = useSignal<Picture | null>(null);
   const chosen = useSignal<GalleryEntry | null>(null);
@@ -163,7 +165,7 @@ export function Start({ model, gallery, server, preferences, problem, enter }: P
               }}
             />
           </label>
-          {options.value && <Options seed={seed} preferences={preferences} />}
+          {options.value && <Options seed={seed} preferences={preferences} support={support} />}
           <p class={`fine ${loud ? "loud" : ""}`}>
             {toy
               ? "The pocket model needs no graphics card: it draws 160 × 96 pixels of painted worlds that it knows by heart. A photograph becomes a toy world at best."

@@ -1,10 +1,9 @@
-import type { Signal } from "@preact/signals";
+import { useSignal, type Signal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
 
 import { download, stamp } from "../lib/download";
 import type { Walk } from "../state/walk";
 import { Icon, type IconName } from "./Icon";
-import { useEffect, useRef } from "preact/hooks";
-import { useSignal } from "@preact/signals";
 
 export type Sheet = "settings" | "keys" | "share";
 
@@ -63,6 +62,9 @@ export function Toolbar({ walk, sheet, leave }: Props) {
         <Tool icon="camera" name="Save a picture" hint="C" act={() => void savePicture(walk)} />
         {!walk.spectator && (
           <Tool icon="reset" name="Back to the start" hint="B" act={() => void world.reset()} />
+        )}
+        {!walk.spectator && (
+          <Tool icon="mouse" name="Look with the mouse" hint="M" act={() => void world.hands.lock()} />
         )}
         <Tool icon="share" name="Share" act={open("share")} />
         <Tool icon="full" name="Full screen" hint="F" act={() => void toggleFullscreen()} />
