@@ -281,7 +281,7 @@ def ended(hands: Hands, frames: int) -> Hands:
     return hands
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(
     messages=st.lists(MESSAGES, max_size=12).map(numbered),
     frames=st.integers(1, 4),
@@ -307,7 +307,7 @@ def test_a_key_up_is_never_lost(messages: list[Message], frames: int, data: st.D
     assert not ended(hands, frames).moving
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(messages=st.lists(MESSAGES, max_size=12).map(numbered), frames=st.integers(1, 4))
 def test_after_letting_go_the_very_next_chunk_stands_still(
     messages: list[Message], frames: int
@@ -318,7 +318,7 @@ def test_after_letting_go_the_very_next_chunk_stands_still(
         assert got.motions == (MOTIONLESS,) * frames
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(
     messages=st.lists(st.builds(lambda held, at: keys(1, held, at), KEYS, TIMES), max_size=10).map(
         numbered
@@ -340,7 +340,7 @@ def test_compaction_does_not_change_what_is_held(
         assert chunk(chunk(every)[0])[1].motions == chunk(chunk(some)[0])[1].motions == lasting
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(
     plan=st.lists(st.one_of(MESSAGES, st.none()), max_size=16),
     frames=st.integers(1, 4),
@@ -366,7 +366,7 @@ def test_every_input_is_applied_once_and_in_order(plan: list[Message | None], fr
 
 
 @given(count=st.integers(0, 3 * MAX_WAITING))
-@settings(max_examples=10)
+@settings(max_examples=10, deadline=None)
 def test_what_waits_is_bounded(count: int) -> None:
     hands = IDLE
     for id in range(1, count + 1):
@@ -375,6 +375,7 @@ def test_what_waits_is_bounded(count: int) -> None:
     assert list(hands.waiting) == list(range(max(0, count - MAX_WAITING) + 1, count + 1))
 
 
+@settings(deadline=None)
 @given(turns=st.lists(st.tuples(st.floats(-20, 20), st.floats(-20, 20)), max_size=6))
 def test_a_turn_that_fits_is_walked_off_exactly(turns: list[tuple[float, float]]) -> None:
     hands = IDLE

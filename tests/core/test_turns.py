@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worldline.core.turns import HORIZON_S, Turns, Wait
@@ -109,6 +109,7 @@ def test_a_greedy_session_cannot_starve_one_with_time() -> None:
     assert served["patient"] >= 200 / (HORIZON_S + 1.0) - 1
 
 
+@settings(deadline=None)
 @given(
     sessions=st.dictionaries(
         st.sampled_from("abcdef"),

@@ -33,7 +33,7 @@ from worldline.core.motion import MOTIONLESS, Motion, Rig, clipped, from_actions
 MAX_WAITING = 1024  # receipts that wait for a chunk; of more, the oldest are not given
 MAX_TURN_DEG = 3600.0
 CARRY_FRAMES = 8  # latent frames of turning at full speed that are carried to the next chunk
-MAX_PATH = 16384  # latent frames
+MAX_PATH = 4096  # latent frames, 17 minutes at 4 per second
 STICK = "stick"
 _OPPOSITE: Final[Mapping[str, str]] = MappingProxyType(
     dict(zip("wsadijkl", "swdaklij", strict=True))
@@ -127,13 +127,18 @@ def fold(hands: Hands, message: Keys | Pad | Pointer | Script | Release) -> Hand
 
 def fold_path(hands: Hands, motions: Sequence[Motion], *, loop: bool, id: int) -> Hands:
     """Walk a camera path that was resampled to latent frames; raises `ControlError` if too long."""
-    if not 0 < len(motions) <= MAX_PATH:
-        raise ControlError(
-            "the path is too long", expected=f"1 to {MAX_PATH} latent frames", got=len(motions)
-        )
+    check_path(len(motions))
     stale = id <= hands.newest
     after = hands if stale else _follow(hands, Course(tuple(motions), loop))
     return noted(after, id, newest=True)
+
+
+def check_path(frames: int) -> None:
+    """Raises `ControlError` for a path of more than `MAX_PATH` latent frames, or of none."""
+    if not 0 < frames <= MAX_PATH:
+        raise ControlError(
+            "the path is too long", expected=f"1 to {MAX_PATH} latent frames", got=frames
+        )
 
 
 def noted(hands: Hands, id: int, *, newest: bool = False) -> Hands:

@@ -1,4 +1,4 @@
-"""An audience that keeps what it is shown and told, and the services of a world without an app."""
+"""An audience that keeps what it is shown and told, and a world on a fake engine for it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from tests.fakes import LIMIT_S, FakeClock, FakeHandle, settle
 from worldline.core.config import ServerConfig
 from worldline.core.live.client import Enter
-from worldline.core.live.server import ServerMessage, StateChange
-from worldline.core.motion import Pose
+from worldline.core.live.server import Applied, ServerMessage, StateChange
+from worldline.core.motion import Motion, Pose
 from worldline.server.live.frames import ChunkFrames, Sent
 from worldline.server.live.world import LiveWorld
 from worldline.server.services import Services, running
@@ -35,19 +35,16 @@ class Seen:
 
 
 class FakeAudience:
-    """Shows at once, or takes `encode_s` of the clock; fails with `broken`."""
+    """Shows at once, or in `encode_s` of the clock, or at the open gate; fails with `broken`."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
         self.encode_s = 0.0
         self.broken: Exception | None = None
-        self.seen: list[Seen] = []
-        self.told: list[ServerMessage] = []
-        self.held: list[ServerMessage] = []
+        self.log: list[Seen | ServerMessage] = []  # what was shown and told, in order
         self.shares: list[float] = []
         self.gate = asyncio.Event()
         self.gate.set()
-        self._news = asyncio.Condition()
 
     async def show(self, pictures: ChunkFrames) -> Sent:
         """Keep a copy, once the gate is open."""
@@ -57,80 +54,122 @@ class FakeAudience:
                 raise self.broken
             if self.encode_s:
                 await self.clock.sleep(self.encode_s)
-            self.seen.append(Seen(pictures))
+            self.log.append(Seen(pictures))
             return Sent(0.0, self.encode_s, pictures.frames.nbytes)
         finally:
             pictures.release()
-            async with self._news:
-                self._news.notify_all()
 
     def tell(self, message: ServerMessage) -> None:
         """Keep it."""
-        self.told.append(message)
+        self.log.append(message)
 
     def tell_holder(self, message: ServerMessage) -> None:
         """Keep it."""
-        self.held.append(message)
+        self.log.append(message)
 
     def quality(self, share: float) -> None:
         """Keep it."""
         self.shares.append(share)
 
     def all(self, kind: type[M]) -> list[M]:
-        """What the holder was told of one kind."""
-        return [message for message in self.held if isinstance(message, kind)]
+        """What was shown or told of one kind."""
+        return [entry for entry in self.log if isinstance(entry, kind)]
+
+    @property
+    def seen(self) -> list[Seen]:
+        """Every latent frame that was shown."""
+        return self.all(Seen)
 
     @property
     def states(self) -> list[str]:
         """The world's states, in order."""
-        return [message.state for message in self.told if isinstance(message, StateChange)]
+        return [message.state for message in self.all(StateChange)]
+
+    @property
+    def applied(self) -> list[tuple[int, int, int]]:
+        """Second receipts: id, chunk, latent frame."""
+        return [(m.id, m.chunk, m.latent_frame) for m in self.all(Applied)]
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """All pictures, one after another, `F H W 3`."""
+        return np.concatenate([seen.pixels for seen in self.seen])
+
+
+class Stage:
+    """A fake engine, a fake clock, and whatever worlds a test makes."""
+
+    def __init__(self, services: Services, handle: FakeHandle, clock: FakeClock) -> None:
+        self.services = services
+        self.handle = handle
+        self.clock = clock
+
+    def world(self, name: str = "one", **wish: object) -> tuple[LiveWorld, FakeAudience]:
+        """A world that nobody has opened."""
+        audience = FakeAudience(self.clock)
+        world = LiveWorld(
+            self.services,
+            name,
+            Enter(**({"prompt": "a lake", "image": b"picture"} | wish)),  # pyright: ignore
+            PICTURE,
+            device=self.services.device,
+            broadcast=audience,
+        )
+        return world, audience
+
+    @asynccontextmanager
+    async def walking(
+        self, name: str = "one", **wish: object
+    ) -> AsyncGenerator[tuple[LiveWorld, FakeAudience]]:
+        """A world that runs; closed at the end, whatever its `run` raised."""
+        world, audience = self.world(name, **wish)
+        await world.open()
+        task = asyncio.create_task(world.run())
+        try:
+            yield world, audience
+        finally:
+            if self.handle.holding:
+                self.handle.allow(1000)
+            await world.close("over")
+            await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()
 
     async def until(self, ready: Callable[[], bool]) -> None:
-        """Wait, in real time, until the world has come so far."""
+        """Wait, in real time, until threads have come so far; then let every task run."""
         async with asyncio.timeout(LIMIT_S):
             while not ready():
                 await asyncio.sleep(0.001)
         await settle()
 
+    async def chunks(self, count: int, name: str = "one") -> None:
+        """Let time pass until so many chunks of a world were made."""
+        async with asyncio.timeout(LIMIT_S):
+            while len(self.walked(name)) < count:
+                await self.clock.advance(0.05)
+                await asyncio.sleep(0.001)
+        await settle()
+
+    async def begun(self, count: int) -> None:
+        """Let time pass until so many steps run or have run, with the engine on hold."""
+        async with asyncio.timeout(LIMIT_S):
+            while len(self.handle.requests) + self.handle.running < count:
+                await self.clock.advance(0.05)
+                await asyncio.sleep(0.001)
+        await settle()
+
+    def walked(self, name: str = "one") -> list[tuple[Motion, ...]]:
+        """The motions of every chunk that was made of a world."""
+        requests = self.handle.requests
+        return [request.motions or () for request in requests if request.session_id == name]
+
 
 @asynccontextmanager
-async def serving(
-    handle: FakeHandle, clock: FakeClock, config: ServerConfig | None = None
-) -> AsyncGenerator[Services]:
-    """Services after their warm-up, on a fake engine; asserts that the engine holds nothing then."""
+async def a_stage(config: ServerConfig | None = None) -> AsyncGenerator[Stage]:
+    """A fake engine after its warm-up; asserts at the end that it holds nothing."""
+    handle, clock = FakeHandle(), FakeClock()
     async with running(config or ServerConfig(), handle, clock) as services:
         await services.readiness.wait(clock, 1.0)
         handle.requests.clear()
-        yield services
+        yield Stage(services, handle, clock)
+        assert clock.sleeping == []
     handle.nothing_is_left()
-
-
-def enter(**changes: object) -> Enter:
-    """A wish for a world."""
-    return Enter(**({"prompt": "a lake", "image": b"picture"} | changes))  # pyright: ignore
-
-
-def a_world(
-    services: Services, audience: FakeAudience, wish: Enter | None = None, *, name: str = "one"
-) -> LiveWorld:
-    """A world that nobody has opened."""
-    return LiveWorld(
-        services,
-        name,
-        wish or enter(),
-        PICTURE,
-        device=services.device,
-        broadcast=audience,
-    )
-
-
-@asynccontextmanager
-async def walking(world: LiveWorld) -> AsyncGenerator[asyncio.Task[None]]:
-    """An open world and the task it runs in; closed at the end."""
-    await world.open()
-    task = asyncio.create_task(world.run())
-    try:
-        yield task
-    finally:
-        await world.close("over")
-        await asyncio.wait({task})

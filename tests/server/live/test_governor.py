@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worldline.server.live.governor import PATIENCE, SETTLED, Cost, Governor, Lever, Recent
@@ -97,13 +97,22 @@ def settled(needs: list[float]) -> Governor:
     return known
 
 
-def test_without_figures_or_pictures_a_chunk_starts_at_once() -> None:
+def test_without_figures_a_chunk_is_thought_to_take_as_long_as_it_plays() -> None:
     new = governor()
-    assert new.start_at(5.0) == 5.0
+    assert new.start_at(5.0) == 5.0  # nothing is on screen
     new.shown(0, 16, 100.0)
-    assert new.start_at(100.1) == 100.1
-    new.finished(cost(9.0), counts=False)  # the first chunk is no measure
-    assert new.start_at(100.1) == 100.1
+    new.finished(cost(0.1), counts=False)  # the first chunk is no measure
+    assert new.start_at(100.0) == pytest.approx(101.0 - LEAD_S - MARGIN_S - CHUNK_S)
+
+
+def test_what_is_made_counts_before_it_is_shown() -> None:
+    known = settled([0.2])
+    known.playout.made(28)
+    assert known.start_at(100.0) == pytest.approx(101.75 - LEAD_S - MARGIN_S - 0.2)
+    assert known.deadline(100.0) == 101.75
+    assert known.playout.lead_s(100.0) == 1.0
+    known.shown(16, 28, 101.5)  # though the screen ran dry before it
+    assert known.misses == 1
 
 
 def test_a_chunk_starts_as_late_as_its_p99_allows() -> None:
@@ -204,6 +213,7 @@ def test_a_world_without_levers_has_none_to_pull() -> None:
     assert slow.levers == ()
 
 
+@settings(deadline=None)
 @given(
     times=st.lists(st.tuples(st.floats(0.01, 0.6), st.floats(0.0, 0.05)), min_size=1, max_size=60)
 )

@@ -98,13 +98,13 @@ class Governor:
 
     @property
     def need_s(self) -> float:
-        """p99 of what a chunk needs; no more than a chunk plays, or it would grow the queue."""
-        return min(self._needs.quantile(0.99), self._chunk_s)
+        """p99 of what a chunk needs; at most as long as it plays, and that while nobody knows."""
+        return min(self._needs.quantile(0.99), self._chunk_s) if self._needs else self._chunk_s
 
     def start_at(self, now: float) -> float:
         """When the next chunk should start; `now` or before for at once."""
         dry = self.playout.dry_at()
-        if dry is None or not len(self._needs):
+        if dry is None:
             return now
         return dry - self.lead_s - self.playout.margin_s - self.need_s
 

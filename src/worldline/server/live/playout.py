@@ -21,7 +21,7 @@ class Playout:
     def __init__(self, fps: float, chunk_s: float) -> None:
         self._fps = fps
         self._chunk_s = chunk_s
-        self._end = 0
+        self._end = self._made = 0
         self._anchor: tuple[float, int] | None = None  # when which picture was on screen
         self._stalls: int | None = None
         self._stalled = False
@@ -33,20 +33,21 @@ class Playout:
         return self._margin_s
 
     def dry_at(self) -> float | None:
-        """When the last picture shown so far has been played; None before there is one."""
-        if self._anchor is None:
-            return None
-        when, frame = self._anchor
-        return when + (self._end - frame) / self._fps
+        """When all that is made has been played; None while nothing is on screen."""
+        return self._played(max(self._made, self._end))
 
     def lead_s(self, now: float) -> float:
         """Seconds of video queued at `now`."""
-        dry = self.dry_at()
+        dry = self._played(self._end)
         return 0.0 if dry is None else max(0.0, dry - now)
+
+    def made(self, end: int) -> None:
+        """Pictures up to `end` (without) are made, and will be shown in a moment."""
+        self._made = end
 
     def shown(self, first: int, end: int, now: float) -> float:
         """Pictures `first` to `end` (without) leave at `now`; by how many seconds they are late."""
-        dry = self.dry_at()
+        dry = self._played(self._end)
         late = 0.0 if dry is None else max(0.0, now - dry)
         if dry is None or late:
             self._anchor = now, first  # the screen stood still and goes on with these
@@ -79,3 +80,9 @@ class Playout:
     def leave(self) -> None:
         """Forget what this client reported: another one has the controls."""
         self._stalls, self._stalled, self._margin_s = None, False, MARGIN_S
+
+    def _played(self, end: int) -> float | None:
+        if self._anchor is None:
+            return None
+        when, frame = self._anchor
+        return when + (end - frame) / self._fps

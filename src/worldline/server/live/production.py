@@ -164,6 +164,7 @@ class Production:
         self._queue.put_nowait((flight, None))
         self._restarted = False
         self.next_number += flight.frames
+        self._governor.playout.made(self.next_number)
         self.next_chunk += 1
         self._chunk_of_session += 1
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldline.core.errors import CapacityError, SessionClosedError, WorldlineError
-from worldline.core.hands import Hands, fold, noted, with_speed
+from worldline.core.hands import Hands, check_path, fold, fold_path, noted, with_speed
 from worldline.core.live.client import (
     Camera,
     Enter,
@@ -40,6 +40,7 @@ from worldline.core.live.client import (
 from worldline.core.live.common import State
 from worldline.core.live.server import Opened, Received, ServerMessage, StateChange
 from worldline.core.states import follow
+from worldline.core.trajectory import latent_frames, motions_along
 from worldline.runtime.protocol import OpenReply
 from worldline.server.device import Device, Turn
 from worldline.server.inbox import check_prompt
@@ -226,7 +227,7 @@ class LiveWorld:
                 if live.controls.fold(message.id, partial(_folded, message), now=now):
                     live.production.reconsider()
             case Camera():
-                raise SessionClosedError("not yet")
+                self._follow(message)
             case Prompt():
                 check_prompt(message.text, self._services.config.max_prompt_chars)
                 self._note(message.id)
@@ -346,6 +347,17 @@ class LiveWorld:
         self._prompt = self._enter.prompt
         live.controls.prompt = None
         live.production.begin_anew()
+
+    def _follow(self, message: Camera) -> None:
+        live = self._open()
+        latent_s = PICTURES / live.reply.fps
+        check_path(latent_frames(len(message.poses), rate=message.rate, latent_s=latent_s))
+        motions = motions_along(
+            message.poses, rate=message.rate, latent_s=latent_s, rig=live.reply.rig
+        )
+        change = partial(fold_path, motions=motions, loop=message.loop, id=message.id)
+        if live.controls.fold(message.id, change, now=self._clock.now()):
+            live.production.reconsider()
 
     def _set(self, message: Settings) -> None:
         live = self._open()
