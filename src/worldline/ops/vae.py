@@ -28,6 +28,11 @@ class StreamingVae(Protocol):
         """From this latent index on, the encode of [picture, mid-grey ...] no longer changes."""
         ...
 
+    @property
+    def frame_by_frame(self) -> bool:
+        """Whether latent frames decoded one at a time give the bits of all of them at once."""
+        ...
+
     def encode_stream(self, video: Tensor, state: Any) -> tuple[Tensor, StreamState]:
         """`[B, 3, F, H, W]` in [-1, 1] -> normalised latents `[B, 16, f, h, w]` and state."""
         ...

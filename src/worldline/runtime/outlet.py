@@ -42,8 +42,8 @@ class Outlet:
 
     @property
     def begun(self) -> bool:
-        """Whether any pictures were handed on."""
-        return bool(self._shown)
+        """Whether any pictures were handed on, or are on their way."""
+        return bool(self._shown or self._coming)
 
     def check(self) -> None:
         """Raise `AbortedError` if the chunk is wanted no more and can still be given up."""
@@ -55,19 +55,19 @@ class Outlet:
         self._aborted = None
 
     def expect(self, fetch: Fetch) -> None:
-        """The pictures of the next latent frame come from `fetch`, which waits for them."""
+        """The pictures of the next latent frames come from `fetch`, which waits for them."""
         self._coming.append(fetch)
 
     def hand_on(self) -> None:
-        """Wait for the pictures that are expected, one latent frame after the other."""
+        """Wait for what is expected, and hand it on latent frame by latent frame."""
         while self._coming:
-            self._show(self._coming.popleft()())
-
-    def split(self, frames: NDArray[np.uint8]) -> None:
-        """Hand on a chunk `F H W 3` that is there as a whole, latent frame by latent frame."""
-        later = 4 * (len(self.poses) - 1)
-        for part in np.split(frames, range(len(frames) - later, len(frames), 4)):
-            self._show(part)
+            frames = self._coming.popleft()()  # F H W 3
+            later = (
+                len(frames) - len(frames) % 4
+            )  # the first latent frame of a world is one picture
+            for part in np.split(frames, range(len(frames) - later, len(frames), 4)):
+                if len(part):
+                    self._show(part)
 
     def frames(self) -> NDArray[np.uint8]:
         """All that was handed on, `F H W 3`."""

@@ -127,28 +127,29 @@ def decode(
 ) -> tuple[Tensor, StreamState]:
     """The video of a chunk and the decoder's next history.
 
-    Where somebody watches, latent frame by latent frame: each is on its way before the next begins.
+    Where somebody watches, latent frame by latent frame if that changes no bit: each is on its way
+    before the next begins.
     """
     if not outlet.streams:
         return engine.vae.decode_stream(latents, history)
     parts: list[Tensor] = []
-    for latent in latents.split(1, dim=2):
-        video, history = engine.vae.decode_stream(latent, history)
+    for some in latents.split(1, dim=2) if engine.vae.frame_by_frame else (latents,):
+        video, history = engine.vae.decode_stream(some, history)
         parts.append(video)
         outlet.expect(engine.lane.fetching(video))
         if not engine.lane.queues:
             outlet.hand_on()
     assert history is not None, "there is at least one latent frame"
-    return torch.cat(parts, dim=2), history
+    return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)), history
 
 
 def hand_on(engine: Engine, made: Generated, outlet: Outlet, clock: StageClock) -> None:
     """Hand on what was decoded and is not yet seen: where work is queued, or of a kept chunk."""
     if outlet.streams:
         with clock.stage("transfer"):
+            if not outlet.begun:  # an equal start's
+                outlet.expect(engine.lane.fetching(made.video))
             outlet.hand_on()
-            if not outlet.begun:
-                outlet.split(engine.lane.fetch(made.video))
 
 
 def reanchor(engine: Engine, state: SessionState) -> None:

@@ -61,6 +61,7 @@ class PocketVAE(nn.Module):
 
     # encode([image, grey, grey, ...]) is constant from this latent index on: no memory, so 1
     stationary_latent = 1
+    frame_by_frame = False  # latent frames are a batch, and convolutions sum batches differently
 
     pca: Tensor
     pca_bias: Tensor

@@ -154,6 +154,8 @@ class TinyDecoder(nn.Module):
 class PreviewVae:
     """A `StreamingVae` that encodes with the full autoencoder and decodes with the tiny one."""
 
+    frame_by_frame = True
+
     def __init__(self, full: StreamingVae, tiny: TinyDecoder) -> None:
         self.full = full
         self.tiny = tiny

@@ -106,6 +106,7 @@ class WanVAE(nn.Module):
     that latent may be repeated instead of encoding more zeros (29: encode 117 pixel frames).
     """
 
+    frame_by_frame = True
     latent_mean: Tensor
     latent_std: Tensor
 
