@@ -164,9 +164,11 @@ class Stage:
 
 
 @asynccontextmanager
-async def a_stage(config: ServerConfig | None = None) -> AsyncGenerator[Stage]:
+async def a_stage(
+    config: ServerConfig | None = None, handle: FakeHandle | None = None
+) -> AsyncGenerator[Stage]:
     """A fake engine after its warm-up; asserts at the end that it holds nothing."""
-    handle, clock = FakeHandle(), FakeClock()
+    handle, clock = handle or FakeHandle(), FakeClock()
     async with running(config or ServerConfig(), handle, clock) as services:
         await services.readiness.wait(clock, 1.0)
         handle.requests.clear()
