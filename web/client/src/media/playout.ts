@@ -39,6 +39,7 @@ const MAX_QUEUED_S = 4; // a sleeping tab, or a spectator nobody waits for
 const RATE_WINDOW_MS = 6000;
 const TICK_TOLERANCE_MS = 4; // a display tick this early still counts as on time
 const CATCH_UP = 1.1;
+const SLOW_GAIN = 0.06; // per frame that is left when the next chunk begins
 
 export class Playout<T extends Queued> {
   readonly #fps: number;
@@ -167,25 +168,20 @@ export class Playout<T extends Queued> {
 
   /** At the start of a chunk the queue says whether the rate was right. */
   #adapt(nowMs: number): void {
-    const dry = this.#dryMs !== null && nowMs - this.#dryMs > 1000 / this.#fps;
+    const dry = this.#dryMs !== null && nowMs - this.#dryMs > 500 / this.#fps;
     const produced = this.#produced(nowMs);
     if (dry) {
       this.#buffering = true;
-      if (produced !== null && produced < this.#fps) {
-        this.#slow = true;
-        this.#rate = produced;
-      }
-      return;
+      this.#slow = produced !== null && produced < this.#fps;
     }
-    const spare = this.#queue.length - Math.max(1, Math.round((this.#options.leadMs * this.#fps) / 1000));
-    if (!this.#slow) {
+    const left = this.#queue.length;
+    if (this.#slow && produced !== null) {
+      // A little slower than that while there is nothing to spare, a little faster when there is.
+      this.#rate = Math.min(this.#fps, produced * Math.min(1.15, Math.max(0.85, 1 + SLOW_GAIN * (left - 1))));
+      this.#slow = this.#rate < this.#fps;
+    } else {
+      const spare = left - (this.#options.leadMs * this.#fps) / 1000;
       this.#rate = spare > this.#fps / 4 ? this.#fps * CATCH_UP : this.#fps;
-      return;
-    }
-    this.#rate *= Math.min(1.15, Math.max(0.85, 1 + 0.1 * spare));
-    if (this.#rate >= this.#fps) {
-      this.#slow = false;
-      this.#rate = this.#fps;
     }
   }
 
