@@ -8,8 +8,10 @@ from typing import get_type_hints
 
 from worldline.cli.options import (
     BenchChunk,
+    BenchLatency,
     BenchParity,
     BenchQuality,
+    BenchServed,
     BenchSoak,
     BenchStart,
     Doctor,
@@ -27,6 +29,8 @@ COMMANDS: dict[str, type] = {
     "bench soak": BenchSoak,
     "bench quality": BenchQuality,
     "bench start": BenchStart,
+    "bench latency": BenchLatency,
+    "bench served": BenchServed,
     "bench parity": BenchParity,
     "models": Models,
     "doctor": Doctor,

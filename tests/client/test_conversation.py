@@ -11,7 +11,7 @@ import pytest
 
 from tests.client.peer import LIMITS, OPENED, SEAT, Peer, client, frame, picture, ready
 from tests.fakes import LIMIT_S, FakeClock, settle
-from worldline.client import AsyncWorld, ConnectionLostError, Receipt, RefusedError
+from worldline.client import AsyncClient, AsyncWorld, ConnectionLostError, Receipt, RefusedError
 from worldline.core.errors import ControlError, ProtocolError, SessionClosedError
 from worldline.core.live.client import (
     Camera,
@@ -379,3 +379,21 @@ async def test_what_cannot_be_read_ends_the_world_with_a_reason(data: bytes) -> 
         peer.lines[0].to_client.put_nowait(data)
         with pytest.raises(ProtocolError):
             await anext(world.frames())
+
+
+async def test_the_key_of_a_server_is_said_in_hello_and_printed_nowhere() -> None:
+    peer = Peer()
+    made = AsyncClient("http://peer.test", token="a-very-secret-key")
+    made._dial = peer  # pyright: ignore[reportPrivateUsage]
+    world = made.world(picture(), "a lake")
+    opening = asyncio.create_task(world.open())
+    await peer.connected()
+    hello = await peer.next()
+    assert isinstance(hello, Hello) and hello.token == "a-very-secret-key"
+    peer.say(ready())
+    await peer.next()
+    peer.say(SEAT, OPENED)
+    await asyncio.wait_for(opening, LIMIT_S)
+    for thing in (made, world, vars(made), vars(world._talk)):  # pyright: ignore[reportPrivateUsage]
+        assert "a-very-secret-key" not in repr(thing)
+    await world.detach()

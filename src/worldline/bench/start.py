@@ -136,7 +136,7 @@ def _visit(address: str) -> None:
     init = {
         "type": "init",
         "prompt": "a place to measure",
-        "first_frame": _picture(),
+        "first_frame": picture_file(),
         "realtime_output_format": "jpeg",
         "max_chunks": 1,
     }
@@ -155,7 +155,7 @@ def _decoded(data: str | bytes) -> dict[str, Any]:
     return msgspec.msgpack.decode(data, type=dict[str, Any])
 
 
-def _picture() -> bytes:
+def picture_file() -> bytes:
     """A small PNG file; what it shows does not change the time."""
     out = io.BytesIO()
     Image.linear_gradient("L").convert("RGB").save(out, "PNG")

@@ -17,8 +17,10 @@ import tyro
 from worldline import __version__
 from worldline.cli.options import (
     BenchChunk,
+    BenchLatency,
     BenchParity,
     BenchQuality,
+    BenchServed,
     BenchSoak,
     BenchStart,
     Command,
@@ -46,6 +48,8 @@ RUNNERS: dict[type, str] = {
     BenchSoak: "worldline.cli.bench:soak",
     BenchQuality: "worldline.cli.bench:quality",
     BenchStart: "worldline.cli.bench_start:start",
+    BenchLatency: "worldline.cli.bench_live:latency",
+    BenchServed: "worldline.cli.bench_live:served",
     BenchParity: "worldline.cli.bench:parity",
     Models: "worldline.cli.models:models",
     Doctor: "worldline.cli.doctor:doctor",

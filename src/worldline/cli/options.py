@@ -212,6 +212,42 @@ class BenchStart:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BenchLatency:
+    """Walk the page with a real browser: from the hand to the photon, part by part."""
+
+    url: Text = None
+    """A server that runs already; default: one of its own, with the model below."""
+    seconds: Annotated[float, arg(metavar="SECONDS")] = 60.0
+    """How long to press keys."""
+    picture: File = None
+    """Also draw the result, as a PNG file."""
+    json: bool = False
+    """Print the result as JSON."""
+    load: ModelOptions = ModelOptions()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchServed:
+    """Walk several worlds of one server at once: the rate of each, fairness, input to frame."""
+
+    worlds: Annotated[int, arg(metavar="N")] = 2
+    """Worlds at the same time."""
+    url: Text = None
+    """A server that runs already, its key in WORLDLINE_TOKEN; default: one of its own."""
+    seconds: Annotated[float, arg(metavar="SECONDS")] = 60.0
+    """How long to walk, after the first chunks."""
+    format: Literal["h264", "jpeg", "webp", "raw"] | None = None
+    """How pictures travel; default: the server's best that can be decoded here."""
+    greedy: bool = False
+    """Ask for frames as fast as they can be made, instead of at the film's rate."""
+    picture: File = None
+    """Also draw the result, as a PNG file."""
+    json: bool = False
+    """Print the result as JSON."""
+    load: ModelOptions = ModelOptions()
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchParity:
     """Compare our numbers with recorded ones of the official code."""
 
@@ -230,6 +266,8 @@ class Bench:
         | Annotated[BenchSoak, subcommand("soak")]
         | Annotated[BenchQuality, subcommand("quality")]
         | Annotated[BenchStart, subcommand("start")]
+        | Annotated[BenchLatency, subcommand("latency")]
+        | Annotated[BenchServed, subcommand("served")]
         | Annotated[BenchParity, subcommand("parity")]
     )
 

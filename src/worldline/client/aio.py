@@ -33,6 +33,7 @@ from worldline.core.errors import SessionClosedError
 from worldline.core.live.client import Enter, Hello, Leave, Rejoin, Watch
 from worldline.core.live.common import Format
 from worldline.core.live.server import Queued, ServerMessage
+from worldline.core.secret import Secret
 
 LEAVE_LIMIT_S = 10.0
 
@@ -44,13 +45,13 @@ class AsyncClient:
         self,
         url: str = "http://127.0.0.1:30000",
         *,
-        token: str | None = None,
+        token: str | Secret | None = None,
         name: str = f"worldline-python/{__version__}",
         tls: ssl.SSLContext | None = None,
         patience: Patience | None = None,
     ) -> None:
         self._address = parse_address(url)
-        self._token = token
+        self._token = Secret(token) if isinstance(token, str) else token
         self._name = name
         self._tls = tls
         self._patience = patience or Patience()
@@ -108,8 +109,8 @@ class AsyncClient:
         talking: Talking,
         on_wait: Callable[[Queued], None] | None,
     ) -> AsyncWorld:
-        hello = Hello(client=self._name, token=self._token, formats=known_formats())
-        talk = Conversation(first, hello, self._clock, options=talking)
+        hello = Hello(client=self._name, formats=known_formats())
+        talk = Conversation(first, hello, self._clock, options=talking, token=self._token)
         keeper = Keeper(talk, self._clock, self._patience)
         keeper.reach(self._dial, self._address.socket, self._tls)
         return AsyncWorld(talk, self._address, keeper, on_wait=on_wait)

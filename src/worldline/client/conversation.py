@@ -58,6 +58,7 @@ from worldline.core.live.server import (
     StateChange,
     Traced,
 )
+from worldline.core.secret import Secret
 
 Make = Callable[[int, float], Input | None]  # input id, our clock in ms -> the message, if any
 EVENTS_KEPT: Final = 1024
@@ -85,13 +86,21 @@ class Conversation:
     """
 
     def __init__(
-        self, first: Enter | Rejoin | Watch, hello: Hello, clock: Clock, *, options: Talking
+        self,
+        first: Enter | Rejoin | Watch,
+        hello: Hello,
+        clock: Clock,
+        *,
+        options: Talking,
+        token: Secret | None = None,
     ) -> None:
         self._first = first
         self._hello = hello
+        self._key = token  # of the server; put into `hello` only when it is sent
         self._clock = clock
         self._options = options
         self._player = Player(fps=1.0, realtime=options.realtime)
+        self._stalled = 0  # on earlier connections
         self._decoder = Decoder()
         self._hand = Hand()
         self._last_keys: Receipt | None = None
@@ -115,13 +124,19 @@ class Conversation:
         self.reason: WorldlineError | None = None  # why it is over; None for an end that was due
         self.dropped = 0
 
+    @property
+    def stalls(self) -> int:
+        """How often an eye would have waited for a frame."""
+        return self._stalled + self._player.stalls
+
     def now_ms(self) -> float:
         """Our clock."""
         return self._clock.now() * 1000.0
 
     def opening(self) -> list[ClientMessage]:
         """What to say first on every connection."""
-        return [self._hello]
+        key = self._key.reveal() if self._key is not None else None
+        return [msgspec.structs.replace(self._hello, token=key)]
 
     def lost(self) -> None:
         """The connection broke; the world may still be there."""
@@ -166,6 +181,7 @@ class Conversation:
                 self.queued = message
             case Opened(state=state):
                 self.opened, self.state, self.live = message, state, True
+                self._stalled = self.stalls
                 self._player = Player(fps=message.fps, realtime=self._options.realtime)
             case StateChange(state=state):
                 self.state = state
@@ -283,7 +299,7 @@ class Conversation:
             frame=position.frame,
             lead_ms=position.lead_ms,
             at_ms=now,
-            stalls=self._player.stalls,
+            stalls=self.stalls,
             dropped=self.dropped,
         )
 

@@ -90,6 +90,11 @@ class Known:
         return self._reconnects
 
     @property
+    def stalls(self) -> int:
+        """How often an eye that watches in real time would have waited."""
+        return self._talk.stalls
+
+    @property
     def waiting(self) -> int:
         """Frames that came and were not handed out yet."""
         return len(self._talk.frames)

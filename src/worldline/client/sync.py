@@ -30,6 +30,7 @@ from worldline.client.verbs import Verbs
 from worldline.core.errors import SessionClosedError
 from worldline.core.live.common import Format
 from worldline.core.live.server import Queued, ServerMessage
+from worldline.core.secret import Secret
 
 R = TypeVar("R")
 END: Any = object()
@@ -42,7 +43,7 @@ class Client:
         self,
         url: str = "http://127.0.0.1:30000",
         *,
-        token: str | None = None,
+        token: str | Secret | None = None,
         name: str = f"worldline-python/{__version__}",
         tls: ssl.SSLContext | None = None,
         patience: Patience | None = None,
