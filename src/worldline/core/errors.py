@@ -13,6 +13,7 @@
     ├── AccessError                 not let in
     │   ├── UnauthorizedError       no token, or one that opens nothing
     │   ├── ForbiddenError          this page, host name or key may not do that
+    │   ├── TooLargeError           the body of a request is too long
     │   └── RateError               too much in too short a time; slow down
     ├── CheckpointError             weights that cannot be read or do not fit
     │   ├── LayoutError             no known layout in that folder
@@ -141,6 +142,13 @@ class ForbiddenError(AccessError):
     """This page's origin, this host name or this key may not do that."""
 
     code = "forbidden"
+
+
+class TooLargeError(AccessError):
+    """The body of a request is longer than this server reads."""
+
+    code = "too_large"
+    http_status = 413
 
 
 class RateError(AccessError):

@@ -8,9 +8,18 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
+
+from worldline.core.secret import HIDDEN
+
+_TOKENS: Final = re.compile(
+    r"""(bearer[.\s]+|[?&](?:token|access_token|api_key|key)=|\btoken=\\?["'])[^\s"'\\&,)]+"""
+    r"|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*",
+    re.IGNORECASE,
+)
 
 
 class JsonFormatter(logging.Formatter):
@@ -27,7 +36,15 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return scrub(json.dumps(line, default=str))
+
+
+def scrub(text: str) -> str:
+    """`text` without tokens: those that stand where tokens stand, whoever wrote them there.
+
+    Our own code never logs one; this is for libraries, tracebacks, and what peers make us quote.
+    """
+    return _TOKENS.sub(lambda found: f"{found[1] or ''}{HIDDEN}", text)
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:

@@ -25,4 +25,14 @@ Matrix = Annotated[tuple[float, ...], Meta(min_length=12, max_length=12)]
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """A map on the wire."""
+    """A map on the wire. Its repr shows no token, and of pictures only their size."""
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={_shown(name, getattr(self, name))}" for name in self.__struct_fields__)
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _shown(name: str, value: object) -> str:
+    if name == "token" and isinstance(value, str):
+        return "***"
+    return f"<{len(value)} bytes>" if isinstance(value, bytes) else repr(value)

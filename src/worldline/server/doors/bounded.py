@@ -1,7 +1,8 @@
 """What one connection may send: messages and bytes of a socket by rate, a request's body by size.
 
 A socket that sends too fast is read slower: its messages wait, and since nothing more is read the
-network makes its sender wait. Nothing is lost, so no key-up is, and nobody else's turn is taken.
+network makes its sender wait. Nothing is lost, so no key-up is, and nobody else's turn is taken. A
+message of absurdly many items is handed on as an unreadable one.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 
 from worldline.server.doors.buckets import Bucket, Rate
+from worldline.server.doors.scan import has_too_many
 from worldline.server.waiting import AsyncClock
 
+UNREADABLE: Final = b"\xc1"  # what MessagePack never uses: each dialect has its answer to that
 MAX_WAIT_S: Final = 5.0  # a reader must notice within this time that its peer has left
 _TOO_LARGE: Final = 413
 
@@ -26,6 +29,8 @@ def paced(receive: Receive, messages: Rate, volume: Rate, *, clock: AsyncClock) 
     async def wait_and_receive() -> Message:
         message = await receive()
         if message["type"] == "websocket.receive":
+            if has_too_many(message.get("bytes") or b""):
+                message = {**message, "bytes": UNREADABLE}
             wait = max(counts.spend(1, clock), sizes.spend(size_of(message), clock))
             if wait:
                 await clock.sleep(min(wait, MAX_WAIT_S))

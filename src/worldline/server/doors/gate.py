@@ -17,7 +17,13 @@ from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from worldline.core.errors import AccessError, ForbiddenError, RateError, UnauthorizedError
+from worldline.core.errors import (
+    AccessError,
+    ForbiddenError,
+    RateError,
+    TooLargeError,
+    UnauthorizedError,
+)
 from worldline.server.doors import bounded, origins, wire
 from worldline.server.doors.address import address_of, is_local
 from worldline.server.doors.buckets import Bucket, Buckets, Rate
@@ -72,6 +78,7 @@ class Doors:
                 return
             self._check_rate(scope, address)
             entry = Entry(self._check_token(scope, headers), cors)
+            self._check_size(headers)
         except _Refused as refused:
             self._note(scope, refused.refusal.error)
             await wire.refuse(scope, receive, send, refusal=refused.refusal)
@@ -157,6 +164,13 @@ class Doors:
         except AccessError as error:
             raise _Refused(Refusal(error)) from None
         return client
+
+    def _check_size(self, headers: Headers) -> None:
+        """A body that says it is too long is not read at all; others are counted as they come."""
+        length, limit = headers.get("content-length", "0"), self._policy.max_body_bytes
+        if length.isdecimal() and int(length[:20]) > limit:
+            error = TooLargeError("the body is too long", expected=f"at most {limit} bytes")
+            raise _Refused(Refusal(error))
 
     def _note(self, scope: Scope, error: Exception) -> None:
         assert isinstance(error, AccessError)
