@@ -7,7 +7,8 @@
 import type { ClockSync } from "./clock.js";
 import type { Environment, SocketLike } from "./environment.js";
 import { asWorldError, WorldError } from "./errors.js";
-import { decode, encode, type Packable } from "./msgpack.js";
+import { readMessage } from "./incoming.js";
+import { encode, type Packable } from "./msgpack.js";
 import { SUBPROTOCOL, VERSION } from "./protocol.js";
 import type { ClientMessage, Format, Ready, ServerMessage } from "./protocol.js";
 
@@ -117,7 +118,8 @@ export class Link {
     const now = this.#environment.now();
     this.#lastHeard = now;
     try {
-      this.#handle(readMessage(data), now);
+      const message = readMessage(data);
+      if (message) this.#handle(message, now);
     } catch (error) {
       this.abort(asWorldError(error, "unreadable"));
     }
@@ -189,17 +191,6 @@ export class Link {
     this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
     this.#events.end(error);
   }
-}
-
-/** Reads one message; raises `WorldError` for anything that is none. */
-export function readMessage(data: unknown): ServerMessage {
-  if (!(data instanceof ArrayBuffer)) {
-    throw new WorldError("unreadable", "the server sent text on a binary protocol");
-  }
-  const value = decode(new Uint8Array(data));
-  const type = value !== null && typeof value === "object" ? (value as { type?: unknown }).type : undefined;
-  if (typeof type !== "string") throw new WorldError("unreadable", "the server sent a message without a type");
-  return value as ServerMessage;
 }
 
 // Going away, no status, broken, restart, try later, bad gateway: they pass by themselves.

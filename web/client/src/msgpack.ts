@@ -50,9 +50,12 @@ class Writer {
   }
 
   #number(value: number): void {
-    if (!Number.isInteger(value) || value > 0xffffffff || value < -0x80000000) {
+    if (!Number.isSafeInteger(value)) {
       this.#byte(0xcb);
       this.#grown(8).setFloat64(this.#length - 8, value);
+    } else if (value > 0xffffffff || value < -0x80000000) {
+      this.#byte(value > 0 ? 0xcf : 0xd3);
+      this.#grown(8).setBigInt64(this.#length - 8, BigInt(value));
     } else if (value >= 0) {
       if (value < 0x80) this.#byte(value);
       else this.#sized(value, 0xcc);

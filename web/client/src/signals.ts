@@ -29,7 +29,7 @@ export class Cell<T> implements Signal<T> {
   set value(value: T) {
     if (Object.is(value, this.#value)) return;
     this.#value = value;
-    for (const listener of [...this.#listeners]) listener(value);
+    for (const listener of [...this.#listeners]) call(listener, value);
   }
 
   subscribe(listener: (value: T) => void): Unsubscribe {
@@ -51,13 +51,18 @@ export class Emitter<Events extends object> {
 
   emit<Name extends keyof Events>(name: Name, event: Events[Name]): void {
     for (const listener of [...(this.#listeners.get(name) ?? [])]) {
-      try {
-        (listener as (event: Events[Name]) => void)(event);
-      } catch (error) {
-        queueMicrotask(() => {
-          throw error;
-        });
-      }
+      call(listener as (event: Events[Name]) => void, event);
     }
+  }
+}
+
+/** A listener that throws is reported like any uncaught error, and disturbs nobody else. */
+function call<T>(listener: (value: T) => void, value: T): void {
+  try {
+    listener(value);
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
   }
 }
