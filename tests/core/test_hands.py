@@ -51,6 +51,10 @@ def keys(id: int, held: str, at_ms: float = 0.0) -> Keys:
     return Keys(id=id, at_ms=at_ms, held=tuple(held))  # pyright: ignore[reportArgumentType]
 
 
+def script(id: int, *frames: str) -> Script:
+    return Script(id=id, frames=tuple(tuple(held) for held in frames))  # pyright: ignore[reportArgumentType]
+
+
 def test_idle_hands_stand_still() -> None:
     hands, got = chunk(IDLE)
     assert got == Sample((MOTIONLESS,) * 3, (0, 0, 0), ())
@@ -140,13 +144,13 @@ def test_letting_go_lets_go_of_everything() -> None:
     assert got.motions == (MOTIONLESS,) * 3
     assert got.inputs == (5,) * 3
     assert not hands.moving
-    running = after(IDLE, Script(id=1, frames=(("w",),) * 9))
+    running = after(IDLE, script(1, *"wwwwwwwww"))
     assert running.moving
     assert not let_go(running).moving
 
 
 def test_a_script_is_played_once_and_replaces_what_is_held() -> None:
-    hands = after(IDLE, keys(1, "d"), Script(id=2, frames=(("w",), (), ("w", "l"), ("w",))))
+    hands = after(IDLE, keys(1, "d"), script(2, "w", "", "wl", "w"))
     hands, first = chunk(hands)
     assert hands.moving
     hands, second = chunk(hands)
@@ -157,13 +161,13 @@ def test_a_script_is_played_once_and_replaces_what_is_held() -> None:
 
 @pytest.mark.parametrize("message", [keys(2, "a"), Pad(id=2, x=-1.0), Pointer(id=2, yaw=-1.0)])
 def test_whatever_moves_ends_a_script(message: Keys | Pad | Pointer) -> None:
-    hands = after(IDLE, Script(id=1, frames=(("w",),) * 9), message)
+    hands = after(IDLE, script(1, *"wwwwwwwww"), message)
     assert W not in chunk(hands)[1].motions
 
 
 @pytest.mark.parametrize("message", [keys(2, ""), Pad(id=2), Pointer(id=2)])
 def test_hands_at_rest_leave_a_script_alone(message: Keys | Pad | Pointer) -> None:
-    hands = after(IDLE, Script(id=1, frames=(("w",),) * 9), message)
+    hands = after(IDLE, script(1, *"wwwwwwwww"), message)
     assert chunk(hands)[1].motions == (W,) * 3
 
 
@@ -195,7 +199,7 @@ def test_speed_scales_keys_and_sticks_and_scripts_but_neither_turns_nor_paths() 
     slow = with_speed(IDLE, 0.5)
     assert chunk(after(slow, keys(1, "wl")))[1].motions == (Motion(z=0.5, yaw=0.5),) * 3
     assert chunk(after(slow, Pad(id=1, z=-1.0)))[1].motions == (Motion(z=-0.5),) * 3
-    assert chunk(after(slow, Script(id=1, frames=(("w",),))))[1].motions[0] == Motion(z=0.5)
+    assert chunk(after(slow, script(1, "w")))[1].motions[0] == Motion(z=0.5)
     turned = chunk(after(slow, Pointer(id=1, yaw=RIG.yaw_deg)))[1].motions
     assert turned == (Motion(yaw=1.0), MOTIONLESS, MOTIONLESS)
     path = fold_path(slow, [Motion(z=0.8)], loop=False, id=1)
@@ -260,7 +264,7 @@ MESSAGES = st.one_of(
         st.floats(-3600, 3600),
         st.floats(-3600, 3600),
     ),
-    st.builds(lambda held: Script(id=1, frames=(tuple(held),)), KEYS),
+    st.builds(lambda held: script(1, held), KEYS),
     st.just(Release(id=1)),
 )
 Message = Keys | Pad | Pointer | Script | Release

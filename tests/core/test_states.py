@@ -13,7 +13,8 @@ from worldline.core.states import FOLLOWING, follow, may_follow
 def test_every_state_is_listed_and_reachable_and_can_close() -> None:
     states = set(get_args(State))
     assert set(FOLLOWING) == states
-    seen, queue = {"queued"}, ["queued"]
+    seen: set[State] = {"queued"}
+    queue: list[State] = ["queued"]
     while queue:
         for after in FOLLOWING[queue.pop()] - seen:
             seen.add(after)

@@ -31,7 +31,7 @@ def keys(id: int, *held: str) -> Keys:
 async def alone(wish: dict[str, object], held: str) -> FakeAudience:
     """The same walk with nobody beside it."""
     async with a_stage() as stage:
-        world, audience = stage.world(**wish)
+        world, audience = stage.world(**wish)  # pyright: ignore[reportArgumentType]
         await world.open()
         world.take(keys(1, *held))
         await run_all(stage, world)
