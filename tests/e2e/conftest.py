@@ -91,7 +91,7 @@ def visit(browser: Browser, complaints: list[str]) -> Generator[Visit]:
 def page(visit: Visit, address: str) -> Page:
     """The start screen of a real server, with the gallery loaded and the model warm."""
     page = visit()
-    page.goto(address)
+    page.goto(f"{address}?probe")
     page.wait_for_selector(".server.ready")
     return page
 

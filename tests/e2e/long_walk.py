@@ -22,7 +22,7 @@ from recipes.pocket.scenes import Scene
 from tests.e2e.browsers import FLAGS, MISSING, find_browser
 from tests.e2e.conftest import STEP_LIMIT_MS, listen
 from tests.e2e.serving import serving
-from tests.e2e.walking import FRAME_LIMIT_MS, QUALITY, SCREENSHOTS, drawn, enter
+from tests.e2e.walking import QUALITY, SCREENSHOTS, drawn, enter, last_input, until_shown
 from tests.e2e.wander import Leg, Walker
 
 LATENT_S = 0.25  # four pictures at 16 a second
@@ -42,7 +42,6 @@ WATCH = """() => {
   new MutationObserver(look).observe(view, { attributes: true, attributeFilter: ["data-drawn"] });
 }"""
 FIRST_CHUNK = "(event) => window.firstChunk.find(([seen]) => seen >= event)[1]"
-SHOWS = "(event) => Number(document.querySelector('canvas.view').dataset.event) >= event"
 
 
 class Visit:
@@ -50,7 +49,6 @@ class Visit:
 
     def __init__(self, page: Page, shots: Mapping[Path, float]) -> None:
         self.page = page
-        self.inputs = 0  # every key that goes down or up is one message with the next id
         self._shots = sorted(shots.items(), key=lambda shot: shot[1])
         page.evaluate(WATCH)
         self._began = time.monotonic()
@@ -64,13 +62,11 @@ class Visit:
         """Hold a leg's keys; returns for how many latent frames the world was told so."""
         for key in leg.keys:
             self.page.keyboard.down(CODES[key])
-        self.inputs += len(leg.keys)
-        pressed = self.inputs
+        pressed = last_input(self.page)
         self.rest(leg.latents * LATENT_S)
         for key in leg.keys:
             self.page.keyboard.up(CODES[key])
-        self.inputs += len(leg.keys)
-        self._until_shown()
+        until_shown(self.page)
         first, after = (self.page.evaluate(FIRST_CHUNK, pressed + i) for i in (0, 1))
         return max(1, after - first)  # a press too short to be seen moves one latent frame
 
@@ -79,9 +75,8 @@ class Visit:
         self.page.keyboard.press("KeyT")
         self.page.keyboard.type(prompt)
         self.page.keyboard.press("Enter")
-        self.inputs += 1
         hint = self.page.wait_for_selector(".prompt .hint:text('shown after')")
-        self._until_shown()
+        until_shown(self.page)
         found = re.search(r"[\d.]+", hint.inner_text() if hint else "")
         assert found is not None, "the hint says after how many seconds"
         return float(found[0])
@@ -94,9 +89,6 @@ class Visit:
             self.page.wait_for_timeout(1000 * max(0.0, at - self.seconds))
             self.page.screenshot(path=path, type="jpeg", quality=QUALITY)
         self.page.wait_for_timeout(1000 * max(0.0, end - self.seconds))
-
-    def _until_shown(self) -> None:
-        self.page.wait_for_function(SHOWS, arg=self.inputs, timeout=FRAME_LIMIT_MS)
 
 
 def walk(page: Page, seconds: float, shots: Mapping[Path, float]) -> dict[str, Any]:
@@ -111,7 +103,7 @@ def walk(page: Page, seconds: float, shots: Mapping[Path, float]) -> dict[str, A
         leg = walker.next_leg()
         walker.walked(leg.keys, visit.hold(leg))
         closest = min(closest, walker.room())
-        rates.append(float(page.inner_text(".figure.fps dd").replace("–", "0")))
+        rates.append(float(page.inner_text(".figure.fps b").replace("–", "0")))
     elapsed = visit.seconds
     return {
         "seconds": round(elapsed, 1),
@@ -127,7 +119,7 @@ def walk(page: Page, seconds: float, shots: Mapping[Path, float]) -> dict[str, A
         "prompt_shown_after_s": prompt_s,
         "latent_frames_held": walker.held,
         "closest_m": round(closest, 2),
-        "model": page.inner_text(".figure.model dd"),
+        "model": page.text_content(".server b"),
     }
 
 
@@ -165,7 +157,7 @@ def main() -> None:
         page = browser.new_page(viewport={"width": 1280, "height": 768})
         page.set_default_timeout(STEP_LIMIT_MS)
         listen(page, complaints)
-        page.goto(address)
+        page.goto(f"{address}?probe")
         page.wait_for_selector(".server.ready")
         report = walk(page, args.seconds, shots)
         browser.close()

@@ -14,6 +14,7 @@ from tests.e2e.motion import Frames
 WIDTH, HEIGHT = 160, 96  # the pocket world's own size
 FRAME_LIMIT_MS = 60_000
 QUALITY = 82  # of JPEG screenshots: large soft pictures, a tenth of a PNG
+MOST_BYTES = 115_000
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "docs" / "screenshots"
 
 # Copies every newly drawn frame of the canvas, in grey, until there are `count` of them that show
@@ -46,10 +47,15 @@ RECORD = """
 """
 
 
+def last_input(page: Page) -> int:
+    """The id of the newest input that was sent; the page was opened with `?probe`."""
+    return int(page.evaluate("window.__worldline.inputs().at(-1)?.id ?? 0"))
+
+
 def enter(page: Page) -> None:
     """Start the chosen world and wait for its first frame."""
     page.click("button.enter")
-    page.wait_for_selector(".stage.live", timeout=FRAME_LIMIT_MS)
+    page.wait_for_selector(".stage.live.shown", timeout=FRAME_LIMIT_MS)
 
 
 def drawn(page: Page) -> int:
@@ -60,6 +66,11 @@ def drawn(page: Page) -> int:
 def shown_event(page: Page) -> int:
     """The newest input that the drawn frame shows."""
     return int(page.get_attribute("canvas.view", "data-event") or 0)
+
+
+def number(page: Page) -> int:
+    """The running number of the drawn frame, counted from its world's start."""
+    return int(page.get_attribute("canvas.view", "data-number") or 0)
 
 
 def wait_for_frames(page: Page, count: int) -> None:
@@ -80,20 +91,30 @@ def record(page: Page, count: int, *, event: int = 0) -> Frames:
 
 def hold(page: Page, key: str, count: int) -> Frames:
     """Hold `key` for `count` frames that show it; the recording leaves out the frames before."""
-    before = shown_event(page)
+    before = last_input(page)
     page.keyboard.down(key)
     frames = record(page, count, event=before + 1)
     page.keyboard.up(key)
+    until_shown(page)
+    return frames
+
+
+def until_shown(page: Page) -> None:
+    """Wait until a drawn frame shows the newest input; the page was opened with `?probe`."""
     page.wait_for_function(
-        "(event) => Number(document.querySelector('canvas.view').dataset.event) >= event",
-        arg=before + 2,
+        "() => Number(document.querySelector('canvas.view').dataset.event)"
+        " >= window.__worldline.inputs().at(-1).id",
         timeout=FRAME_LIMIT_MS,
     )
-    return frames
 
 
 def screenshot(page: Page, name: str) -> None:
     """Keep a picture of the page in docs/ when WORLDLINE_WRITE_SCREENSHOTS=1."""
-    if os.environ.get("WORLDLINE_WRITE_SCREENSHOTS") == "1":
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=SCREENSHOTS / f"{name}.jpg", type="jpeg", quality=QUALITY)
+    if os.environ.get("WORLDLINE_WRITE_SCREENSHOTS") != "1":
+        return
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    for quality in (QUALITY, 70, 55):
+        picture = page.screenshot(type="jpeg", quality=quality)
+        if len(picture) < MOST_BYTES:
+            break
+    (SCREENSHOTS / f"{name}.jpg").write_bytes(picture)

@@ -16,6 +16,7 @@ import { Start } from "./Start";
 export type ServerState = "unknown" | "ready" | "warming" | "away";
 
 const POLL_MS = 3000;
+const PROBE = "probe"; // an address with ?probe lets a script read what is measured
 const WATCH = /^#watch=(.+)$/;
 
 /** The start, kept as the visitor left it, and the stage over it while walking or watching. */
@@ -35,7 +36,11 @@ export function App() {
     problem.value = null;
     walk.value?.disconnect();
     const settings = { access: memory.access, preferences: preferences.value, support: support.value };
-    walk.value = new Walk({ way, url, ...settings });
+    const next = new Walk({ way, url, ...settings });
+    walk.value = next;
+    if (new URLSearchParams(location.search).has(PROBE)) {
+      Object.assign(window, { __worldline: next.world.probe() });
+    }
   };
 
   const enter = async (request: EnterRequest): Promise<void> => {
