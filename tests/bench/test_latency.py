@@ -73,7 +73,7 @@ def reading(first: int, *, stalls: int = 0, levers: tuple[str, ...] = ()) -> Rea
         Shot(n, 1000.0 + n * 60, n * 60 + 8.0, n * 60 + 12.0, n * 60 + 40.0, 8.0)
         for n in range(first, first + 4)
     )
-    each = dict[str, float].fromkeys(latency.PARTS, 10.0)
+    each: dict[str, float] = {str(name): 10.0 for name in latency.PARTS}
     inputs = (
         Press(first, "keys", each, 90.0 + first),
         Press(first + 1, "prompt", None, 900.0),

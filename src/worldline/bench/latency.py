@@ -57,6 +57,8 @@ class LatencyFigures(msgspec.Struct, frozen=True, kw_only=True):
     total: Spread
     parts: dict[str, Spread]
     transport: Spread
+    transport_network: Spread
+    transport_decoding: Spread
     expected: Expected
     round_trip: float
     stalls: int
@@ -100,11 +102,8 @@ def figures_of(walk: Walk) -> LatencyFigures:
     clock = walk.clock
     if clock is None or not parts or not walk.chunks:
         raise ProtocolError("nothing was measured", expected="inputs that were shown")
-    transports = [
-        f.decoded_ms - (f.encoded_ms - clock.offset_ms)
-        for f in walk.frames.values()
-        if f.encoded_ms > 0
-    ]
+    frames = [frame for frame in walk.frames.values() if frame.encoded_ms > 0]
+    ready = {frame.number: frame.encoded_ms - clock.offset_ms for frame in frames}
     spreads = {name: spread(part[name] for part in parts) for name in PARTS}
     scene = walk.scene
     return LatencyFigures(
@@ -116,7 +115,9 @@ def figures_of(walk: Walk) -> LatencyFigures:
         seconds=walk.seconds,
         total=spread(p.total_ms for p in shown if p.total_ms is not None),
         parts=spreads,
-        transport=spread(transports),
+        transport=spread(f.decoded_ms - ready[f.number] for f in frames),
+        transport_network=spread(f.received_ms - ready[f.number] for f in frames),
+        transport_decoding=spread(f.decoded_ms - f.received_ms for f in frames),
         expected=expected(_formula(walk, spreads)),
         round_trip=clock.rtt_ms,
         stalls=walk.stalls,

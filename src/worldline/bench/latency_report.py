@@ -26,7 +26,9 @@ def _spreads(figures: LatencyFigures) -> Table:
     _row(table, "input to photon", figures.total, f"{formula.mean:.0f}", f"{formula.p95:.0f}")
     for name in PARTS:
         _row(table, f"  {name}", figures.parts[name])
-    _row(table, "transport", figures.transport)
+    _row(table, "transport, every frame", figures.transport)
+    _row(table, "  network", figures.transport_network)
+    _row(table, "  decoding", figures.transport_decoding)
     return table
 
 

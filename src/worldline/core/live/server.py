@@ -105,7 +105,10 @@ class Received(Message, kw_only=True, tag="received"):
 
 
 class Applied(Message, kw_only=True, tag="applied"):
-    """Second receipt: input `id` shapes the world from this latent frame of this chunk on."""
+    """Second receipt: input `id` shapes the world from this latent frame of this chunk on.
+
+    It follows the picture that shows it; `server_ms` is when the chunk sampled the hands.
+    """
 
     id: int
     chunk: int

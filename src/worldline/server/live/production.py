@@ -182,13 +182,15 @@ class Production:
         if flight.hand == self._controls.hand:
             for id, latent_frame in flight.taken.sample.applied:
                 if latent_frame == pictures.latent_frame:
-                    self.tell_applied(id, flight.index, latent_frame)
+                    self.tell_applied(id, flight.index, latent_frame, at=flight.stepped)
 
-    def tell_applied(self, id: int, chunk: int, latent_frame: int = 0) -> None:
-        """The second receipt of an input."""
-        now_ms = self._clock.now() * 1000
+    def tell_applied(
+        self, id: int, chunk: int, latent_frame: int = 0, *, at: float | None = None
+    ) -> None:
+        """The second receipt of an input; `at` is when a chunk sampled it, None is now."""
+        ms = 1000 * (self._clock.now() if at is None else at)
         self._audience.tell_holder(
-            Applied(id=id, chunk=chunk, latent_frame=latent_frame, server_ms=now_ms)
+            Applied(id=id, chunk=chunk, latent_frame=latent_frame, server_ms=ms)
         )
 
     def _report(self, flight: Flight) -> None:

@@ -70,7 +70,11 @@ export interface Received {
   readonly server_ms: number;
 }
 
-/** Second receipt: input `id` shapes the world from this latent frame of this chunk on. */
+/**
+ * Second receipt: input `id` shapes the world from this latent frame of this chunk on.
+ *
+ * It follows the picture that shows it; `server_ms` is when the chunk sampled the hands.
+ */
 export interface Applied {
   readonly type: "applied";
   readonly id: number;
