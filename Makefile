@@ -24,11 +24,12 @@ play: python ## install, start the pocket world and open it in the browser (ARGS
 test: setup ## run the tests (ARGS="tests/ops -x" to choose)
 	@$(QUIET) $(BIN)/python -m pytest $(ARGS)
 
-check: setup ## ruff, ruff format, pyright, import rules, file lengths, generated schemas
+check: setup ## ruff, ruff format, pyright, import rules, file lengths, Dockerfile, generated schemas
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
 	@$(BIN)/loq
+	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; fi
 	@$(BIN)/python tools/schema.py --check
 	@$(BIN)/pyright
 

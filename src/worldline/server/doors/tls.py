@@ -15,6 +15,7 @@ import ipaddress
 import os
 import socket
 import ssl
+import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -60,9 +61,10 @@ def certificate(
 
 
 def default_folder() -> Path:
-    """Where a self-signed certificate is kept."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "worldline" / "tls"
+    """Where a self-signed certificate is kept: in the user's cache, as all we keep."""
+    given = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME", "")
+    home = Path(given) if Path(given).is_absolute() else Path.home() / ".cache"
+    return home / "worldline" / "tls"
 
 
 def names_of(host: str) -> tuple[str, ...]:
