@@ -201,6 +201,38 @@ async def test_pause_stops_after_the_chunk_in_flight_and_resume_goes_on() -> Non
             assert audience.states == ["opening", "live", "paused", "live"]
 
 
+async def test_pauses_that_change_nothing_are_answered_too() -> None:
+    async with a_stage() as stage:
+        stage.handle.hold()
+        async with stage.walking() as (world, audience):
+            await stage.begun(1)
+            world.take(Pause(id=1))
+            world.take(Resume(id=2))  # before the world could stop
+            world.take(Pause(id=3))
+            stage.handle.allow(9)
+            await stage.until(lambda: world.state == "paused")
+            world.take(Pause(id=4))
+            assert audience.applied == [(3, 1, 0), (4, 1, 0)]
+            world.take(Resume(id=5))
+            await stage.chunks(2)
+            await stage.until(lambda: len(audience.applied) == 5)
+            assert audience.applied[2:] == [(2, 1, 0), (1, 1, 0), (5, 1, 0)]
+
+
+async def test_words_after_a_reset_are_those_of_the_new_beginning() -> None:
+    async with a_stage() as stage:
+        stage.handle.hold()
+        async with stage.walking() as (world, _):
+            await stage.begun(1)
+            world.take(Prompt(id=1, text="snow"))
+            world.take(Reset(id=2))
+            world.take(Prompt(id=3, text="rain"))
+            stage.handle.allow(2)
+            await stage.chunks(2)
+            assert [r.prompt for r in stage.handle.requests] == [None, "rain"]
+            assert world.opened.prompt == "rain"
+
+
 async def test_reset_goes_back_to_the_start_and_numbers_go_on() -> None:
     async with a_stage() as stage:
         stage.handle.hold()

@@ -66,11 +66,10 @@ class Controls:
         prompt, self.prompt = self.prompt, None
         return Taken(taken, prompt, now - min(came, default=now))
 
-    def keep(self, taken: Taken) -> None:
+    def keep(self) -> None:
         """The chunk will be shown."""
         self._before = self._before_prompt = None
-        for id, _ in taken.sample.applied:
-            self._came.pop(id, None)
+        self._came = {id: self._came[id] for id in self.hands.waiting if id in self._came}
 
     def put_back(self) -> None:
         """The chunk was given up; what it took waits again, unless something newer replaced it."""
@@ -78,6 +77,10 @@ class Controls:
         self.hands, self._before = self._before, None
         self.prompt = self.prompt or self._before_prompt
         self._before_prompt = None
+
+    def forget_prompt(self) -> None:
+        """No prompt waits any more."""
+        self.prompt = self._before_prompt = None
 
     def new_hand(self) -> None:
         """Let go of everything; ids begin anew, and older ones are answered no more."""

@@ -159,7 +159,7 @@ class Production:
         except BaseException:
             self._controls.put_back()
             raise
-        self._controls.keep(flight.taken)
+        self._controls.keep()
         flight.land(result, self._clock.now())
         self._queue.put_nowait((flight, None))
         self._restarted = False

@@ -13,14 +13,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import AbstractAsyncContextManager, suppress
-from functools import partial
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worldline.core.errors import CapacityError, SessionClosedError, WorldlineError
-from worldline.core.hands import Hands, check_path, fold, fold_path, noted, with_speed
+from worldline.core.hands import MAX_WAITING
 from worldline.core.live.client import (
     Camera,
     Enter,
@@ -40,16 +39,10 @@ from worldline.core.live.client import (
 from worldline.core.live.common import State
 from worldline.core.live.server import Opened, Received, ServerMessage, StateChange
 from worldline.core.states import follow
-from worldline.core.trajectory import latent_frames, motions_along
-from worldline.runtime.protocol import OpenReply
 from worldline.server.device import Device, Turn
-from worldline.server.inbox import check_prompt
-from worldline.server.live.controls import Controls, NewPrompt
 from worldline.server.live.frames import Audience
-from worldline.server.live.governor import Governor
-from worldline.server.live.opening import PICTURES, to_open, to_opened
-from worldline.server.live.playout import Playout
-from worldline.server.live.production import Production
+from worldline.server.live.opening import to_open, to_opened
+from worldline.server.live.walk import Walk
 from worldline.server.logs import log
 from worldline.server.services import Services
 from worldline.server.waiting import stop, within
@@ -61,39 +54,10 @@ PATIENT_S: Final = 2.0  # until opening, parking and resetting should be done
 RETRY_S: Final = 1.0  # until a parked world that finds no memory tries again
 
 
-class _Open:
-    """What a world has from `open` on."""
+class _Anew(NamedTuple):
+    """Begin again from the start; None keeps the seed."""
 
-    def __init__(
-        self,
-        services: Services,
-        reply: OpenReply,
-        enter: Enter,
-        *,
-        device: Device,
-        audience: Audience,
-    ) -> None:
-        config = services.config
-        latent_s = PICTURES / reply.fps
-        chunk_s = reply.chunk * latent_s
-        lead_s = config.lead_s if enter.lead_ms is None else enter.lead_ms / 1000
-        self.reply = reply
-        self.controls = Controls(enter.speed, latent_s=latent_s, rig=reply.rig, frames=reply.chunk)
-        self.governor = Governor(
-            Playout(reply.fps, chunk_s),
-            chunk_s=chunk_s,
-            lead_s=min(lead_s, config.max_lead_s),
-            restart_s=config.restart_s,
-            levers=("encode_quality",),
-        )
-        self.production = Production(
-            services,
-            reply,
-            device=device,
-            controls=self.controls,
-            governor=self.governor,
-            audience=audience,
-        )
+    seed: int | None
 
 
 class LiveWorld:
@@ -121,12 +85,12 @@ class LiveWorld:
         self._enter = enter
         self._image: NDArray[np.uint8] | None = image
         self._seed, self._prompt = enter.seed, enter.prompt
-        self._live: _Open | None = None
+        self._walk: Walk | None = None
         self._known = False  # to the engine
         self._state: State = "queued"
         self._wanted: Wanted = "live"
         self._stands: Wanted = "live"  # what the loop does; `state` may say more
-        self._reset: Reset | None = None
+        self._anew: _Anew | None = None
         self._resting: list[int] = []  # ids that are applied when the world has stopped
         self._changed = asyncio.Event()
         self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -142,17 +106,17 @@ class LiveWorld:
     @property
     def moving(self) -> bool:
         """Whether something is held, or goes on by itself."""
-        return self._live is not None and self._live.controls.hands.moving
+        return self._walk is not None and self._walk.controls.hands.moving
 
     @property
     def opened(self) -> Opened:
         """The world as it is now, for the one who holds the controls."""
-        live = self._open()
+        walk = self._open()
         return to_opened(
-            live.reply,
+            walk.reply,
             prompt=self._prompt,
             seed=self._seed,
-            first_frame=live.production.next_number,
+            first_frame=walk.production.next_number,
             state=self._state,
         )
 
@@ -166,7 +130,7 @@ class LiveWorld:
         self._known = True
         async with self._turn():
             reply = await self._engine.open(request)
-        self._live = _Open(
+        self._walk = Walk(
             self._services, reply, self._enter, device=self._device, audience=self._audience
         )
         self._become("live")
@@ -221,44 +185,39 @@ class LiveWorld:
         """Fold an input at once; what to answer. Raises: WorldlineError, then nothing changed."""
         if self._state in ("queued", "opening", "closed") or self._closing.done():
             raise SessionClosedError("the world is not open", got=self._state)
-        live, now = self._open(), self._clock.now()
+        walk, now = self._open(), self._clock.now()
         match message:
-            case Keys() | Pad() | Pointer() | Script() | Release():
-                if live.controls.fold(message.id, partial(_folded, message), now=now):
-                    live.production.reconsider()
-            case Camera():
-                self._follow(message)
+            case Keys() | Pad() | Pointer() | Script() | Release() | Camera():
+                walk.move(message)
             case Prompt():
-                check_prompt(message.text, self._services.config.max_prompt_chars)
-                self._note(message.id)
+                walk.say(message)
                 self._prompt = message.text
-                live.controls.prompt = NewPrompt(message.text, message.blend_chunks)
             case Settings():
-                self._set(message)
+                walk.set(message)
+                self._changed.set()
             case Pause():
-                self._resting.append(message.id)
-                self.pause()
+                self._rest_by(message.id)
             case Resume():
-                self._note(message.id)
+                walk.note(message.id)
                 self.resume()
             case Reset():
-                self._note(message.id)
+                walk.note(message.id)
                 self.reset(message.seed)
             case _:
-                self._note(message.id)
+                walk.note(message.id)
         return [Received(id=message.id, server_ms=now * 1000)]
 
     def let_go(self) -> None:
         """Release everything that is held, and begin ids anew: another hand, or none."""
         self._resting.clear()
-        if self._live is not None:
-            self._live.controls.new_hand()
-            self._live.governor.playout.leave()
+        if self._walk is not None:
+            self._walk.controls.new_hand()
+            self._walk.governor.playout.leave()
 
     def playhead(self, report: Playhead, now: float) -> None:
         """Where the screen of the one with the controls is."""
-        if self._live is not None:
-            self._live.governor.playout.report(report.frame, report.stalls, now)
+        if self._walk is not None:
+            self._walk.governor.playout.report(report.frame, report.stalls, now)
             self._changed.set()
 
     def pause(self) -> None:
@@ -268,6 +227,9 @@ class LiveWorld:
 
     def resume(self) -> None:
         """Go on, at the next chunk."""
+        resting, self._resting = self._resting, []
+        for id in resting:  # of pauses that never came about
+            self._open().note(id)
         self._want("live")
 
     def park(self) -> None:
@@ -275,8 +237,10 @@ class LiveWorld:
         self._want("parked")
 
     def reset(self, seed: int | None = None) -> None:
-        """Back to the start picture after the chunk in flight; None keeps the seed."""
-        self._reset = Reset(id=1, seed=seed)
+        """Back to the start after the chunk in flight, its prompt too; None keeps the seed."""
+        self._anew = _Anew(seed)
+        self._prompt = self._enter.prompt
+        self._open().controls.forget_prompt()
         self._changed.set()
 
     def drain(self) -> None:
@@ -286,42 +250,42 @@ class LiveWorld:
 
     async def _make(self) -> None:
         """The loop: whatever is wanted, one thing at a time."""
-        live = self._open()
-        while live.production.next_chunk != self._enter.max_chunks:
+        walk = self._open()
+        while walk.production.next_chunk != self._enter.max_chunks:
             if self._stands != self._wanted != "live":
-                await self._rest(live)
-            elif self._reset is not None:
-                await self._begin_anew(live, self._reset)
+                await self._rest(walk)
+            elif self._anew is not None:
+                await self._begin_anew(walk, self._anew.seed)
             elif self._stands != self._wanted:
-                await self._go_on(live)
+                await self._go_on(walk)
             elif self._stands != "live":
                 await self._wait(None)
             else:
-                await self._make_one(live)
+                await self._make_one(walk)
 
-    async def _make_one(self, live: _Open) -> None:
+    async def _make_one(self, walk: Walk) -> None:
         ready = now = self._clock.now()
-        while self._may_make() and (left := live.governor.start_at(now) - now) > 0:
+        while self._may_make() and (left := walk.governor.start_at(now) - now) > 0:
             await self._wait(left)
             now = self._clock.now()
         if self._may_make():
-            await live.production.make(self._may_make, waited_s=now - ready)
+            await walk.production.make(self._may_make, waited_s=now - ready)
 
     def _may_make(self) -> bool:
-        return self._wanted == "live" and self._reset is None
+        return self._wanted == "live" and self._anew is None
 
-    async def _rest(self, live: _Open) -> None:
+    async def _rest(self, walk: Walk) -> None:
         wanted = self._wanted
         if wanted == "parked":
             async with self._turn():
                 await self._engine.park(self.id)
-        live.governor.playout.stop()
+        walk.governor.playout.stop()
         self._stand(wanted)
         resting, self._resting = self._resting, []
         for id in resting:
-            live.production.tell_applied(id, live.production.next_chunk)
+            self._applied(id)
 
-    async def _go_on(self, live: _Open) -> None:
+    async def _go_on(self, walk: Walk) -> None:
         if self._stands == "parked":
             try:
                 async with self._turn():
@@ -336,46 +300,27 @@ class LiveWorld:
                 )
                 await self._wait(RETRY_S)
                 return
-        live.governor.playout.stop()
+        walk.governor.playout.stop()
         self._stand("live")
 
-    async def _begin_anew(self, live: _Open, reset: Reset) -> None:
-        self._reset = None
+    async def _begin_anew(self, walk: Walk, seed: int | None) -> None:
+        self._anew = None
         async with self._turn():
-            await self._engine.reset(self.id, reset.seed)
-        self._seed = self._seed if reset.seed is None else reset.seed
-        self._prompt = self._enter.prompt
-        live.controls.prompt = None
-        live.production.begin_anew()
+            await self._engine.reset(self.id, seed)
+        self._seed = self._seed if seed is None else seed
+        walk.production.begin_anew()
 
-    def _follow(self, message: Camera) -> None:
-        live = self._open()
-        latent_s = PICTURES / live.reply.fps
-        check_path(latent_frames(len(message.poses), rate=message.rate, latent_s=latent_s))
-        motions = motions_along(
-            message.poses, rate=message.rate, latent_s=latent_s, rig=live.reply.rig
-        )
-        change = partial(fold_path, motions=motions, loop=message.loop, id=message.id)
-        if live.controls.fold(message.id, change, now=self._clock.now()):
-            live.production.reconsider()
-
-    def _set(self, message: Settings) -> None:
-        live = self._open()
-        if message.speed is not None:
-            live.controls.fold(
-                message.id,
-                partial(_slower, speed=message.speed, id=message.id),
-                now=self._clock.now(),
-            )
+    def _rest_by(self, id: int) -> None:
+        """Pause by input `id`, whose receipt follows when the world stands still."""
+        self.pause()
+        if self._stands == self._wanted:
+            self._applied(id)
         else:
-            self._note(message.id)
-        if message.lead_ms is not None:
-            limit_s = self._services.config.max_lead_s
-            live.governor.lead_s = min(message.lead_ms / 1000, limit_s)
-            self._changed.set()
+            self._resting = [*self._resting, id][-MAX_WAITING:]
 
-    def _note(self, id: int) -> None:
-        self._open().controls.fold(id, partial(noted, id=id), now=self._clock.now())
+    def _applied(self, id: int) -> None:
+        production = self._open().production
+        production.tell_applied(id, production.next_chunk)
 
     def _want(self, wanted: Wanted) -> None:
         self._wanted = wanted
@@ -406,14 +351,6 @@ class LiveWorld:
         """Until one of the tasks has ended, or the world is being closed."""
         await asyncio.wait({*tasks, self._closing}, return_when=asyncio.FIRST_COMPLETED)
 
-    def _open(self) -> _Open:
-        assert self._live is not None, "open() first"
-        return self._live
-
-
-def _folded(message: Keys | Pad | Pointer | Script | Release, hands: Hands) -> Hands:
-    return fold(hands, message)
-
-
-def _slower(hands: Hands, *, speed: float, id: int) -> Hands:
-    return noted(with_speed(hands, speed), id)
+    def _open(self) -> Walk:
+        assert self._walk is not None, "open() first"
+        return self._walk

@@ -1,0 +1,103 @@
+"""What an open world consists of, and how inputs change it; nothing here waits.
+
+A walk has controls (what is asked for), a governor (when) and a production (the chunks). Whatever
+cannot be used raises and has changed nothing.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from worldline.core.hands import Hands, check_path, fold, fold_path, noted, with_speed
+from worldline.core.live.client import (
+    Camera,
+    Enter,
+    HandMessage,
+    Prompt,
+    Settings,
+)
+from worldline.core.trajectory import latent_frames, motions_along
+from worldline.runtime.protocol import OpenReply
+from worldline.server.device import Device
+from worldline.server.inbox import check_prompt
+from worldline.server.live.controls import Controls, NewPrompt
+from worldline.server.live.frames import Audience
+from worldline.server.live.governor import Governor
+from worldline.server.live.opening import PICTURES
+from worldline.server.live.playout import Playout
+from worldline.server.live.production import Production
+from worldline.server.services import Services
+
+
+class Walk:
+    """Of the session that `reply` opened for what `enter` asked for."""
+
+    def __init__(
+        self,
+        services: Services,
+        reply: OpenReply,
+        enter: Enter,
+        *,
+        device: Device,
+        audience: Audience,
+    ) -> None:
+        self.reply = reply
+        self._config = services.config
+        self._clock = services.clock
+        self._latent_s = PICTURES / reply.fps
+        chunk_s = reply.chunk * self._latent_s
+        self.controls = Controls(
+            enter.speed, latent_s=self._latent_s, rig=reply.rig, frames=reply.chunk
+        )
+        lead_s = self._config.lead_s if enter.lead_ms is None else enter.lead_ms / 1000
+        self.governor = Governor(
+            Playout(reply.fps, chunk_s),
+            chunk_s=chunk_s,
+            lead_s=min(lead_s, self._config.max_lead_s),
+            restart_s=self._config.restart_s,
+            levers=("encode_quality",),
+        )
+        self.production = Production(
+            services,
+            reply,
+            device=device,
+            controls=self.controls,
+            governor=self.governor,
+            audience=audience,
+        )
+
+    def note(self, id: int) -> None:
+        """Input `id` is applied with the next chunk."""
+        self.controls.fold(id, partial(noted, id=id), now=self._clock.now())
+
+    def move(self, message: HandMessage) -> None:
+        """Take what a hand does. Raises: ControlError."""
+        is_path = isinstance(message, Camera)
+        change = self._along(message) if is_path else partial(fold, message=message)
+        if self.controls.fold(message.id, change, now=self._clock.now()):
+            self.production.reconsider()
+
+    def say(self, message: Prompt) -> None:
+        """New words, from the next chunk on. Raises: PromptError."""
+        check_prompt(message.text, self._config.max_prompt_chars)
+        self.note(message.id)
+        self.controls.prompt = NewPrompt(message.text, message.blend_chunks)
+
+    def set(self, message: Settings) -> None:
+        """Change speed and lead; formats and bitrates are the viewers' affair."""
+        change = partial(noted, id=message.id)
+        if message.speed is not None:
+            change = partial(_at_speed, speed=message.speed, id=message.id)
+        self.controls.fold(message.id, change, now=self._clock.now())
+        if message.lead_ms is not None:
+            self.governor.lead_s = min(message.lead_ms / 1000, self._config.max_lead_s)
+
+    def _along(self, message: Camera) -> partial[Hands]:
+        rate, latent_s = message.rate, self._latent_s
+        check_path(latent_frames(len(message.poses), rate=rate, latent_s=latent_s))
+        motions = motions_along(message.poses, rate=rate, latent_s=latent_s, rig=self.reply.rig)
+        return partial(fold_path, motions=motions, loop=message.loop, id=message.id)
+
+
+def _at_speed(hands: Hands, *, speed: float, id: int) -> Hands:
+    return noted(with_speed(hands, speed), id)
