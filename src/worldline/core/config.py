@@ -103,7 +103,10 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     anew, or any that would be in time all the same; 0 never.
 
     `bitrate_kbps` of the shared H.264 until its holder asks for another, 0 by the size of the
-    pictures; `max_bitrate_kbps` is the most it may ask for.
+    pictures; `max_bitrate_kbps` is the most it may ask for. Recordings lie below `recordings_dir`
+    (None is the system's temporary folder) until `recording_keep_s` after their end, and never
+    longer than the server runs; a take ends after `max_recording_s` or `max_recording_bytes`, and
+    old ones go when all together have `max_recordings_bytes` (0: nothing is recorded).
 
     Doors. `allow_origins` are pages elsewhere that may use the server. Per address, this machine's
     own excepted: `sockets_per_minute`, `requests_per_minute` and `sockets_per_address` at a time.
@@ -142,6 +145,11 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     restart_s: float = 0.0
     bitrate_kbps: int = 0
     max_bitrate_kbps: int = 20_000
+    recordings_dir: str | None = None
+    recording_keep_s: float = 3600.0
+    max_recording_s: float = 600.0
+    max_recording_bytes: int = 512 * 1024 * 1024
+    max_recordings_bytes: int = 2 * 1024 * 1024 * 1024
     allow_origins: tuple[str, ...] = ()
     sockets_per_minute: int = 60
     requests_per_minute: int = 600

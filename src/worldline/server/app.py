@@ -19,6 +19,7 @@ from worldline.server.doors.gate import doors
 from worldline.server.doors.keys import Keyring
 from worldline.server.doors.policy import policy_of
 from worldline.server.http import routes
+from worldline.server.live import downloads
 from worldline.server.live.host import MakeWorld
 from worldline.server.live.house import House
 from worldline.server.live.making import make_world
@@ -69,6 +70,7 @@ def create_app(
 def _routes(config: ServerConfig) -> list[BaseRoute]:
     return [
         *routes(config),
+        *downloads.ROUTES,
         WebSocketRoute("/v1/realtime_video/generate", realtime),
         WebSocketRoute("/v1/worlds/live", live),
         WebSocketRoute("/{path:path}", _refuse_socket),

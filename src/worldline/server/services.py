@@ -13,6 +13,7 @@ from worldline.core.config import ServerConfig
 from worldline.runtime.handle import EngineHandle
 from worldline.server.device import Device
 from worldline.server.engine import AsyncEngine
+from worldline.server.live.recordings import Recordings
 from worldline.server.metrics import Metrics
 from worldline.server.seats import Seats
 from worldline.server.tracing import Traces
@@ -38,6 +39,7 @@ class Services(NamedTuple):
     encoders: ThreadPoolExecutor
     device: Device
     traces: Traces
+    recordings: Recordings
 
 
 @asynccontextmanager
@@ -64,6 +66,7 @@ async def running(
         encoders=encoders,
         device=Device(clock),
         traces=Traces(),
+        recordings=Recordings(config, clock),
     )
     _watch(services)
     warming = asyncio.create_task(
@@ -82,6 +85,7 @@ async def running(
         calls.shutdown()
         readers.shutdown()
         encoders.shutdown()
+        services.recordings.close()
 
 
 def _watch(services: Services) -> None:

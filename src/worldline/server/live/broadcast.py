@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Executor
 from typing import Final, Protocol
 
 from worldline.core.config import ServerConfig
 from worldline.core.live.common import Format
 from worldline.core.live.server import Opened, ServerMessage
+from worldline.core.motion import Pose
 from worldline.media import h264
 from worldline.server.live.bitrate import Holder
 from worldline.server.live.following import Following, Pace, Unit
@@ -63,6 +64,10 @@ class Follower(Protocol):
         """Picture `number` exists."""
         ...
 
+    def end(self) -> None:
+        """There will be no more of its format."""
+        ...
+
 
 class Broadcast:
     """The viewers of one world, and its encoders."""
@@ -71,14 +76,17 @@ class Broadcast:
         self, world_id: str, config: ServerConfig, clock: AsyncClock, encoders: Executor
     ) -> None:
         self.world_id = world_id
+        self.config = config
+        self.geometry: Opened | None = None
+        self.closers: list[Callable[[], Awaitable[None]]] = []  # awaited by `close`
         self.pace = Pace()
         self.stream = Stream(clock, encoders, kbps=config.bitrate_kbps)
-        self._config = config
         self._clock = clock
         self._viewers: dict[str, Viewer] = {}
         self._others: list[Follower] = []
         self._renditions = Renditions(clock, encoders)
         self._formats = formats()
+        self._pose: Pose | None = None  # of the last latent frame
         self._order = asyncio.Lock()
 
     @property
@@ -98,8 +106,9 @@ class Broadcast:
 
     def opened(self, opened: Opened) -> None:
         """The world's size and rate are known; to be called before its first picture."""
+        self.geometry = opened
         chunk_s = opened.chunk * opened.latent_frames / opened.fps
-        ahead_s = AHEAD_S + chunk_s + self._config.max_lead_s
+        ahead_s = AHEAD_S + chunk_s + self.config.max_lead_s
         self.pace = Pace(chunk_s, round(ahead_s * opened.fps))
         self.stream.fps, self.stream.chunk_s = opened.fps, chunk_s
         if opened.width % 2 or opened.height % 2:
@@ -122,7 +131,7 @@ class Broadcast:
             viewer.end()
 
     def join(self, follower: Follower) -> None:
-        """Pictures for one that is no socket's viewer; `Viewer` belongs to `attach`."""
+        """H.264 for one that is no socket's viewer, until it parts or is told to end."""
         self._others.append(follower)
 
     def part(self, follower: Follower) -> None:
@@ -135,7 +144,9 @@ class Broadcast:
             asked = self._clock.now()
             async with self._order:
                 started = self._clock.now()
-                sizes = [await self._show(picture) for picture in _split(pictures)]
+                split = _split(pictures, self._pose or pictures.view)
+                sizes = [await self._show(picture) for picture in split]
+                self._pose = pictures.view
             return Sent(started - asked, self._clock.now() - started, sum(sizes))
         finally:
             pictures.release()
@@ -164,7 +175,7 @@ class Broadcast:
         if quality is not None:
             self._renditions.quality = quality
         if bitrate_kbps is not None:
-            most = self._config.max_bitrate_kbps
+            most = self.config.max_bitrate_kbps
             self.stream.asked_kbps = min(bitrate_kbps, most) if most else bitrate_kbps
 
     async def close(self) -> None:
@@ -172,8 +183,10 @@ class Broadcast:
         async with self._order:
             for viewer in self.viewers:
                 self.detach(viewer)
-            self._others.clear()
+            self._end_others()
             self.stream.close()
+        for close in self.closers:
+            await close()
 
     def _followers(self) -> Iterable[Follower]:
         yield from self._viewers.values()
@@ -224,10 +237,16 @@ class Broadcast:
     def _without_h264(self) -> None:
         """From now on this world is images only."""
         self._formats = IMAGES
-        self._others = [other for other in self._others if other.format != "h264"]
+        self._end_others()
         for viewer in self._viewers.values():
             if viewer.following is not None and viewer.format == "h264":
                 self.attach(viewer, "jpeg")
+
+    def _end_others(self) -> None:
+        """All of them live on H.264."""
+        others, self._others = self._others, []
+        for other in others:
+            other.end()
 
 
 def formats_in(kinds: set[Format]) -> list[Format]:
@@ -235,7 +254,7 @@ def formats_in(kinds: set[Format]) -> list[Format]:
     return [kind for kind in ("h264", *IMAGES) if kind in kinds]
 
 
-def _split(pictures: ChunkFrames) -> Iterable[Picture]:
+def _split(pictures: ChunkFrames, before: Pose) -> Iterable[Picture]:
     for index, pixels in enumerate(pictures.frames):
         yield Picture(
             number=pictures.number + index,
@@ -245,4 +264,7 @@ def _split(pictures: ChunkFrames) -> Iterable[Picture]:
             view=pictures.view,
             first=pictures.first and index == 0,
             pixels=pixels,
+            before=before,
+            place=index,
+            places=len(pictures.frames),
         )

@@ -18,6 +18,7 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from worldline.core.live.common import Format
+from worldline.core.motion import Pose
 from worldline.server.live.idr import Pleas, plead
 
 PENALTY_S: Final = 2.0
@@ -26,16 +27,24 @@ RELAPSE_S: Final = 10.0
 PROBE_S: Final = 1.0
 MOST_PICTURES: Final = 96
 MOST_BYTES: Final = 32 * 2**20
+START: Final = Pose((1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0))
 
 
 class Unit(NamedTuple):
-    """One picture ready to go: `message` for a socket, which holds the encoded `payload`."""
+    """One picture ready to go: `message` for a socket, which holds the encoded `payload`.
+
+    It is picture `place` of `places` on the way from the camera pose `before` to `pose`.
+    """
 
     number: int
     format: Format
     key: bool
     message: bytes
     payload: bytes
+    before: Pose = START
+    pose: Pose = START
+    place: int = 0
+    places: int = 1
 
 
 class Pace(NamedTuple):
@@ -53,9 +62,12 @@ class Turn(Enum):
 
 
 class Following:
-    """One viewer's queue. `chained`: pictures need the ones before them, back to a key frame."""
+    """One viewer's queue. `chained`: pictures need the ones before them, back to a key frame.
 
-    def __init__(self, *, chained: bool, pace: Pace) -> None:
+    With `refresh_s` it asks for a scheduled key frame when the last one is older than that.
+    """
+
+    def __init__(self, *, chained: bool, pace: Pace, refresh_s: float = float("inf")) -> None:
         self.chained = chained
         self.pace = pace
         self.behind = chained  # a stream is entered at a key frame
@@ -70,6 +82,8 @@ class Following:
         self._returned = self._may_return = float("-inf")
         self._penalty_s = PENALTY_S
         self._pleas = Pleas()
+        self._refresh_s = refresh_s
+        self._keyed = 0.0
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -80,8 +94,10 @@ class Following:
         return self._bytes
 
     def patient(self, now: float) -> bool:
-        """Whether it would come back if a key frame came."""
-        return self.chained and self.behind and self._ready and now >= self._may_return
+        """Whether a key frame would be of use: to come back, or because the last one is old."""
+        if not self.behind:
+            return self.chained and now - self._keyed >= self._refresh_s
+        return self.chained and self._ready and now >= self._may_return
 
     def age(self, now: float) -> float:
         """Seconds that the oldest picture has waited; 0 when none waits."""
@@ -102,6 +118,7 @@ class Following:
         if self.behind:
             self.behind = self.urgent = False
             self._returned = now if self.left else self._returned  # coming is no return
+        self._keyed = now if unit.key else self._keyed
         self._queue.append((unit, now))
         self._bytes += len(unit.message)
         if self._late(now):

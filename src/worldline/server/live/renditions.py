@@ -30,7 +30,11 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
 class Picture(NamedTuple):
-    """One picture, `pixels` `H W 3`, and what its message says of it."""
+    """One picture, `pixels` `H W 3`, and what its message says of it.
+
+    It is number `place` of the `places` pictures of its latent frame, on the way from the pose
+    `before` to `view`.
+    """
 
     number: int
     chunk: int
@@ -39,6 +43,9 @@ class Picture(NamedTuple):
     view: Pose
     first: bool
     pixels: Pixels
+    before: Pose
+    place: int
+    places: int
 
 
 class Renditions:
@@ -128,4 +135,14 @@ def unit(
         pose=picture.view.c2w,
         encoded_ms=encoded_ms,
     )
-    return Unit(picture.number, kind, key, _ENCODER.encode(frame), data)
+    return Unit(
+        number=picture.number,
+        format=kind,
+        key=key,
+        message=_ENCODER.encode(frame),
+        payload=data,
+        before=picture.before,
+        pose=picture.view,
+        place=picture.place,
+        places=picture.places,
+    )

@@ -22,6 +22,7 @@ from worldline.core.live.client import (
     Input,
     Pause,
     Playhead,
+    Record,
     Resume,
     Settings,
     Trace,
@@ -31,6 +32,7 @@ from worldline.core.live.server import ControlOf, Notice, Opened, Received, Serv
 from worldline.server.live.broadcast import Broadcast
 from worldline.server.live.guest import Ending, Guest
 from worldline.server.live.leases import Tenancy, heard
+from worldline.server.live.recording import Recorder
 from worldline.server.live.track import Track
 
 
@@ -111,6 +113,7 @@ class Room:
         self.world: World | None = None
         self.broadcast: Broadcast | None = None
         self.track: Track | None = None
+        self.recorder: Recorder | None = None
         self.seated = asyncio.Event()
         self.over: asyncio.Future[Ending] = loop.create_future()
         self.changed = asyncio.Event()
@@ -218,6 +221,8 @@ class Room:
             return self._give(message)
         answers = self.world.take(message)
         self._hear(message)
+        if self.recorder is not None and isinstance(message, Record):
+            return [*answers, self.recorder.switch(message.on)]
         if self.track is not None:
             self.track.input(message)
             if isinstance(message, Trace):
