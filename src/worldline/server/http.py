@@ -15,9 +15,8 @@ from worldline.server.census import Census
 from worldline.server.live.house import House
 from worldline.server.services import Services, is_ready
 
-# A page served elsewhere (the mainline's own client) may ask which model runs; it is no secret.
+RETRY_S = "5"
 _PRIVATE = {"Cache-Control": "no-store"}
-_ANY_ORIGIN = {"Access-Control-Allow-Origin": "*"}
 
 
 async def models(request: Request) -> Response:
@@ -25,7 +24,7 @@ async def models(request: Request) -> Response:
     info = _services(request).engine.info
     entry = {"id": info.model, "object": "model", "owned_by": "worldline", "root": info.model}
     entry |= {"created": 0, "info": msgspec.to_builtins(info)}
-    return _json({"object": "list", "data": [entry]}, headers=_ANY_ORIGIN)
+    return _json({"object": "list", "data": [entry]})
 
 
 async def health(request: Request) -> Response:
@@ -40,7 +39,7 @@ async def ready(request: Request) -> Response:
     if is_ready(services):
         return _json({"status": "ready"})
     reason = services.readiness.reason if services.engine.alive() else "worker died"
-    return _json({"status": reason}, status=503)
+    return _json({"status": reason}, status=503, headers={"Retry-After": RETRY_S})
 
 
 async def metrics(request: Request) -> Response:
