@@ -122,7 +122,7 @@ class Following:
         self._queue.append((unit, now))
         self._bytes += len(unit.message)
         if self._late(now):
-            self._leave(now)
+            self.leave(now)
 
     def take(self, now: float) -> Unit | Turn:
         """What to send next, now that everything before it is written."""
@@ -130,9 +130,9 @@ class Following:
             if now - self._probed < PROBE_S:
                 return Turn.WAIT
             if not self.behind:
-                self._leave(now)
+                self.leave(now)
         if not self.behind and self._late(now):
-            self._leave(now)
+            self.leave(now)
         if not self.behind:
             return self._pop() if self._queue else Turn.WAIT
         if self._newest <= self._still:
@@ -163,6 +163,15 @@ class Following:
         self._may_return = float("-inf")
         self._shown = self._sent
 
+    def leave(self, now: float) -> None:
+        """Fall behind: drop what waits, and come back only after a still was written in time."""
+        again = now - self._returned < RELAPSE_S
+        self._penalty_s = min(2 * self._penalty_s, MOST_PENALTY_S) if again else PENALTY_S
+        self._may_return = now + self._penalty_s if self.chained else now
+        self.behind, self._ready = True, False
+        self.left += 1
+        self._clear()
+
     def _comes_back(self, unit: Unit, now: float) -> bool:
         if not self._ready or self._outruns():
             return False
@@ -174,14 +183,6 @@ class Following:
 
     def _outruns(self) -> bool:
         return self._reports and self._sent - self._shown > self.pace.ahead
-
-    def _leave(self, now: float) -> None:
-        again = now - self._returned < RELAPSE_S
-        self._penalty_s = min(2 * self._penalty_s, MOST_PENALTY_S) if again else PENALTY_S
-        self._may_return = now + self._penalty_s if self.chained else now
-        self.behind, self._ready = True, False
-        self.left += 1
-        self._clear()
 
     def _pop(self) -> Unit:
         unit, _ = self._queue.popleft()

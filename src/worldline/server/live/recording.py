@@ -75,7 +75,7 @@ class Recorder:
             return
         following.wrote(unit.number, 0.0)
         if len(self._units) >= MOST_WAITING:
-            following.lost(now)  # the disk is too slow: a gap, then the next key frame
+            following.leave(now)  # the disk is too slow: a gap, then some later key frame
             return
         self._units.append(taken)
         self._wake.set()
@@ -147,6 +147,8 @@ class Recorder:
             self._wake.clear()
             await self._wake.wait()
         batch = [self._units.popleft() for _ in range(min(take.fps, len(self._units)))]
+        if batch and self.following is not None and self.following.behind:
+            self.following.wrote(batch[-1].number, 0.0)  # there is room again
         return batch or None
 
     def _fits(self, take: Take, batch: list[Unit]) -> bool:
