@@ -73,6 +73,7 @@ async def running(
             for socket in rig.sockets:
                 if not socket.task.done():
                     await socket.leave()
+            assert not any(await app.state.census.count())
     handle.nothing_is_left()
     others = asyncio.all_tasks() - {asyncio.current_task()}
     assert not [task for task in others if task.get_coro().__qualname__.startswith("Visitor")]  # pyright: ignore

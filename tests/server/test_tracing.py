@@ -180,7 +180,7 @@ def test_a_trace_keeps_its_newest_events() -> None:
     trace = Trace("w", 10.0)
     for number in range(MAX_EVENTS + 7):
         trace.add(Event("step", f"chunk {number}", 10.0 + number, 1.0))
-    document = json.loads(trace.render())
+    document = json.loads(trace.file()())
     assert len(trace) == MAX_EVENTS
     assert document["otherData"]["dropped_events"] == 7
     spans = [e for e in document["traceEvents"] if e["ph"] == "X"]

@@ -95,7 +95,8 @@ class Census:
         metrics.watch("traces", "Chrome traces in memory", lambda: len(services.traces.all()))
         device = services.device
         metrics.watch("device_waiting", "Sessions that want a turn", lambda: device.waiting)
-        metrics.watch("device_busy_seconds", "Time of all turns", lambda: device.busy_s)
+        metrics.watch_total("device_turns", "Turns that were granted", lambda: device.turns)
+        metrics.watch_total("device_busy_seconds", "Time of all turns", lambda: device.busy_s)
         metrics.watch("tasks", "Tasks of the server that run", lambda: len(own_tasks()))
         engine = {name: partial(self._held, name) for name in Counts.__struct_fields__}
         metrics.watch_each("engine", "What the engine holds", "what", engine)

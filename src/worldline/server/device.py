@@ -31,6 +31,7 @@ class Device:
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._user: str | None = None
         self._busy_s = 0.0
+        self._granted = 0
 
     @property
     def user(self) -> str | None:
@@ -41,6 +42,11 @@ class Device:
     def waiting(self) -> int:
         """How many wait for a turn."""
         return len(self._waiting)
+
+    @property
+    def turns(self) -> int:
+        """Turns that were granted so far."""
+        return self._granted
 
     @property
     def busy_s(self) -> float:
@@ -67,6 +73,7 @@ class Device:
                 self._leave()
             raise
         began = self._clock.now()
+        self._granted += 1
         try:
             yield Turn(max(0.0, began - possible))
         finally:

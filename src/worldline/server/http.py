@@ -14,6 +14,7 @@ from worldline.core.config import ServerConfig
 from worldline.server.census import Census
 from worldline.server.live.house import House
 from worldline.server.services import Services, is_ready
+from worldline.server.waiting import in_thread
 
 RETRY_S = "5"
 _PRIVATE = {"Cache-Control": "no-store"}
@@ -50,12 +51,14 @@ async def metrics(request: Request) -> Response:
 
 async def trace(request: Request) -> Response:
     """A Chrome trace as a file; also while it is being recorded."""
-    found = _services(request).traces.find(request.path_params["id"])
+    services = _services(request)
+    found = services.traces.find(request.path_params["id"])
     if found is None:
         return _json({"code": "no_trace", "message": "there is no such trace"}, status=404)
     name = f"worldline-{found.world}.trace.json"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', **_PRIVATE}
-    return Response(found.render(), media_type="application/json", headers=headers)
+    file = await in_thread(services.readers, found.file())
+    return Response(file, media_type="application/json", headers=headers)
 
 
 async def traces(request: Request) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import (
     CollectorRegistry,
@@ -12,6 +12,8 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from worldline.core.live.server import Chunk
 from worldline.server.reports import ChunkReport, stage_times
@@ -42,6 +44,10 @@ class Metrics:
         """Add a gauge that is read when it is asked for."""
         gauge = Gauge(f"worldline_{name}", help_text, registry=self.registry)
         gauge.set_function(value)
+
+    def watch_total(self, name: str, help_text: str, value: Callable[[], float]) -> None:
+        """Add a counter that somebody else counts; read when it is asked for."""
+        self.registry.register(_Total(f"worldline_{name}", help_text, value))
 
     def watch_each(
         self, name: str, help_text: str, label: str, values: Mapping[str, Callable[[], float]]
@@ -106,6 +112,17 @@ class Metrics:
         return Histogram(
             f"worldline_{name}", help_text, [label], buckets=BUCKETS, registry=self.registry
         )
+
+
+class _Total(Collector):
+    """A counter whose value is a function."""
+
+    def __init__(self, name: str, help_text: str, value: Callable[[], float]) -> None:
+        self._name, self._help, self._value = name, help_text, value
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """Its value now."""
+        yield CounterMetricFamily(self._name, self._help, value=self._value())
 
 
 class _Live:

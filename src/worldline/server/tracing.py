@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
@@ -74,15 +75,19 @@ class Trace:
                 self._dropped += len(self._events) == MAX_EVENTS
                 self._events.append(event)
 
-    def render(self) -> bytes:
-        """The file: JSON of the Trace Event Format. Times in microseconds since the trace began."""
+    def file(self) -> Callable[[], bytes]:
+        """The trace as it is now; call what this returns, in any thread, for the file's bytes."""
+        return partial(self._render, tuple(self._events), self._dropped)
+
+    def _render(self, events: Sequence[Event], dropped: int) -> bytes:
+        """JSON of the Trace Event Format. Times in microseconds since the trace began."""
         named = [_name("process_name", 0, f"world {self.world}")]
         named += [_name("thread_name", _NUMBERS[lane], text) for lane, text in LANES.items()]
         named += [_order(number) for number in _NUMBERS.values()]
         document = {
             "displayTimeUnit": "ms",
-            "otherData": {"world": self.world, "dropped_events": self._dropped},
-            "traceEvents": [*named, *(self._as_json(event) for event in self._events)],
+            "otherData": {"world": self.world, "dropped_events": dropped},
+            "traceEvents": [*named, *(self._as_json(event) for event in events)],
         }
         return msgspec.json.encode(document)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from worldline.core.errors import ConfigError, ForbiddenError
 from worldline.server.doors.origins import check_host, check_origin, origin_rule
@@ -106,3 +110,22 @@ def test_allowed_pages() -> None:
 def test_what_is_no_origin_is_refused_at_the_start(origin: str) -> None:
     with pytest.raises(ConfigError, match="no origin"):
         origin_rule((origin,), local_only=True)
+
+
+NETLOC = st.text(st.sampled_from("localhst127.0:[]@/%evil-x\u0130\u2024 "), max_size=24)
+ORIGIN = st.builds("{}{}".format, st.sampled_from(["http://", "https://", "ws://", ""]), NETLOC)
+
+
+@given(NETLOC, ORIGIN | NETLOC)
+def test_no_text_gets_past_that_means_somebody_else(host: str, origin: str) -> None:
+    try:
+        check_host(host, LOCAL)
+    except ForbiddenError:
+        pass
+    else:
+        assert re.fullmatch(r"(localhost\.?|127[\d.]+|\[::1\])(:\d*)?", host, re.ASCII | re.I), host
+    try:
+        assert check_origin(origin, host, LOCAL) is False
+    except ForbiddenError:
+        return
+    assert origin.split("//")[1].split(":")[0] == host.split(":")[0]

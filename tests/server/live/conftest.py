@@ -72,6 +72,7 @@ async def running(config: ServerConfig, *, handle: FakeHandle | None = None) -> 
             for socket in rig.sockets:
                 if not socket.task.done():
                     await socket.leave()
+            assert not any(await app.state.census.count())
             for world in worlds.made:
                 world.may_close.set()
     worlds.nothing_is_left()

@@ -11,13 +11,15 @@ Programs send no `Origin`; they are none of these attacks.
 from __future__ import annotations
 
 import ipaddress
-from typing import NamedTuple
+import re
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from worldline.core.errors import ConfigError, ForbiddenError
 
-ANY = "*"
-_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+ANY: Final = "*"
+_ORIGIN: Final = re.compile(r"([a-z][a-z0-9+.-]*)://([^/?#\s]+)", re.IGNORECASE | re.ASCII)
+_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
 class Place(NamedTuple):
@@ -37,9 +39,7 @@ class OriginRule(NamedTuple):
 def origin_rule(allowed: tuple[str, ...], *, local_only: bool) -> OriginRule:
     """A rule of origins as people write them. Raises: ConfigError for one that is none."""
     for origin in allowed:
-        parts = urlsplit(origin)
-        is_origin = parts.scheme and parts.netloc and not (parts.path or parts.query)
-        if origin not in (ANY, "null") and not is_origin:
+        if origin not in (ANY, "null") and not _ORIGIN.fullmatch(origin):
             raise ConfigError(
                 "this is no origin", expected="scheme://host[:port], null or *", got=origin
             )
@@ -89,21 +89,20 @@ def is_loopback_name(host: str) -> bool:
 
 def _is_same(origin: str, host: str | None) -> bool:
     """The same host and port. The scheme may differ: a proxy before us may have ended the TLS."""
-    parts = urlsplit(origin)
-    if host is None or parts.scheme not in _PORTS:
+    match = _ORIGIN.fullmatch(origin)
+    default = _PORTS.get(match[1].lower()) if match is not None else None
+    if match is None or default is None or host is None:
         return False
-    theirs, ours = _place(parts.netloc), _place(host)
+    theirs, ours = _place(match[2]), _place(host)
     if theirs is None or ours is None or theirs.host != ours.host:
         return False
-    default = _PORTS[parts.scheme]
     return (theirs.port or default) == (ours.port or default)
 
 
 def _is_allowed_host(place: Place, rule: OriginRule) -> bool:
-    return any(
-        found is not None and found.host == place.host
-        for found in (_place(urlsplit(origin).netloc) for origin in rule.allowed)
-    )
+    matches = (_ORIGIN.fullmatch(origin) for origin in rule.allowed)
+    found = (_place(match[2]) for match in matches if match is not None)
+    return any(other is not None and other.host == place.host for other in found)
 
 
 def _place(netloc: str) -> Place | None:
