@@ -58,6 +58,7 @@ interface Entry {
 type ToLocal = (serverMs: number) => number | null;
 
 const KEPT = 512;
+const KEPT_CHUNKS = 32;
 const HAND: ReadonlySet<string> = new Set(["keys", "pad", "pointer"]);
 
 export class Ledger {
@@ -65,6 +66,7 @@ export class Ledger {
   readonly #entries = new Map<number, Entry>();
   readonly #totals = new Samples();
   readonly #parts: Record<Part, Samples>;
+  readonly #chunks = new Map<number, Chunk>(); // the newest ones
   #open: Entry[] = []; // painted, their chunk's stages not yet known
 
   constructor(toLocal: ToLocal) {
@@ -113,21 +115,31 @@ export class Ledger {
       this.#change(id, { frame: painting.number, paintedMs: painting.paintedMs, totalMs });
       if (!HAND.has(entry.record.kind)) continue;
       this.#totals.add(totalMs);
-      this.#open.push(entry);
+      const chunk = this.#chunks.get(painting.chunk);
+      if (chunk) this.#split(entry, painting, chunk);
+      else this.#open.push(entry);
     }
   }
 
-  /** The stages of a chunk are known: what was painted of it gets its parts. */
+  /** The stages of a chunk are known: what it showed first gets its parts, before or after painting. */
   chunk(chunk: Chunk): void {
-    const ready = this.#open.filter((entry) => (entry.painting as Painting).chunk <= chunk.index);
-    this.#open = this.#open.filter((entry) => !ready.includes(entry));
-    for (const entry of ready) {
-      const exact = (entry.painting as Painting).chunk === chunk.index;
-      const parts = exact ? partsOf(entry.record, entry.painting as Painting, chunk) : null;
-      if (!parts) continue;
-      this.#change(entry.record.id, { parts });
-      for (const part of PARTS) this.#parts[part].add(parts[part]);
+    this.#chunks.set(chunk.index, chunk);
+    const [oldest] = this.#chunks.keys();
+    if (this.#chunks.size > KEPT_CHUNKS && oldest !== undefined) this.#chunks.delete(oldest);
+    const due = this.#open;
+    this.#open = [];
+    for (const entry of due) {
+      const painting = entry.painting as Painting;
+      if (painting.chunk === chunk.index) this.#split(entry, painting, chunk);
+      else if (painting.chunk > chunk.index) this.#open.push(entry);
     }
+  }
+
+  #split(entry: Entry, painting: Painting, chunk: Chunk): void {
+    const parts = partsOf(entry.record, painting, chunk);
+    if (!parts) return;
+    this.#change(entry.record.id, { parts });
+    for (const part of PARTS) this.#parts[part].add(parts[part]);
   }
 
   #change(id: number, change: Partial<InputRecord>): void {

@@ -4,7 +4,7 @@
  */
 
 import type { Environment } from "./environment.js";
-import type { Codecs } from "./media/codecs.js";
+import { sizeOf, type Codecs } from "./media/codecs.js";
 import { Decoders, type Decoded, type DecoderEvents } from "./media/decoders.js";
 import { Playout, type PlayoutOptions } from "./media/playout.js";
 import { FrameMeter, RateMeter } from "./meters.js";
@@ -210,7 +210,7 @@ export class Screen {
     const { info, picture } = decoded;
     this.#before = this.#newest;
     const { number, chunk, input, yaw, pitch } = info;
-    const size = { width: picture.width, height: picture.height };
+    const size = sizeOf(picture);
     const times = { encodedMs: info.encoded_ms, receivedMs: decoded.receivedMs, decodedMs: decoded.decodedMs };
     const place = { number, chunk, latentFrame: info.latent_frame, input, yaw, pitch, ...size };
     this.#newest = { ...place, ...times, paintedMs: nowMs, displayMs: this.#refreshMs, jump };

@@ -4,6 +4,7 @@ import { browserEnvironment, type Store } from "./environment.js";
 import { WorldError } from "./errors.js";
 import type { Figures } from "./figures.js";
 import type { Hands } from "./hands/hands.js";
+import { sizeOf } from "./media/codecs.js";
 import type { PlayoutOptions } from "./media/playout.js";
 import { socketUrl, timewarpOptions, type ConnectOptions, type TimewarpOptions } from "./options.js";
 import { fitting, type Path } from "./path/path.js";
@@ -183,7 +184,8 @@ export class World {
   async screenshot(type = "image/png"): Promise<Blob> {
     const frame = this.#visit.screen.painter?.frame;
     if (!frame) throw new WorldError("not_open", "there is no picture yet", { retryable: true });
-    const canvas = new OffscreenCanvas(frame.width, frame.height);
+    const { width, height } = sizeOf(frame);
+    const canvas = new OffscreenCanvas(width, height);
     canvas.getContext("2d")?.drawImage(frame, 0, 0);
     return canvas.convertToBlob({ type });
   }

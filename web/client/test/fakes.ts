@@ -212,6 +212,10 @@ export class FakePicture {
     this.timestamp = timestamp;
   }
 
+  get codedWidth(): number {
+    return this.closed ? 0 : 832;
+  }
+
   close(): void {
     this.closed = true;
   }

@@ -160,6 +160,20 @@ describe("video", () => {
     expect(numbers(out)).toEqual([0, 2]);
   });
 
+  it("is copied when its decoder has lent enough, and goes back when it is closed", async () => {
+    const { decoders, out } = decoding();
+    for (let i = 0; i < 8; i++) decoders.take(video(i, i === 0), 0);
+    decoder().output(8);
+    await settled();
+    expect(numbers(out)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+    const copied = (): boolean[] => out.map(({ picture }) => (picture as unknown as FakePicture).name !== "video");
+    expect(copied()).toEqual([false, false, false, false, false, true, true, true]);
+    for (const { picture } of out) picture.close();
+    decoders.take(video(8), 0);
+    decoder().output(1);
+    expect(copied().at(-1)).toBe(false);
+  });
+
   it("does not pile up in a decoder that hangs", () => {
     const { decoders } = decoding();
     decoders.take(video(0, true), 0);

@@ -314,7 +314,7 @@ describe("a picture", () => {
     expect(found.world.size.value).toEqual({ width: 832, height: 480 });
   });
 
-  it("measures its way in parts that add up", async () => {
+  it.each([true, false])("measures its way in parts that add up, painted before its chunk's stages came: %s", async (paintedFirst) => {
     const found = await live();
     const { browser, world } = found;
     browser.clock.advance(20);
@@ -327,8 +327,11 @@ describe("a picture", () => {
     browser.socket.say({ type: "received", id, server_ms: made + 5 + offset });
     browser.socket.say({ type: "applied", id, chunk: 0, latent_frame: 0, server_ms: made + 40 + offset });
     browser.clock.advance(300);
-    await show(found, 0, 12, { input: id, encoded_ms: made + 290 + offset });
+    const frames = { input: id, encoded_ms: made + 290 + offset };
+    if (paintedFirst) await show(found, 0, 12, frames);
+    else for (let i = 0; i < 12; i++) browser.socket.say(frame(i, frames));
     browser.socket.say({ type: "chunk", index: 0, frames: 12, input: id, stages: { denoise: 200, encode: 24, total: 260 }, bytes: 1, lead_ms: 0, real_time_factor: 0.5, misses: 0, levers: [] });
+    if (!paintedFirst) await show(found, 12, 12, { ...frames, chunk: 1 });
     const record = world.probe().inputs().find((input) => input.id === id);
     expect(record?.parts).toMatchObject({ inbox: 5, wait: 35, denoise: 200, encode: 2, decode: 48, network: 10, client: 0 });
     const sum = Object.values(record?.parts ?? {}).reduce((total, part) => total + part, 0);

@@ -6,12 +6,21 @@ const EXACT: ImageBitmapOptions = { colorSpaceConversion: "none", premultiplyAlp
 // Constrained baseline 3.1, the least that the server's stream can be.
 const PROBE: VideoDecoderConfig = { codec: "avc1.42E01F", optimizeForLatency: true };
 
+/** What is painted. A video frame is lent by its decoder, which has few; both are closed after use. */
+export type Picture = ImageBitmap | VideoFrame;
+
+/** In pixels, as it is to be shown. */
+export function sizeOf(picture: Picture): { width: number; height: number } {
+  if ("displayWidth" in picture) return { width: picture.displayWidth, height: picture.displayHeight };
+  return { width: picture.width, height: picture.height };
+}
+
 export interface Codecs {
   /** An encoded picture, `type` as a MIME type. */
   image(bytes: Uint8Array, type: string): Promise<ImageBitmap>;
   /** Packed RGB rows. */
   raw(rgb: Uint8Array, width: number, height: number): Promise<ImageBitmap>;
-  /** A decoded video frame as a picture of its own; closes the frame. */
+  /** A copy of a video frame, whose own memory goes back to the decoder. */
   still(frame: VideoFrame): Promise<ImageBitmap>;
   /** Null where the browser hides its video decoder. */
   video: { new (init: VideoDecoderInit): VideoDecoder } | null;
@@ -30,7 +39,6 @@ export function browserCodecs(): Codecs {
     },
     still: async (frame) => {
       try {
-        // A decoder has few frames to lend, so they go back at once and the queue keeps copies.
         return await createImageBitmap(frame);
       } finally {
         frame.close();

@@ -4,7 +4,7 @@
  */
 
 import type { Format, Frame } from "../protocol.js";
-import type { Codecs } from "./codecs.js";
+import type { Codecs, Picture } from "./codecs.js";
 import { VideoStream } from "./video.js";
 
 /** A frame without its bytes. */
@@ -12,7 +12,7 @@ export type FrameInfo = Omit<Frame, "payload">;
 
 export interface Decoded {
   readonly info: FrameInfo;
-  readonly picture: ImageBitmap;
+  readonly picture: Picture;
   readonly bytes: number;
   /** Local times in ms. */
   readonly receivedMs: number;
@@ -33,12 +33,13 @@ interface Slot {
   readonly info: FrameInfo;
   readonly bytes: number;
   readonly receivedMs: number;
-  picture: ImageBitmap | null;
+  picture: Picture | null;
   decodedMs: number;
   dropped: boolean;
 }
 
 const MAX_SLOTS = 240;
+const MAX_LENT = 5; // decoders stall when they have lent all of their few frames
 const TYPES: Readonly<Record<string, string>> = { jpeg: "image/jpeg", webp: "image/webp" };
 
 export class Decoders {
@@ -46,6 +47,7 @@ export class Decoders {
   readonly #events: DecoderEvents;
   readonly #video: VideoStream;
   #slots: Slot[] = [];
+  #lent: VideoFrame[] = [];
   #closed = false;
 
   constructor(codecs: Codecs, events: DecoderEvents) {
@@ -100,7 +102,11 @@ export class Decoders {
       if (older.info.format === "h264" && older.decodedMs === 0) older.dropped = true;
     }
     slot.decodedMs = this.#events.now();
-    this.#settle(slot, this.#codecs.still(frame));
+    this.#lent = this.#lent.filter((lent) => lent.codedWidth > 0); // 0 once it is closed
+    if (this.#lent.length >= MAX_LENT) return this.#settle(slot, this.#codecs.still(frame));
+    this.#lent.push(frame);
+    slot.picture = frame;
+    this.#deliver();
   }
 
   #settle(slot: Slot, picture: Promise<ImageBitmap>): void {

@@ -1,5 +1,6 @@
 /** What a painter is told, and the size it draws at. */
 
+import { sizeOf, type Picture } from "../media/codecs.js";
 import { IDENTITY, type Mat3 } from "./homography.js";
 
 /** How the newest frame, and the one before while they are blended, are drawn. */
@@ -18,9 +19,9 @@ export type PainterKind = "webgl" | "2d";
 export interface Painter {
   readonly kind: PainterKind;
   /** The newest frame, which stays the painter's own. */
-  readonly frame: ImageBitmap | null;
+  readonly frame: Picture | null;
   /** Takes ownership of a new frame; the one before can still be blended. */
-  take(frame: ImageBitmap): void;
+  take(frame: Picture): void;
   draw(drawing: Drawing): void;
   dispose(): void;
 }
@@ -37,9 +38,9 @@ export function bufferSize(
   return { width: Math.round(frame.width * scale), height: Math.round(frame.height * scale) };
 }
 
-export function resize(canvas: HTMLCanvasElement, frame: ImageBitmap, maxSide: number): void {
+export function resize(canvas: HTMLCanvasElement, frame: Picture, maxSide: number): void {
   const shown = { width: canvas.clientWidth, height: canvas.clientHeight };
-  const size = bufferSize(frame, shown, { ratio: globalThis.devicePixelRatio || 1, maxSide });
+  const size = bufferSize(sizeOf(frame), shown, { ratio: globalThis.devicePixelRatio || 1, maxSide });
   if (canvas.width !== size.width) canvas.width = size.width;
   if (canvas.height !== size.height) canvas.height = size.height;
 }

@@ -3,6 +3,7 @@
  * model may be running on that very processor. A turn is drawn as its nearest affine map.
  */
 
+import type { Picture } from "../media/codecs.js";
 import { resize, type Drawing, type Painter } from "./drawing.js";
 import { affineAt, IDENTITY, type Mat3 } from "./homography.js";
 
@@ -12,19 +13,19 @@ export class FlatPainter implements Painter {
   readonly kind = "2d";
   readonly #canvas: HTMLCanvasElement;
   readonly #context: CanvasRenderingContext2D;
-  #frame: ImageBitmap | null = null;
-  #before: ImageBitmap | null = null;
+  #frame: Picture | null = null;
+  #before: Picture | null = null;
 
   constructor(canvas: HTMLCanvasElement, context: CanvasRenderingContext2D) {
     this.#canvas = canvas;
     this.#context = context;
   }
 
-  get frame(): ImageBitmap | null {
+  get frame(): Picture | null {
     return this.#frame;
   }
 
-  take(frame: ImageBitmap): void {
+  take(frame: Picture): void {
     this.#before?.close();
     this.#before = this.#frame;
     this.#frame = frame;
@@ -44,7 +45,7 @@ export class FlatPainter implements Painter {
     this.#frame = this.#before = null;
   }
 
-  #put(frame: ImageBitmap, turn: Mat3, alpha: number): void {
+  #put(frame: Picture, turn: Mat3, alpha: number): void {
     const { width, height } = this.#canvas;
     const context = this.#context;
     context.globalAlpha = alpha;

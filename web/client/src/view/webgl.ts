@@ -1,5 +1,6 @@
 /** The painter of a graphics card; two textures take turns, so a frame is uploaded once. */
 
+import type { Picture } from "../media/codecs.js";
 import { PLAIN, resize, type Drawing, type Painter } from "./drawing.js";
 import { FRAGMENT, VERTEX } from "./shaders.js";
 
@@ -18,7 +19,7 @@ export class GlPainter implements Painter {
   readonly #canvas: HTMLCanvasElement;
   readonly #gl: WebGL2RenderingContext;
   #uniforms: Uniforms | null;
-  #frame: ImageBitmap | null = null;
+  #frame: Picture | null = null;
   #unit = 0;
   #hasBefore = false;
   #last: Drawing = PLAIN;
@@ -31,11 +32,11 @@ export class GlPainter implements Painter {
     canvas.addEventListener("webglcontextrestored", this.#restored);
   }
 
-  get frame(): ImageBitmap | null {
+  get frame(): Picture | null {
     return this.#frame;
   }
 
-  take(frame: ImageBitmap): void {
+  take(frame: Picture): void {
     this.#hasBefore = this.#frame !== null;
     this.#frame?.close(); // its texture stays
     this.#frame = frame;

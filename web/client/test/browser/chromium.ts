@@ -51,7 +51,7 @@ export async function runPage(browser: string, timeoutMs: number): Promise<Answe
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
   const args = [...FLAGS, `--user-data-dir=${folder}`, `http://127.0.0.1:${port}/`];
-  const chromium = spawn(browser, args, { stdio: "ignore" });
+  const chromium = spawn(browser, args, { stdio: "ignore", detached: true }); // a group, for its children
   const ended = new Promise<void>((resolve) => chromium.once("exit", () => resolve()));
   const timeout = AbortSignal.timeout(timeoutMs);
   const late = new Promise<never>((_, reject) => {
@@ -63,11 +63,11 @@ export async function runPage(browser: string, timeoutMs: number): Promise<Answe
     if (error !== undefined) throw new Error(`in the browser: ${error}`);
     return found;
   } finally {
-    chromium.kill("SIGKILL");
+    if (chromium.pid !== undefined) process.kill(-chromium.pid, "SIGKILL");
     await ended;
     server.closeAllConnections();
     server.close();
-    rmSync(folder, { recursive: true, force: true, maxRetries: 10 });
+    rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   }
 }
 

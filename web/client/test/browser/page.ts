@@ -2,8 +2,9 @@
 
 import { browserEnvironment } from "../../src/environment.js";
 import { connect, supported, browserCodecs, type Frame } from "../../src/index.js";
+import type { Picture } from "../../src/media/codecs.js";
 import { Decoders, type Decoded } from "../../src/media/decoders.js";
-import { PLAIN, type Drawing, type Painter, type PainterKind } from "../../src/view/drawing.js";
+import { PLAIN, type Drawing, type PainterKind } from "../../src/view/drawing.js";
 import { homography, normalised, type Intrinsics, type View } from "../../src/view/homography.js";
 import { createPainter } from "../../src/view/painter.js";
 import { FakeSocket, frame, OPENED, READY } from "../fakes.js";
@@ -94,17 +95,25 @@ async function video(spoil: readonly number[]): Promise<Video> {
   for (let i = 0; i < 100 && out.at(-1)?.info.number !== 11; i++) await new Promise((resolve) => setTimeout(resolve, 30));
   const numbers = out.map(({ info }) => info.number);
   const colours: Record<string, number[][]> = {};
-  const last = out.at(-1);
-  for (const kind of last ? (["webgl", "2d"] as const) : []) {
-    const canvas = makeCanvas(chart.width, chart.height);
-    const painter: Painter = createPainter(canvas, kind);
-    painter.take(await createImageBitmap((last as Decoded).picture));
-    painter.draw(PLAIN);
-    colours[kind] = patches(canvas);
-    painter.dispose();
+  const lent = out.find(({ picture }) => "displayWidth" in picture)?.picture as VideoFrame;
+  const copied = out.find(({ picture }) => !("displayWidth" in picture))?.picture as ImageBitmap;
+  for (const kind of ["webgl", "2d"] as const) {
+    colours[`${kind}, lent`] = painted(kind, lent.clone());
+    colours[`${kind}, copied`] = painted(kind, await createImageBitmap(copied));
   }
+  for (const { picture } of out) picture.close();
   decoders.close();
   return { numbers, asked, colours };
+}
+
+function painted(kind: PainterKind, picture: Picture): number[][] {
+  const canvas = makeCanvas(chart.width, chart.height);
+  const painter = createPainter(canvas, kind);
+  painter.take(picture);
+  painter.draw(PLAIN);
+  const found = patches(canvas);
+  painter.dispose();
+  return found;
 }
 
 function patches(canvas: HTMLCanvasElement): number[][] {
