@@ -81,6 +81,7 @@ class FakeSession:
         *,
         prompt: str | None = None,
         blend_chunks: int = 0,
+        steps: int | None = None,
         aborted: Callable[[], bool] | None = None,
         on_frames: Callable[[Decoded], None] | None = None,
     ) -> Chunk:

@@ -16,6 +16,7 @@ from worldline.sampling.schedules import (
     official_schedule,
     official_table,
     shifted_twice_schedule,
+    thinned,
     warped_schedule,
     warped_table,
 )
@@ -136,3 +137,15 @@ def test_a_step_count_out_of_range_is_refused(count: int) -> None:
     for build in (euler_schedule, shifted_twice_schedule):
         with pytest.raises(ConfigError, match="count"):
             build(5, count)
+
+
+def test_fewer_steps_are_some_of_the_schedule_and_fit_together() -> None:
+    full = warped_schedule(5, [1000, 750, 500, 250])
+    for count, chosen in ((1, [0]), (2, [0, 3]), (3, [0, 2, 3]), (4, [0, 1, 2, 3])):
+        few = thinned(full, count)
+        assert few.timesteps == tuple(full.timesteps[i] for i in chosen)
+        assert few.sigma_x0 == tuple(full.sigma_x0[i] for i in chosen)
+        assert few.sigma_renoise == few.sigma_x0[1:]
+    assert thinned(full, 9) is full
+    with pytest.raises(ConfigError, match="count"):
+        thinned(full, 0)

@@ -14,10 +14,10 @@ import msgspec
 from worldline.bench.plan import MemoryPlan, plan_memory, wanted
 from worldline.core.config import DEFAULT_OPTIONS, EngineOptions
 from worldline.models.preset import Preset
+from worldline.runtime.memory import USABLE
 from worldline.runtime.offload import ROTATING
 
 CARDS = (24, 40, 80, 141)  # as they are sold; a card of 24 holds 24 GiB
-USABLE = 0.95  # of a card: the rest is the driver's, the libraries' and lost between tensors
 GIB, GB = 2**30, 1e9
 MODES = ("fast", "8bit")
 WAYS = (

@@ -6,18 +6,16 @@ what a kernel takes for itself and gives back before it returns.
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-R = TypeVar("R")
+from worldline.runtime.peak import Storages
 
 
 class LivePeak(TorchDispatchMode):
@@ -25,35 +23,26 @@ class LivePeak(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = self.peak = 0
-        self._known: dict[int, int] = {}  # bytes by storage; 0 for those made by others
+        self._storages = Storages()
+
+    @property
+    def now(self) -> int:
+        """Bytes that are alive."""
+        return self._storages.now
+
+    @property
+    def peak(self) -> int:
+        """The most that was alive at once."""
+        return self._storages.peak
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run one operator and look at what it returns."""
-        for tensor in _tensors((args, kwargs)):
-            self._meet(tensor, ours=False)
+        self._storages.meet((args, kwargs), ours=False)
         result = func(*args, **(kwargs or {}))
-        for tensor in _tensors(result):
-            self._meet(tensor, ours=True)
+        self._storages.meet(result, ours=True)
         return result
-
-    def _meet(self, tensor: Tensor, *, ours: bool) -> None:
-        if tensor.is_mkldnn:  # packed weights: made once, by nobody's chunk
-            return
-        storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key in self._known:
-            return
-        size = storage.nbytes() if ours else 0
-        self._known[key] = size
-        weakref.finalize(storage, self._gone, key)
-        self.now += size
-        self.peak = max(self.peak, self.now)
-
-    def _gone(self, key: int) -> None:
-        self.now -= self._known.pop(key)
 
 
 class DryRun(TorchFunctionMode):
@@ -78,7 +67,3 @@ def peak_bytes(run: Callable[[], object]) -> int:
     with LivePeak() as live:
         run()
     return live.peak
-
-
-def _tensors(tree: object) -> Iterable[Tensor]:
-    return (leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))

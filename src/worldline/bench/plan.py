@@ -9,14 +9,12 @@ prints them beside what it measured.
 from __future__ import annotations
 
 import functools
-import math
 from typing import NamedTuple
 
 import msgspec
 import torch
 from torch import nn
 
-from worldline.bench.arithmetic import dit_bytes
 from worldline.bench.dry_run import Decoding, decoding, encoding, passing
 from worldline.core.config import DEFAULT_OPTIONS, EngineOptions
 from worldline.models.lingbot.blocks import Block
@@ -33,11 +31,11 @@ from worldline.models.wan.tiny import TinyDecoder
 from worldline.models.wan.vae import WanVAE
 from worldline.quant.linear import quantise_linears
 from worldline.runtime.device import autoencoder_dtype, is_packed
+from worldline.runtime.memory import Kept
 from worldline.runtime.offload import PARTS, ROTATING
 from worldline.runtime.parts import Vae, on_meta
 from worldline.runtime.state import Geometry
 
-SCALE = FLOAT32 = 4  # bytes; a row in eight bits keeps one such number
 DRY_BLOCKS = 2
 
 
@@ -99,15 +97,9 @@ def plan_memory(want: Wanted) -> MemoryPlan:
     """Everything on the computing device, for a worker with one session of `want`."""
     preset, settings, options = want.preset, want.settings, want.options
     geometry = Geometry(want.width, want.height)
-    tokens, width = geometry.tokens_per_frame, want.dtype.itemsize
-    sizes = dit_bytes(preset.dit, tokens_per_frame=tokens, chunk=settings.chunk, width=width)
-    ring = max(settings.window, 0) * sizes.kv_frame
-    restored = 0  # keys and values of one block, made from eight bits
-    if options.kv == "8bit":
-        restored = ring // preset.dit.num_layers
-        heads = 2 * preset.dit.num_layers * max(settings.window, 0) * tokens * preset.dit.num_heads
-        ring = ring // width + heads * SCALE
-    camera = sizes.camera_modulation if options.camera_cache == "auto" else 0
+    kept = Kept.of(preset.dit, settings, geometry, dtype=want.dtype)
+    restored = kept.ring // preset.dit.num_layers if options.kv == "8bit" else 0  # one block's
+    camera = kept.camera if options.camera_cache == "auto" else 0
     dit = _transformer(preset.dit, want.mode, want.dtype)
     short = _transformer(_shortened(preset.dit), want.mode, want.dtype)
     tiny = options.decoder != "full"
@@ -116,10 +108,10 @@ def plan_memory(want: Wanted) -> MemoryPlan:
     return MemoryPlan(
         weights=_weights(want, dit),
         session={
-            "keys and values": ring,
-            "prompt": sizes.cross_kv,
+            "keys and values": kept.ring_int8 if options.kv == "8bit" else kept.ring,
+            "prompt": kept.prompt,
             "decoder history": decode.history,
-            "tables": _table_bytes(want, geometry),
+            "tables": kept.tables,
         },
         chunk={
             "encode": _encoding(vae, settings.chunk, (want.height, want.width)),
@@ -142,16 +134,6 @@ def _weights(want: Wanted, dit: LingBotDiT) -> dict[str, int]:
     if want.options.text_encoder == "device":
         found["text encoder"] = _text_bytes(want)
     return found
-
-
-def _table_bytes(want: Wanted, geometry: Geometry) -> int:
-    """What a session keeps besides: time modulation per step, RoPE, rays and their embedding."""
-    dit, chunk = want.preset.dit, want.settings.chunk
-    tokens, cells = chunk * geometry.tokens_per_frame, chunk * math.prod(geometry.latent)
-    time = (len(want.settings.steps) + 1) * (6 * dit.num_layers + 2) * dit.dim * FLOAT32
-    rope = tokens * dit.head_dim * FLOAT32
-    rays = cells * dit.control_channels * FLOAT32
-    return time + rope + rays + tokens * dit.dim * want.dtype.itemsize
 
 
 def _transformer_bytes(want: Wanted, dit: LingBotDiT) -> int:

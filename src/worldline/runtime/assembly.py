@@ -16,6 +16,7 @@ from worldline.runtime.first_chunk import FirstChunks
 from worldline.runtime.kv_cache import FrameRing, KVRing, RingParams, one_attention
 from worldline.runtime.kv_int8 import Int8Ring
 from worldline.runtime.lane import choose_lane
+from worldline.runtime.ledger import Ledger
 from worldline.runtime.loader import Components
 from worldline.runtime.passes import EagerPasses, Passes
 from worldline.runtime.ring_pool import RingPool
@@ -59,7 +60,7 @@ def assemble(
         passes=passes,
         first_chunks=FirstChunks(0 if "first_chunk" in off else options.first_chunks_mb * 2**20),
         rings=RingPool(idle=IDLE_RINGS if recorded else 0, drop=passes.forget),
-        parked={},
+        ledger=Ledger(),
         ring_kind=Int8Ring if options.kv == "8bit" else KVRing,
         chooser=chooser,
         lane=choose_lane(device, off),

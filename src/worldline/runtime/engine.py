@@ -30,9 +30,12 @@ from worldline.runtime.device import preferred_dtype, tune_for_cpu
 from worldline.runtime.device import setup as setup_device
 from worldline.runtime.film import LatentFilm
 from worldline.runtime.first_chunk import start_digest
+from worldline.runtime.kv_cache import FrameRing
+from worldline.runtime.ledger import Ledger
 from worldline.runtime.levers import check_numbers
 from worldline.runtime.loader import Components, load_components
 from worldline.runtime.memory import camera_cache_fits
+from worldline.runtime.memory_plan import MemoryPlan
 from worldline.runtime.noise import NoiseSource, SeededNoise
 from worldline.runtime.protocol import Counts
 from worldline.runtime.replay import History
@@ -129,6 +132,24 @@ class World:
             synchronise=synchronise,
         )
         self.info = _describe(components, mode, self.shared)
+        self._plan: MemoryPlan | None = None
+
+    def plan_memory(self) -> None:
+        """Find out what sessions take, tell it in `info`, and let no more in than fit."""
+        self._plan = plan = MemoryPlan(self.components, self.shared, self.options)
+        settings = resolve_runtime(self.preset, self.components.checkpoint)
+        sizes = [Geometry(*size) for size in self.preset.sizes]
+        largest = max(sizes, key=lambda size: size.width * size.height)
+        session, workspace = plan.session(settings, largest), plan.workspace(settings, largest)
+        room = plan.budget - plan.weights - workspace
+        self.shared = self.shared._replace(ledger=Ledger(max(room, session)))
+        self.info = msgspec.structs.replace(
+            self.info,
+            weights_bytes=plan.weights,
+            session_bytes=session,
+            workspace_bytes=workspace,
+            budget_bytes=plan.budget,
+        )
 
     @property
     def preset(self) -> Preset:
@@ -188,7 +209,7 @@ class World:
     def open(
         self, image: NDArray[np.uint8], prompt: str, seed: int, *, options: StartOptions
     ) -> Session:
-        """`start`, with its options in one value."""
+        """`start`, with its options in one value. Raises `CapacityError` where it does not fit."""
         require_live(self.preset)
         settings = resolve_runtime(self.preset, self.components.checkpoint, options.runtime)
         geometry = self._geometry(image, options)
@@ -196,11 +217,12 @@ class World:
         check_numbers(engine, settings)
         rig = check_rig(options.rig or self.preset.rig)
         intrinsics = check_intrinsics(options.intrinsics or self.preset.intrinsics)
+        session_id = uuid.uuid4().hex
         states, rows = engine.text(prompt)
         first = PromptStates(current=states, source=states, target=states, rows=rows)
         origin = Origin(first, self._digest(image, prompt, options=options))
         state = SessionState(
-            session_id=uuid.uuid4().hex,
+            session_id=session_id,
             geometry=geometry,
             settings=settings,
             schedule=make_schedule(self.preset, settings),
@@ -214,9 +236,21 @@ class World:
             start=origin.start(seed),
             past=History() if self.options.recache else None,
             film=LatentFilm() if options.keep_latents else None,
-            kv=take_ring(engine, geometry, settings),  # last: what fails before leaves it there
+            kv=self._ring(engine, session_id, geometry, settings),  # last: what fails takes none
         )
         return Session(engine, state)
+
+    def _ring(
+        self, engine: Engine, session_id: str, geometry: Geometry, settings: RuntimeParams
+    ) -> FrameRing:
+        """The session's memory, if there is room for it."""
+        planned = 0 if self._plan is None else self._plan.session(settings, geometry)
+        engine.ledger.admit(session_id, planned)
+        try:
+            return take_ring(engine, geometry, settings)
+        except BaseException:
+            engine.ledger.close(session_id)
+            raise
 
     def counts(self) -> Counts:
         """What this world's sessions take now; how many there are is not its business."""
@@ -225,7 +259,7 @@ class World:
         return Counts(
             rings=len(rings),
             ring_bytes=sum(ring.nbytes for ring in rings),
-            parked_bytes=sum(self.shared.parked.values()),
+            parked_bytes=self.shared.ledger.parked_bytes,
             device_bytes=taken,
         )
 
@@ -298,7 +332,9 @@ def load(
         progress=progress,
     )
     tune_for_cpu(components.dit, components.vae, target, mode=mode)
-    return World(components, mode=mode, options=options, synchronise=synchronise)
+    world = World(components, mode=mode, options=options, synchronise=synchronise)
+    world.plan_memory()
+    return world
 
 
 def check_options(options: EngineOptions) -> None:

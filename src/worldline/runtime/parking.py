@@ -17,6 +17,7 @@ from torch import Tensor
 from worldline.ops.vae import StreamState
 from worldline.runtime import first_chunk
 from worldline.runtime.assembly import take_ring
+from worldline.runtime.kv_cache import FrameRing
 from worldline.runtime.replay import Past
 from worldline.runtime.shared import Engine
 from worldline.runtime.state import ImageCondition, Origin, PromptStates, SessionState
@@ -50,32 +51,33 @@ def park(engine: Engine, state: SessionState) -> None:
     state.parked = True
     engine.rings.give(left)
     tensors = {id(tensor): tensor.nbytes for tensor in tensors_of((kept, decoder))}
-    engine.parked[state.session_id] = ring.nbytes + sum(tensors.values())
+    engine.ledger.park(state.session_id, ring.nbytes + sum(tensors.values()))
 
 
 def unpark(engine: Engine, state: SessionState) -> None:
-    """Move a session back, if it is not there; what fails leaves it parked."""
+    """Move a session back, if it is not there; what fails leaves it parked.
+
+    Raises `CapacityError` where others have taken its place.
+    """
     if not state.parked:
         return
-    device = engine.dit.device
-    ring = take_ring(engine, state.geometry, state.settings)
+    device, there = engine.dit.device, engine.ledger.bytes_of(state.session_id)
+    engine.ledger.unpark(state.session_id)
+    ring: FrameRing | None = None
     try:
+        ring = take_ring(engine, state.geometry, state.settings)
         ring.copy_from(state.kv)
         kept = _moved(_kept(state), device)
         with engine.lane.decoding(kept.image.picture):  # the decoder's stream is to own its history
             decoder = _moved(state.decoder, device)
     except BaseException:
-        engine.rings.give(ring)
+        if ring is not None:
+            engine.rings.give(ring)
+        engine.ledger.park(state.session_id, there)
         raise
     state.kv = ring
     _settle(state, kept, decoder)
     state.parked = False
-    forget(engine, state)
-
-
-def forget(engine: Engine, state: SessionState) -> None:
-    """Count a session as parked no more."""
-    engine.parked.pop(state.session_id, None)
 
 
 def _kept(state: SessionState) -> _Kept:

@@ -34,6 +34,7 @@ from worldline.runtime.state import PromptStates, SessionState
 from worldline.runtime.timing import StageClock
 from worldline.runtime.transfer import upload
 from worldline.sampling.dmd import euler_step, renoise, to_x0
+from worldline.sampling.schedules import thinned
 
 
 class Coming(NamedTuple):
@@ -43,6 +44,7 @@ class Coming(NamedTuple):
     motion: Moved
     prompt: PromptStates
     outlet: Outlet
+    steps: int | None = None
 
 
 def next_chunk(
@@ -52,11 +54,13 @@ def next_chunk(
     clock: StageClock,
     *,
     outlet: Outlet | None = None,
+    steps: int | None = None,
 ) -> Generated:
     """Generate the next chunk of a session; an equal start's first one may be kept already.
 
-    Its video has `1 + 4(T-1)` frames for the first chunk and `4T` for later ones. A chunk that
-    fails or is given up leaves the session where it was.
+    With `steps` it takes so few denoise passes; None takes all. Its video has `1 + 4(T-1)` frames
+    for the first chunk and `4T` for later ones. A chunk that fails or is given up leaves the
+    session where it was.
     """
     outlet = outlet or Outlet()
     frames = range(state.next_frame, state.next_frame + state.settings.chunk)
@@ -69,7 +73,8 @@ def next_chunk(
         kept = recall(engine, state, key)
     state.opening = None  # what it left in the session is about to change
     try:
-        made = kept or generate(engine, state, Coming(frames, motion, prompt, outlet), clock)
+        coming = Coming(frames, motion, prompt, outlet, steps)
+        made = kept or generate(engine, state, coming, clock)
         hand_on(engine, made, outlet, clock)
     except BaseException:
         engine.workspace.clear()
@@ -92,7 +97,7 @@ def generate(engine: Engine, state: SessionState, coming: Coming, clock: StageCl
     Between two passes it may be given up. Not so where the window's history has been made anew: the
     ring then holds another text's, which the session would not have without this chunk.
     """
-    frames, motion, prompt, outlet = coming
+    frames, motion, prompt, outlet, steps = coming
     reanchor(engine, state)
     levers.hold_sink(engine, state)
     with clock.stage("encode"):
@@ -109,7 +114,7 @@ def generate(engine: Engine, state: SessionState, coming: Coming, clock: StageCl
         state.kv.begin_chunk(frames.start, len(frames), visible=visible)
         fill = model_input(engine, condition)
     with clock.stage("denoise"):
-        latents = denoise(engine, state, fill, inputs, outlet)
+        latents = denoise(engine, state, fill, inputs, outlet, steps=steps)
     outlet.check()
     # Before the context pass: it is queued first, and pictures do not wait for what nobody sees.
     with engine.lane.decoding(latents), clock.stage("decode"):
@@ -173,9 +178,13 @@ def denoise(
     fill: Callable[[Tensor], Tensor],
     inputs: PassInputs,
     outlet: Outlet,
+    *,
+    steps: int | None = None,
 ) -> Tensor:
     """Denoise passes over the frames the ring is aimed at: latents `[1, 16, T, h, w]`, float32."""
     schedule, sampler = state.schedule, engine.preset.sampler.kind
+    if steps is not None:
+        schedule = thinned(schedule, steps)
     shape = (1, LATENT_CHANNELS, state.settings.chunk, *state.geometry.latent)
     x = clean = noise(engine, state, shape, 0)
     verify.verify_latents(x, LATENT_CHANNELS)

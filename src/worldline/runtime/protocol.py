@@ -59,8 +59,8 @@ class StepRequest(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
     """Generate the next chunk: one motion, or one tuple of action letters, per latent frame.
 
     `motions` win over `actions`. `prompt` not None switches the text from this chunk on, blended
-    over `blend_chunks` chunks. A parked session comes back first. Callers leave `slot` and `stream`
-    alone; the handle fills them.
+    over `blend_chunks` chunks. `steps` makes this chunk with fewer denoise passes. A parked session
+    comes back first. Callers leave `slot` and `stream` alone; the handle fills them.
     """
 
     session_id: str
@@ -69,6 +69,7 @@ class StepRequest(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
     motions: tuple[Motion, ...] | None = None
     prompt: str | None = None
     blend_chunks: int = 0
+    steps: int | None = None
     slot: SlotRef | None = None
     stream: bool = False
 

@@ -61,6 +61,7 @@ class EngineSession(Protocol):
         *,
         prompt: str | None = None,
         blend_chunks: int = 0,
+        steps: int | None = None,
         aborted: Callable[[], bool] | None = None,
         on_frames: Callable[[Decoded], None] | None = None,
     ) -> Chunk:
@@ -254,6 +255,7 @@ class Rank:
             request.actions if request.motions is None else request.motions,
             prompt=request.prompt,
             blend_chunks=request.blend_chunks,
+            steps=request.steps,
             aborted=out.aborted,
             on_frames=out.take if request.stream else None,
         )

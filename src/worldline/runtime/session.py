@@ -62,6 +62,7 @@ class Session:
         *,
         prompt: str | None = None,
         blend_chunks: int = 0,
+        steps: int | None = None,
         aborted: Callable[[], bool] | None = None,
         on_frames: Callable[[Decoded], None] | None = None,
     ) -> Chunk:
@@ -69,10 +70,11 @@ class Session:
 
         `controls` is one collection of action letters or one `Motion` per latent frame, or
         framewise relative poses `[T, 4, 4]`, or None to stand still. A `prompt` takes over from
-        this chunk on, at once or blended over `blend_chunks` chunks. `aborted` is asked between two
-        passes: True gives the chunk up. `on_frames` is given each latent frame's pictures as they
-        are decoded; from the first of them on nothing is given up. Raises `ControlError`,
-        `PromptError`, `AbortedError`, `SessionClosedError`; after an error the session is as it
+        this chunk on, at once or blended over `blend_chunks` chunks. `steps` makes this chunk with
+        fewer denoise passes than the session has. `aborted` is asked between two passes: True
+        gives the chunk up. `on_frames` is given each latent frame's pictures as they are decoded;
+        from the first of them on nothing is given up. Raises `ControlError`, `PromptError`,
+        `ConfigError`, `AbortedError`, `SessionClosedError`; after an error the session is as it
         was, and the same chunk can be asked for again.
         """
         engine, state = self._open()
@@ -85,9 +87,11 @@ class Session:
                 text = engine.text(prompt)
                 state.prompt = conditions.switch_prompt(before, text, blend_chunks)
             state.start = None  # no longer an ordinary one
+        if steps is not None and state.next_chunk == 0:
+            state.start = None
         index = state.next_chunk
         try:
-            made = pipeline.next_chunk(engine, state, controls, clock, outlet=outlet)
+            made = pipeline.next_chunk(engine, state, controls, clock, outlet=outlet, steps=steps)
         except BaseException:
             state.prompt, state.start = before, start
             raise
@@ -141,10 +145,9 @@ class Session:
             engine, state = self._live
             state.caches.clear()
             engine.workspace.clear()
-            if state.parked:
-                parking.forget(engine, state)
-            else:
+            if not state.parked:
                 engine.rings.give(state.kv)
+            engine.ledger.close(state.session_id)
         self._live = None
 
     def __enter__(self) -> Session:

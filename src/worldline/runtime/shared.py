@@ -16,6 +16,7 @@ from worldline.runtime.first_chunk import FirstChunks
 from worldline.runtime.kv_cache import KVRing
 from worldline.runtime.kv_int8 import Int8Ring
 from worldline.runtime.lane import Lane
+from worldline.runtime.ledger import Ledger
 from worldline.runtime.passes import Passes
 from worldline.runtime.ring_pool import RingPool
 from worldline.runtime.step_cache import StepCache
@@ -41,7 +42,7 @@ class Engine(NamedTuple):
     passes: Passes
     first_chunks: FirstChunks
     rings: RingPool
-    parked: dict[str, int]  # bytes of host memory, by session
+    ledger: Ledger
     ring_kind: type[KVRing] | type[Int8Ring]
     chooser: AttentionChooser | None  # finds the attention of each shape; None: torch decides
     lane: Lane

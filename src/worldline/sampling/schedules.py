@@ -36,6 +36,24 @@ class Schedule(NamedTuple):
     sigma_renoise: tuple[float, ...]
 
 
+def thinned(schedule: Schedule, count: int) -> Schedule:
+    """`count` of a schedule's steps: the first, the last, and evenly spread between; all if fewer.
+
+    Each step then works on the noise level its successor of the chosen ones expects, so any sampler
+    can run it. Raises `ConfigError` for less than one step.
+    """
+    _check_count(count)
+    total = len(schedule.timesteps)
+    if count >= total:
+        return schedule
+    chosen = [round(i * (total - 1) / max(1, count - 1)) for i in range(count)]
+    return Schedule(
+        tuple(schedule.timesteps[i] for i in chosen),
+        tuple(schedule.sigma_x0[i] for i in chosen),
+        tuple(schedule.sigma_renoise[i - 1] for i in chosen[1:]),
+    )
+
+
 class OfficialTable(NamedTuple):
     """Every step of the official scheduler: `timesteps` int64 `[n]`, `sigmas` float32 `[n+1]`."""
 
