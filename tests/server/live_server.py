@@ -30,7 +30,8 @@ class LiveServer:
         config = ServerConfig(**settings)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self._server = make_server(config, create_app(config, handle))
+        self.app = create_app(config, handle)
+        self._server = make_server(config, self.app)
         run = {"sockets": [self._listener]}
         self._thread = threading.Thread(target=self._server.run, kwargs=run)
 
