@@ -39,9 +39,17 @@ class LiveServer:
         """A new connection."""
         return Client(self.port)
 
+    def signal(self, number: int) -> None:
+        """What a signal to the process would do."""
+        self._server.handle_exit(number, None)
+
     def stop(self) -> None:
         """End the server as Ctrl-C does, and wait for it."""
         self._server.should_exit = True
+        self.wait()
+
+    def wait(self) -> None:
+        """Until the server has ended."""
         self._thread.join(LIMIT_S)
         assert not self._thread.is_alive(), "the server did not stop"
 

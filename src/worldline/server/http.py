@@ -37,9 +37,12 @@ async def health(request: Request) -> Response:
 async def ready(request: Request) -> Response:
     """200 once a session can start, 503 with the reason before that or when it never will."""
     services = _services(request)
-    if is_ready(services):
+    house: House = request.app.state.house
+    if is_ready(services) and not house.draining:
         return _json({"status": "ready"})
     reason = services.readiness.reason if services.engine.alive() else "worker died"
+    if house.draining:
+        reason = "draining"
     return _json({"status": reason}, status=503, headers={"Retry-After": RETRY_S})
 
 

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from worldline.core.config import ServerConfig
+from worldline.core.config import ServerConfig, WorldInfo
 from worldline.runtime.handle import EngineHandle
 from worldline.server.device import Device
 from worldline.server.engine import AsyncEngine
 from worldline.server.live.recordings import Recordings
+from worldline.server.logs import log
 from worldline.server.metrics import Metrics
 from worldline.server.seats import Seats
 from worldline.server.tracing import Traces
 from worldline.server.waiting import AsyncClock, stop
 from worldline.server.warmup import Readiness, State, warm_up
+
+logger = logging.getLogger("worldline.server")
 
 MAX_ENCODERS = 4
 MAX_READERS = 2
@@ -47,19 +51,15 @@ async def running(
     config: ServerConfig, handle: EngineHandle, clock: AsyncClock
 ) -> AsyncGenerator[Services]:
     """Start threads and the warm-up; on leaving, end both. The handle stays its owner's."""
-    # One call per session at a time, one for the warm-up, one to close a session behind its step.
-    calls = ThreadPoolExecutor(config.seats + 2, thread_name_prefix="engine-call")
-    readers = ThreadPoolExecutor(MAX_READERS, thread_name_prefix="picture")
-    encoders = ThreadPoolExecutor(
-        min(MAX_ENCODERS, os.cpu_count() or 1), thread_name_prefix="encode"
-    )
+    calls, readers, encoders = _threads(config)
     engine = AsyncEngine(handle, calls)
+    seats = seats_of(config, engine.info)
     services = Services(
         config=config,
         engine=engine,
         clock=clock,
         sockets=Seats(config.max_sockets),
-        seats=Seats(config.seats),
+        seats=Seats(seats),
         readiness=Readiness(),
         metrics=Metrics(),
         readers=readers,
@@ -75,7 +75,7 @@ async def running(
             services.readiness,
             clock=clock,
             chunks=config.warmup_chunks,
-            sessions=config.seats,
+            sessions=seats,
         )
     )
     try:
@@ -86,6 +86,30 @@ async def running(
         readers.shutdown()
         encoders.shutdown()
         services.recordings.close()
+
+
+def _threads(
+    config: ServerConfig,
+) -> tuple[ThreadPoolExecutor, ThreadPoolExecutor, ThreadPoolExecutor]:
+    """Those that wait for the engine, that read pictures, and that encode."""
+    # One call per session at a time, and one each for the warm-up, for the census, and to close a
+    # session behind its step.
+    calls = ThreadPoolExecutor(config.seats + 3, thread_name_prefix="engine-call")
+    readers = ThreadPoolExecutor(MAX_READERS, thread_name_prefix="picture")
+    count = min(MAX_ENCODERS, os.cpu_count() or 1)
+    return calls, readers, ThreadPoolExecutor(count, thread_name_prefix="encode")
+
+
+def seats_of(config: ServerConfig, info: WorldInfo) -> int:
+    """How many worlds at a time: as many as were asked for, and no more than the device holds.
+
+    One is always tried: the plan is an estimate, and the engine says what does not fit.
+    """
+    fit = info.sessions_that_fit()
+    if fit is None or fit >= config.seats:
+        return config.seats
+    log(logger, logging.WARNING, "fewer seats than asked for", asked=config.seats, fit=fit)
+    return max(1, fit)
 
 
 def _watch(services: Services) -> None:

@@ -1,0 +1,146 @@
+"""Seats from the memory plan; and the server as its process sees it: sockets and signals."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Generator
+from typing import Any
+
+import msgspec
+import pytest
+from websockets.sync.client import ClientConnection, connect
+
+from tests.fakes import LIMIT_S, FakeHandle, fake_info
+from tests.server.live.conftest import Start
+from tests.server.live.test_comings_and_goings import get, wait_for
+from tests.server.live.wire import ENDPOINT, wish
+from tests.server.live_server import LiveServer
+from worldline.core.config import ServerConfig
+from worldline.core.live import SUBPROTOCOL, ClientMessage, ServerMessage
+from worldline.core.live.client import Hello, Leave
+from worldline.core.live.server import Bye, Chunk, Failure, Frame, Notice, Opened, Seat
+from worldline.server.services import seats_of
+
+_DECODER = msgspec.msgpack.Decoder(ServerMessage)
+_GB = 2**30
+
+
+@pytest.mark.parametrize(("budget", "seats"), [(0, 4), (80, 4), (56, 4), (55, 3), (35, 1), (10, 1)])
+def test_seats_are_what_was_asked_for_and_what_fits(budget: int, seats: int) -> None:
+    info = msgspec.structs.replace(
+        fake_info(),
+        weights_bytes=32 * _GB,
+        session_bytes=5 * _GB,
+        workspace_bytes=4 * _GB,
+        budget_bytes=budget * _GB,
+    )
+    assert seats_of(ServerConfig(seats=4), info) == seats
+
+
+@pytest.mark.anyio
+async def test_the_plan_limits_who_gets_in(start: Start) -> None:
+    info = msgspec.structs.replace(fake_info(), session_bytes=3, budget_bytes=4)
+    rig = await start(FakeHandle(info), seats=2)
+    await rig.connect().walk()
+    assert (await rig.connect().queue()).position == 1
+
+
+class Client:
+    """A blocking client on a real socket."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+
+    def say(self, message: ClientMessage) -> None:
+        """Send."""
+        self.connection.send(msgspec.msgpack.encode(message))
+
+    def until(self, kind: type[Any]) -> Any:
+        """The next message of a kind; no error may come before."""
+        while True:
+            data = self.connection.recv(timeout=LIMIT_S)
+            assert isinstance(data, bytes)
+            message = _DECODER.decode(data)
+            if isinstance(message, kind):
+                return message
+            assert not isinstance(message, Failure | Bye), message
+
+
+@pytest.fixture
+def server() -> Generator[LiveServer]:
+    with LiveServer(FakeHandle(), drain_s=3600.0) as running:
+        wait_for(lambda: get(running.port, "/readyz")[0] == 200, "never ready")
+        yield running
+
+
+def open_socket(server: LiveServer) -> connect:
+    """A connection that is yet to be opened."""
+    return connect(
+        f"ws://127.0.0.1:{server.port}{ENDPOINT}",
+        subprotocols=[SUBPROTOCOL],  # pyright: ignore[reportArgumentType]
+        max_size=None,
+        compression=None,
+    )
+
+
+def test_a_real_socket_gets_pictures_and_receipts(server: LiveServer) -> None:
+    with open_socket(server) as connection:
+        assert connection.subprotocol == SUBPROTOCOL
+        client = Client(connection)
+        client.say(Hello())
+        client.say(wish())
+        client.until(Seat)
+        opened = client.until(Opened)
+        assert (opened.width, opened.height) == (64, 48)
+        frame = client.until(Frame)
+        assert frame.number == 0 and frame.payload
+        assert client.until(Chunk).index == 0
+
+
+def test_sigterm_is_announced_and_nobody_new_gets_in(server: LiveServer) -> None:
+    with open_socket(server) as first:
+        client = Client(first)
+        client.say(Hello())
+        client.say(wish())
+        client.until(Opened)
+        server.signal(signal.SIGTERM)
+        assert client.until(Notice).code == "draining"
+        assert get(server.port, "/readyz") == (503, {"status": "draining"})
+        with open_socket(server) as second:
+            late = Client(second)
+            late.say(Hello())
+            late.say(wish())
+            error = late.until(Failure)
+            assert (error.code, error.fatal) == ("draining", True)
+        client.until(Frame)  # the world goes on
+        client.say(Leave())
+        assert client.until(Bye).code == "left"
+        server.wait()  # nobody is left, so it does not take an hour
+
+
+def test_ctrl_c_waits_for_nobody_and_says_so() -> None:
+    with LiveServer(FakeHandle(), drain_s=3600.0) as server:
+        wait_for(lambda: get(server.port, "/readyz")[0] == 200, "never ready")
+        with open_socket(server) as connection:
+            client = Client(connection)
+            client.say(Hello())
+            client.say(wish())
+            client.until(Opened)
+            server.signal(signal.SIGINT)
+            assert client.until(Bye).code == "stopped"
+            server.wait()
+
+
+def test_a_second_signal_ends_the_draining() -> None:
+    with LiveServer(FakeHandle(), drain_s=3600.0) as server:
+        wait_for(lambda: get(server.port, "/readyz")[0] == 200, "never ready")
+        with open_socket(server) as connection:
+            client = Client(connection)
+            client.say(Hello())
+            client.say(wish())
+            client.until(Opened)
+            server.signal(signal.SIGTERM)
+            assert client.until(Notice).code == "draining"
+            server.signal(signal.SIGTERM)
+            assert client.until(Bye).code == "stopped"
+            server.wait()
