@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,14 +13,15 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.fakes import FakeClock, FakeHandle, settle
+from tests.fakes import LIMIT_S, FakeClock, FakeHandle, settle
 from tests.server.live.wire import LiveSocket
 from worldline.core.config import ServerConfig
 from worldline.core.live.client import Keys, Playhead, Shown
 from worldline.core.live.client import Trace as TraceMessage
 from worldline.core.live.server import Applied, Chunk, Frame, StateChange, Traced
-from worldline.runtime.protocol import OpenRequest
+from worldline.runtime.protocol import Counts, OpenRequest
 from worldline.server.app import create_app
+from worldline.server.census import COUNT_S, Leaks
 from worldline.server.live.track import Track
 from worldline.server.metrics import Metrics
 from worldline.server.tracing import LANES, MAX_EVENTS, MAX_TRACES, Event, Trace, Traces
@@ -168,6 +170,30 @@ async def test_what_nobody_owns_is_found() -> None:
         lost.cancel()
         await asyncio.gather(lost, return_exceptions=True)
         assert not any(await census.count())
+
+
+async def test_a_busy_engine_delays_a_count_and_does_not_multiply_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    handle, clock = FakeHandle(), FakeClock()
+    app = create_app(ServerConfig(), handle, clock=clock)
+    async with app.router.lifespan_context(app):
+        await app.state.services.readiness.wait(clock, 1.0)
+        census, gate, asked = app.state.census, threading.Event(), []
+
+        def counts() -> Counts:
+            asked.append(1)
+            assert gate.wait(LIMIT_S)
+            return Counts(sessions=3)
+
+        monkeypatch.setattr(handle, "counts", counts)
+        counting = [asyncio.create_task(census.count()) for _ in range(20)]
+        await clock.until_sleeping(COUNT_S)
+        await clock.advance(COUNT_S)
+        assert {await task for task in counting} == {Leaks()}  # the last count stands
+        assert len(asked) <= 1
+        gate.set()
+        assert (await census.count()).sessions == 3
 
 
 async def test_an_unknown_trace_is_not_there() -> None:

@@ -48,12 +48,13 @@ def create_app(
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         async with running(config, handle, clock) as services:
             house = House(services, make)
-            app.state.services, app.state.house = services, house
-            app.state.census = Census(services, house)
+            census = Census(services, house)
+            app.state.services, app.state.house, app.state.census = services, house, census
             try:
                 yield
             finally:
                 await house.close()
+                await census.close()
 
     def count(code: str) -> None:
         app.state.services.metrics.count_error(code)

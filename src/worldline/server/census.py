@@ -18,7 +18,7 @@ from worldline.core.live.common import State
 from worldline.runtime.protocol import Counts
 from worldline.server.live.house import House
 from worldline.server.services import Services
-from worldline.server.waiting import within
+from worldline.server.waiting import stop
 from worldline.server.warmup import State as Warmth
 
 SLOTS_PER_SESSION: Final = 2
@@ -44,6 +44,8 @@ class Census:
         self._counts = Counts()
         self._leaks = Leaks()
         self._at_first: int | None = None  # device bytes before the first visitor
+        self._asking: asyncio.Task[None] | None = None
+        self._own: set[asyncio.Task[None]] = set()  # timers of ours that are no leaks
         self._register()
 
     @property
@@ -59,18 +61,38 @@ class Census:
         return not here and services.readiness.state is not Warmth.WARMING
 
     async def count(self) -> Leaks:
-        """Ask the engine, and look at ourselves. A dead or busy engine leaves its last counts."""
+        """Ask the engine, and look at ourselves; one question at a time, however many ask.
+
+        An engine that is dead, or busy for longer than `COUNT_S`, leaves the last counts.
+        """
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
+        timer = asyncio.create_task(self._services.clock.sleep(COUNT_S))
+        self._own.add(timer)
+        try:
+            # Not cancelled when it takes too long: a thread waits for the engine in any case.
+            await asyncio.wait({self._asking, timer}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await stop(timer)
+            self._own.discard(timer)
+        return self._leaks
+
+    async def close(self) -> None:
+        """Wait for a question that is still out."""
+        if self._asking is not None:
+            await asyncio.wait({self._asking})
+
+    async def _ask(self) -> None:
         services = self._services
         warm = services.readiness.state is not Warmth.WARMING
         seats = services.seats.taken
         try:
-            self._counts = await within(services.clock, COUNT_S, services.engine.counts())
-        except (WorldlineError, TimeoutError):
-            return self._leaks
+            self._counts = await services.engine.counts()
+        except WorldlineError:
+            return
         if warm:
             # A seat is free only after its session is gone: the larger number owned what was seen.
             self._judge(max(seats, services.seats.taken))
-        return self._leaks
 
     def _judge(self, seats: int) -> None:
         counts, quiet = self._counts, self.is_quiet
@@ -80,7 +102,7 @@ class Census:
         grown = max(0, in_use - (self._at_first or 0)) if quiet else 0
         self._leaks = Leaks(
             sessions=max(0, counts.sessions - seats),
-            tasks=len(own_tasks()) if quiet else 0,
+            tasks=len(self._tasks()) if quiet else 0,
             slots=max(0, counts.slots - SLOTS_PER_SESSION * counts.sessions),
             device_bytes=grown + (counts.parked_bytes if quiet else 0),
         )
@@ -97,13 +119,17 @@ class Census:
         metrics.watch("device_waiting", "Sessions that want a turn", lambda: device.waiting)
         metrics.watch_total("device_turns", "Turns that were granted", lambda: device.turns)
         metrics.watch_total("device_busy_seconds", "Time of all turns", lambda: device.busy_s)
-        metrics.watch("tasks", "Tasks of the server that run", lambda: len(own_tasks()))
+        metrics.watch("tasks", "Tasks of the server that run", lambda: len(self._tasks()))
         engine = {name: partial(self._held, name) for name in Counts.__struct_fields__}
         metrics.watch_each("engine", "What the engine holds", "what", engine)
         leaks: dict[str, Callable[[], float]] = {
             name: partial(self._leaked, name) for name in Leaks._fields
         }
         metrics.watch_each("leaked", "What nobody owns; anything but 0 is a fault", "what", leaks)
+
+    def _tasks(self) -> list[asyncio.Task[object]]:
+        mine = {asyncio.current_task(), self._asking, *self._own}
+        return [task for task in asyncio.all_tasks() if task not in mine and _is_ours(task)]
 
     def _in_state(self, state: State) -> float:
         return sum(room.state == state for room in self._house.rooms)
@@ -116,12 +142,6 @@ class Census:
 
     def _leaked(self, name: str) -> float:
         return getattr(self._leaks, name)
-
-
-def own_tasks() -> list[asyncio.Task[object]]:
-    """Tasks of this loop that run the server's code, the calling one excepted."""
-    mine = asyncio.current_task()
-    return [task for task in asyncio.all_tasks() if task is not mine and _is_ours(task)]
 
 
 def _is_ours(task: asyncio.Task[object]) -> bool:
