@@ -1,4 +1,4 @@
-"""Servers and browsers of the browser tests: a real server, or the page alone with a scripted one."""
+"""Servers and browsers of the browser tests: a real server, or the page and a scripted one."""
 
 from __future__ import annotations
 
@@ -82,9 +82,19 @@ def visit(browser: Browser, complaints: list[str]) -> Generator[Visit]:
     yield open_page
     for context in contexts:
         try:
+            for page in context.pages:
+                _leave(page)
             context.close()
         except Error as error:  # the browser died: the test has failed already and says why
             complaints.append(str(error))
+
+
+def _leave(page: Page) -> None:
+    """End the page's world, if it has one: a world that is merely dropped keeps its seat."""
+    if page.locator(".stage").count() == 0:
+        return
+    page.evaluate("() => window.__worldline?.world.leave()")
+    page.wait_for_timeout(200)  # for the message to leave this browser
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A visitor in a real browser before a real model: enters, walks, turns, writes, leaves, comes back."""
+"""A visitor in a real browser before a real model: enters, walks, writes, leaves, comes back."""
 
 from __future__ import annotations
 

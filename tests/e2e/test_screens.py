@@ -90,9 +90,7 @@ def test_the_stage_and_its_figures(walk: Page, scripted: Scripted, complaints: l
     walk.keyboard.down("KeyW")
     keys = scripted.await_message(client.Keys)
     assert keys.held == ("w",)
-    scripted.say(
-        server.Applied(id=keys.id, chunk=1, latent_frame=0, server_ms=scripted.now)
-    )
+    scripted.say(server.Applied(id=keys.id, chunk=1, latent_frame=0, server_ms=scripted.now))
     scripted.show(input=keys.id)
     walk.wait_for_selector(".figure.latency[data-count='1']")
     walk.keyboard.up("KeyW")
@@ -265,9 +263,7 @@ def test_a_refusal_says_what_to_do(
     start.click("button.enter")
     scripted.await_message(client.Enter)
     retryable = code == "client_limit"
-    scripted.say(
-        server.Failure(code=code, message="the reason", retryable=retryable, fatal=True)
-    )
+    scripted.say(server.Failure(code=code, message="the reason", retryable=retryable, fatal=True))
     scripted.sockets[-1].close(code=4400)
     start.wait_for_selector(f".card:has-text('{title}')")
     assert start.get_by_role("button", name=button).is_visible()
@@ -276,9 +272,7 @@ def test_a_refusal_says_what_to_do(
         _check(start, "refused")
 
 
-def test_a_key_is_asked_for_and_never_put_into_the_address(
-    start: Page, scripted: Scripted
-) -> None:
+def test_a_key_is_asked_for_and_never_put_into_the_address(start: Page, scripted: Scripted) -> None:
     start.click("button.enter")
     scripted.await_message(client.Enter)
     scripted.say(

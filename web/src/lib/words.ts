@@ -53,6 +53,7 @@ export const WORDS: Readonly<Record<string, Words>> = {
   capacity: { title: "All places are taken", detail: "Try again in a moment.", offer: "again" },
   timed_out: { title: "It took too long", offer: "again" },
   // what was asked for
+  too_large: { title: "That is too large", detail: "Choose a smaller picture: the server limits what it takes." },
   invalid_image: { title: PICTURE },
   invalid_prompt: { title: "Choose other words" },
   invalid_control: { title: "That movement cannot be used" },

@@ -28,18 +28,18 @@ export function Share({ walk, close }: { readonly walk: Walk; readonly close: ()
         Whoever opens this address sees what you see, live, and can ask you for the controls. It leads nowhere once this
         world has ended.
       </p>
-      <label class="field">
+      <div class="field">
         <span class="name">
-          Address
+          <label for="address">Address</label>
           <output>{viewers === 1 ? "only you are looking" : `${viewers} are looking`}</output>
         </span>
         <span class="box">
-          <input ref={field} readOnly value={address} onFocus={(event) => event.currentTarget.select()} />
+          <input id="address" ref={field} readOnly value={address} onFocus={(event) => event.currentTarget.select()} />
           <button type="button" aria-label="Copy the address" onClick={() => void copy()}>
             <Icon name={copied.value ? "check" : "copy"} />
           </button>
         </span>
-      </label>
+      </div>
       <p class="fine" role="status">
         {copied.value ? "Copied." : local(address) ? "This address works on this machine only." : ""}
       </p>
