@@ -46,6 +46,8 @@ def test_every_setting_with_its_default(field: msgspec.structs.FieldInfo) -> Non
         assert written == "none"
     elif isinstance(field.default, str):
         assert written == field.default
+    elif isinstance(field.default, tuple):
+        assert written == ", ".join(field.default)
     else:
         assert float(written) == float(field.default)
 
