@@ -10,6 +10,8 @@ from tests.e2e.conftest import PHONE, Visit
 from tests.e2e.scripted import WORLD, Scripted
 from tests.e2e.walking import screenshot, wait_for_frames
 from worldline.core.live import client, server
+from worldline.media.camera_files import POSES, TRANSFORMS
+from worldline.server.live.recordings import FILM
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
@@ -176,10 +178,12 @@ def test_a_recording_begins_ends_and_is_offered(walk: Page, scripted: Scripted) 
     after = len(scripted.heard)
     walk.get_by_role("button", name="End the recording").click()
     assert scripted.await_message(client.Record, after=after).on is False
-    scripted.say(server.Recording(on=False, url=f"v1/worlds/{WORLD}/recording", seconds=12.4))
+    scripted.say(server.Recording(on=False, url=f"/v1/worlds/{WORLD}/recording?take=2", seconds=12.4))
     walk.wait_for_selector(".toast.film")
-    links = walk.locator(".toast.film a").evaluate_all("all => all.map((one) => one.pathname)")
-    assert all(link.startswith(f"/v1/worlds/{WORLD}/recording") for link in links)
+    links = walk.locator(".toast.film a").evaluate_all(
+        "(all) => all.map((one) => one.pathname.split('/').at(-1) + one.search)"
+    )
+    assert links == [f"{name}?take=2" for name in (FILM, POSES, TRANSFORMS, "recording")]
     _check(walk, "recording")
 
 

@@ -11,6 +11,13 @@ export function download(file: Blob, name: string): void {
   setTimeout(() => URL.revokeObjectURL(url), RELEASE_MS);
 }
 
+/** Fetches what only a key opens; a link of the browser's own cannot carry it. */
+export async function fetchFile(url: string, name: string, access: string): Promise<void> {
+  const reply = await fetch(url, { headers: { Authorization: `Bearer ${access}` } });
+  if (!reply.ok) throw new Error(`${name}: ${reply.status}`);
+  download(await reply.blob(), name);
+}
+
 /** `20261120-134502`, in the visitor's own time. */
 export function stamp(time: Date): string {
   const two = (value: number): string => String(value).padStart(2, "0");

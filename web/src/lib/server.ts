@@ -63,6 +63,13 @@ export function watchUrl(world: string): string {
   return url.href;
 }
 
+/** One file of a recording, or with null all of them; `url` is what the server said of it. */
+export function takeUrl(url: string, file: string | null): string {
+  const take = new URL(url, document.baseURI);
+  if (file !== null) take.pathname += `/${file}`;
+  return take.href;
+}
+
 async function json(path: string): Promise<unknown> {
   try {
     const reply = await fetch(address(path));

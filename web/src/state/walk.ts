@@ -51,6 +51,8 @@ const HISTORY = 60;
 
 export class Walk {
   readonly way: Way;
+  /** The key of a server that asks for one. */
+  readonly access: string | null;
   readonly world: World;
   readonly toasts = new Toasts();
   readonly phase: ReadonlySignal<World["phase"]["value"]>;
@@ -81,6 +83,7 @@ export class Walk {
 
   constructor(setting: Setting) {
     this.way = setting.way;
+    this.access = setting.access;
     this.#support = setting.support;
     this.world = connect(setting.url, options(setting));
     const { world } = this;

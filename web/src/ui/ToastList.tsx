@@ -1,5 +1,7 @@
 import { useSignal } from "@preact/signals";
 
+import { fetchFile } from "../lib/download";
+import { takeUrl } from "../lib/server";
 import type { Toast } from "../state/toasts";
 import type { Walk } from "../state/walk";
 import { secondsUntil, useClock } from "./clock";
@@ -61,23 +63,36 @@ function Countdown({ until }: { readonly until: number }) {
 }
 
 const FILES = [
-  { name: "video.mp4", label: "Video" },
-  { name: "poses.npy", label: "Camera path" },
-  { name: "transforms.json", label: "For splats" },
+  { file: "world.mp4", label: "Video" },
+  { file: "poses.npy", label: "Camera path" },
+  { file: "transforms.json", label: "For splats" },
+  { file: null, label: "All" },
 ] as const;
 
 /** A finished recording, until it is put away. */
 function Developed({ walk }: { readonly walk: Walk }) {
+  const { access } = walk;
   const film = walk.film.value;
   if (film?.phase !== "done") return null;
-  const base = new URL(film.url, document.baseURI).href.replace(/\/?$/, "/");
   return (
     <section class="toast film" aria-label="Recording">
       <p>
         Recorded <b>{film.seconds.toFixed(1)} s</b>
       </p>
-      {FILES.map(({ name, label }) => (
-        <a key={name} class="plain small" href={base + name} download={name}>
+      {FILES.map(({ file, label }) => (
+        <a
+          key={label}
+          class="plain small"
+          href={takeUrl(film.url, file)}
+          download={file ?? ""}
+          onClick={(event) => {
+            if (access === null) return; // the browser fetches it
+            event.preventDefault();
+            const name = file ?? "worldline.zip";
+            const told = (words: string): void => walk.toasts.say(words, { tone: "warning" });
+            void fetchFile(takeUrl(film.url, file), name, access).catch(() => told(`${label} could not be fetched.`));
+          }}
+        >
           <Icon name="download" />
           {label}
         </a>
