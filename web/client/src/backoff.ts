@@ -5,14 +5,15 @@ export interface BackoffOptions {
   readonly firstMs?: number;
   /** The longest pause. Default 8 s. */
   readonly maxMs?: number;
-  /** Give up after so long without a connection. Default 60 s, the usual grace of a world. */
+  /** Give up after so long without a connection. Default: as long as the server keeps a world, or 60 s. */
   readonly giveUpMs?: number;
 }
 
 export class Backoff {
   readonly #first: number;
   readonly #max: number;
-  readonly #giveUp: number;
+  readonly #wished: number | undefined;
+  #giveUp: number;
   readonly #random: () => number;
   #attempt = 0;
   #since: number | null = null;
@@ -20,8 +21,14 @@ export class Backoff {
   constructor(options: BackoffOptions, random: () => number) {
     this.#first = options.firstMs ?? 250;
     this.#max = options.maxMs ?? 8000;
+    this.#wished = options.giveUpMs;
     this.#giveUp = options.giveUpMs ?? 60_000;
     this.#random = random;
+  }
+
+  /** How long the server keeps a world; heeded where nothing else was asked for. */
+  set grace(ms: number) {
+    if (this.#wished === undefined && ms > 0) this.#giveUp = ms;
   }
 
   get attempt(): number {

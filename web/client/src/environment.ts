@@ -30,6 +30,8 @@ export interface Environment {
   after(ms: number, task: () => void): () => void;
   /** Calls `task` with the next picture of the display; returns the way to call it off. */
   frame(task: () => void): () => void;
+  /** Calls `task` when a sleeping page or network comes back; returns the way to stop. */
+  woken(task: () => void): () => void;
   /** 0 to 1, for the spread of reconnects. */
   random(): number;
   socket(url: string, protocols: string[]): SocketLike;
@@ -50,6 +52,7 @@ export function browserEnvironment(): Environment {
       const request = requestAnimationFrame(task);
       return () => cancelAnimationFrame(request);
     },
+    woken,
     random: () => Math.random(),
     socket: (url, protocols) => {
       if (typeof WebSocket === "undefined") {
@@ -59,6 +62,17 @@ export function browserEnvironment(): Environment {
     },
     store: sessionStore(),
     secure: globalThis.isSecureContext === true,
+  };
+}
+
+function woken(task: () => void): () => void {
+  if (typeof document === "undefined") return () => undefined;
+  const seen = (): void => void (document.visibilityState === "visible" && task());
+  addEventListener("online", task);
+  document.addEventListener("visibilitychange", seen);
+  return () => {
+    removeEventListener("online", task);
+    document.removeEventListener("visibilitychange", seen);
   };
 }
 

@@ -17,6 +17,7 @@ import { homography, IDENTITY, normalised, type Intrinsics, type Mat3, type View
 import { createPainter } from "./view/painter.js";
 
 const REPORT_MS = 100;
+const FLAT_MS = 30; // between turns without a graphics card: the model may need that processor
 const TURN_EPSILON = 0.02; // degrees that nobody sees; saves drawing
 
 /** A frame that was painted. */
@@ -74,6 +75,7 @@ export class Screen {
   #before: View | null = null;
   #blendFrom = Number.NEGATIVE_INFINITY;
   #drawn: Drawing | null = null;
+  #drawnMs = Number.NEGATIVE_INFINITY;
   #dirty = false;
   #active = false;
   #reportedMs = Number.NEGATIVE_INFINITY;
@@ -233,8 +235,11 @@ export class Screen {
     const view = this.#gaze?.at(nowMs) ?? null;
     const drawing = view ? this.#turned(frame, view, share) : { ...PLAIN, share };
     if (!this.#dirty && this.#drawn && sameDrawing(this.#drawn, drawing)) return;
+    const busy = this.#painter.kind === "2d" && nowMs - this.#drawnMs < FLAT_MS;
+    if (!this.#dirty && busy && share === 1) return;
     this.#painter.draw(drawing);
     this.#drawn = drawing;
+    this.#drawnMs = nowMs;
     this.#dirty = false;
   }
 

@@ -95,6 +95,11 @@ export class Session {
     return this.#formats.find((format) => offered.includes(format)) ?? "jpeg";
   }
 
+  /** Ask for `format` first from now on. */
+  prefer(format: Format): void {
+    this.#formats = [format, ...this.#formats.filter((known) => known !== format)];
+  }
+
   /** Never ask for `format` again. */
   without(format: Format): void {
     this.#formats = this.#formats.filter((known) => known !== format);
@@ -168,7 +173,10 @@ export class Session {
       this.#link = new Link(
         { ...link, formats: this.#formats, first: () => this.#first() },
         {
-          ready: (ready) => (this.ready.value = ready),
+          ready: (ready) => {
+            this.ready.value = ready;
+            this.#backoff.grace = ready.limits.grace_ms;
+          },
           message: (message, at) => this.#message(message, at),
           end: (error) => this.#lost(error),
         },

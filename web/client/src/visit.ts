@@ -64,6 +64,7 @@ export class Visit {
   #figuresMs = 0;
   #playedMs = 0;
   #playingSince: number | null = null;
+  readonly #stopWaking: () => void;
 
   constructor(url: string, options: ConnectOptions) {
     const environment = options.environment ?? browserEnvironment();
@@ -109,6 +110,8 @@ export class Visit {
       moved: (motion, atMs) => this.screen.gaze?.moved(motion, atMs),
       turned: (yaw, pitch, atMs) => this.screen.gaze?.turned(yaw, pitch, atMs),
     });
+    if ("enter" in options.start) this.screen.speed = options.start.enter.speed ?? 1;
+    this.#stopWaking = environment.woken(() => this.session.phase.value === "reconnecting" && this.session.retryNow());
     void this.#begin();
   }
 
@@ -263,6 +266,7 @@ export class Visit {
   }
 
   close(): void {
+    this.#stopWaking();
     this.hands.shut();
     this.#play(false);
     this.screen.close();

@@ -137,6 +137,7 @@ export class World {
 
   settings(change: Omit<Wire.Settings, "type" | "id" | "at_ms">): Receipt {
     if (typeof change.speed === "number") this.#visit.screen.speed = change.speed;
+    if (change.format) this.#visit.session.prefer(change.format);
     return this.#visit.session.input({ type: "settings", ...change });
   }
 

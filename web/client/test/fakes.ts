@@ -114,6 +114,7 @@ export class FakeBrowser {
   readonly clock = new FakeClock();
   readonly store = new FakeStore();
   readonly sockets: FakeSocket[] = [];
+  readonly sleepers = new Set<() => void>();
 
   get environment(): Environment {
     const { now, after, frame } = this.clock;
@@ -122,7 +123,11 @@ export class FakeBrowser {
       this.sockets.push(made);
       return made;
     };
-    return { now, after, frame, random: () => 0.5, socket, store: this.store, secure: true };
+    const woken = (task: () => void): (() => void) => {
+      this.sleepers.add(task);
+      return () => this.sleepers.delete(task);
+    };
+    return { now, after, frame, random: () => 0.5, socket, woken, store: this.store, secure: true };
   }
 
   get socket(): FakeSocket {

@@ -228,6 +228,41 @@ describe("a lost connection", () => {
     expect(["reconnecting", "ended"]).toContain(world.phase.value);
   });
 
+  it("is taken up at once when the page or the network wakes", async () => {
+    const { browser, world } = await live({ reconnect: { firstMs: 60_000, maxMs: 60_000 } });
+    for (const wake of browser.sleepers) wake();
+    expect(browser.sockets.length).toBe(1);
+    browser.socket.drop(1006);
+    for (const wake of browser.sleepers) wake();
+    expect(browser.sockets.length).toBe(2);
+    world.leave();
+    expect(browser.sleepers.size).toBe(0);
+  });
+
+  it("is given up when the server no longer keeps the world, by its own word", async () => {
+    const { browser, world } = await visit();
+    welcome(browser.socket);
+    browser.socket.say({ ...READY, limits: { ...READY.limits, grace_ms: 5000 } });
+    browser.socket.say(SEAT);
+    browser.socket.say(OPENED);
+    const begin = browser.clock.now();
+    while (world.phase.value !== "ended") {
+      browser.socket.drop(1006);
+      browser.clock.advance(world.retry.value?.inMs ?? 0);
+    }
+    expect(browser.clock.now() - begin).toBeGreaterThan(5000);
+    expect(browser.clock.now() - begin).toBeLessThan(20_000);
+  });
+
+  it("asks for the format that was chosen meanwhile", async () => {
+    const { browser, world } = await live();
+    world.settings({ format: "webp" });
+    browser.socket.drop(1006);
+    browser.clock.advance(1000);
+    welcome(browser.socket);
+    expect(browser.socket.of("rejoin")[0]?.format).toBe("webp");
+  });
+
   it("rejects what was under way", async () => {
     const { browser, world } = await live();
     const receipt = world.prompt("rain");
