@@ -132,7 +132,7 @@ def packages(*, dev: bool, wheel: Path | None) -> list[str]:
     if not dev:
         return ["-e", ".[video]"]
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
-    return ["-e", ".[video,models]", *expand(groups, "dev")]
+    return ["-e", ".[video,rtc,models]", *expand(groups, "dev")]
 
 
 def expand(groups: dict[str, list[str | dict[str, str]]], name: str) -> list[str]:

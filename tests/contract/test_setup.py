@@ -27,7 +27,7 @@ def setup() -> ModuleType:
 def test_playing_needs_neither_tests_nor_real_checkpoints(setup: ModuleType) -> None:
     assert setup.packages(dev=False, wheel=None) == ["-e", ".[video]"]
     wanted = setup.packages(dev=True, wheel=None)
-    assert wanted[:2] == ["-e", ".[video,models]"]
+    assert wanted[:2] == ["-e", ".[video,rtc,models]"]
     assert {item.split(">=")[0] for item in wanted[2:]} >= {"pytest", "ruff", "pyright", "loq"}
 
 

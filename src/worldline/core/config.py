@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+Lever = Literal["encode_quality", "steps"]
+
 
 class WorldInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a server or client must know of the loaded model; sizes: (width, height) in pixels.
@@ -100,13 +102,17 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     `worlds_per_client` counts places in the queue too. `drain_s` is how long worlds may go on
     after SIGTERM. Chunks come when a client has `lead_s` of video left, or what it asks for up to
     `max_lead_s`. When the hand changes its mind, a chunk begun less than `restart_s` ago is begun
-    anew, or any that would be in time all the same; 0 never.
+    anew, or any that would be in time all the same; 0 never. `levers` may make chunks cheaper when
+    they come too late, in this order: pictures of less quality, fewer denoise steps (not in exact
+    mode).
 
     `bitrate_kbps` of the shared H.264 until its holder asks for another, 0 by the size of the
-    pictures; `max_bitrate_kbps` is the most it may ask for. Recordings lie below `recordings_dir`
-    (None is the system's temporary folder) until `recording_keep_s` after their end, and never
-    longer than the server runs; a take ends after `max_recording_s` or `max_recording_bytes`, and
-    old ones go when all together have `max_recordings_bytes` (0: nothing is recorded).
+    pictures; `max_bitrate_kbps` is the most it may ask for. `ice_servers` are STUN and TURN servers
+    (stun:host:port) for WebRTC; none means this machine's own addresses only. Recordings lie below
+    `recordings_dir` (None is the system's temporary folder) until `recording_keep_s` after their
+    end, and never longer than the server runs; a take ends after `max_recording_s` or
+    `max_recording_bytes`, and old ones go when all together have `max_recordings_bytes` (0: nothing
+    is recorded).
 
     Doors. `allow_origins` are pages elsewhere that may use the server. Per address, this machine's
     own excepted: `sockets_per_minute`, `requests_per_minute` and `sockets_per_address` at a time.
@@ -143,8 +149,10 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_lead_s: float = 4.0
     lead_s: float = 0.1
     restart_s: float = 0.0
+    levers: tuple[Lever, ...] = ("encode_quality", "steps")
     bitrate_kbps: int = 0
     max_bitrate_kbps: int = 20_000
+    ice_servers: tuple[str, ...] = ()
     recordings_dir: str | None = None
     recording_keep_s: float = 3600.0
     max_recording_s: float = 600.0

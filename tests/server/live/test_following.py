@@ -146,7 +146,7 @@ def test_a_decoder_that_cries_all_the_time_is_urgent_once() -> None:
     assert following.urgent and following.behind
     following.offer(unit(5, key=True), 10.1)
     following.lost(10.2)
-    assert not following.urgent and following.patient(10.2)
+    assert not following.urgent and not following.patient(10.2) and following.patient(14.3)
     following.lost(10.1 + PLEA_S)
     assert following.urgent
 

@@ -196,6 +196,16 @@ class KeyFrame(Message, kw_only=True, tag="key_frame"):
     """The decoder lost its thread and needs an IDR."""
 
 
+class RtcOffer(Message, kw_only=True, tag="rtc_offer"):
+    """Pictures by WebRTC: an offer with one video that is only received, and all its candidates.
+
+    Answered by `rtc_answer`. Once connected, `frame` messages come without payload; when the
+    connection ends, pictures come over the socket again.
+    """
+
+    sdp: Annotated[str, Meta(max_length=65_536)]
+
+
 class Ping(Message, kw_only=True, tag="ping"):
     """Heartbeat and clock: answered at once by `pong`."""
 
@@ -219,4 +229,6 @@ Input = (
     | AskControl
     | GiveControl
 )
-ClientMessage = Hello | Enter | Rejoin | Watch | Input | Playhead | Shown | KeyFrame | Ping | Leave
+ClientMessage = (
+    Hello | Enter | Rejoin | Watch | Input | Playhead | Shown | KeyFrame | RtcOffer | Ping | Leave
+)

@@ -163,6 +163,15 @@ class Pong(Message, kw_only=True, tag="pong"):
     server_ms: float
 
 
+class RtcAnswer(Message, kw_only=True, tag="rtc_answer"):
+    """The answer to `rtc_offer`, with all candidates.
+
+    A picture's RTP time is `number` times 90000 / fps, plus an offset that stays the same.
+    """
+
+    sdp: str
+
+
 class Notice(Message, kw_only=True, tag="notice"):
     """Something will happen or has happened; `in_ms` is when, 0 for now."""
 
@@ -228,6 +237,7 @@ ServerMessage = (
     | Frame
     | Chunk
     | Pong
+    | RtcAnswer
     | Notice
     | ControlOf
     | Recording

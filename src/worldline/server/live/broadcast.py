@@ -56,6 +56,11 @@ class Follower(Protocol):
         """Whether the bitrate follows it."""
         ...
 
+    @property
+    def limit_kbps(self) -> int:
+        """What its network can carry, where that is known; else 0."""
+        ...
+
     def offer(self, unit: Unit) -> None:
         """A picture of its format; returns at once."""
         ...
@@ -79,6 +84,7 @@ class Broadcast:
         self.config = config
         self.geometry: Opened | None = None
         self.closers: list[Callable[[], Awaitable[None]]] = []  # awaited by `close`
+        self.leavers: list[Callable[[Viewer], None]] = []  # hear who is detached
         self.pace = Pace()
         self.stream = Stream(clock, encoders, kbps=config.bitrate_kbps)
         self._clock = clock
@@ -129,6 +135,8 @@ class Broadcast:
         if self._viewers.get(viewer.id) is viewer:
             del self._viewers[viewer.id]
             viewer.end()
+            for left in self.leavers:
+                left(viewer)
 
     def join(self, follower: Follower) -> None:
         """H.264 for one that is no socket's viewer, until it parts or is told to end."""
@@ -223,6 +231,8 @@ class Broadcast:
             urgent=any(way.urgent for way, _ in ways),
             patient=any(way.patient(now) for way, _ in ways),
         )
+        limits = [one.limit_kbps for one in self._followers() if one.holder]
+        self.stream.limit_kbps = max(limits, default=0)
         holder = next((Holder(w.age(now), w.left) for w, holds in ways if holds), Holder())
         try:
             return await self.stream.make(picture, need, holder)

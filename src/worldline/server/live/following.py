@@ -18,6 +18,7 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from worldline.core.live.common import Format
+from worldline.core.live.server import Frame
 from worldline.core.motion import Pose
 from worldline.server.live.idr import Pleas, plead
 
@@ -33,7 +34,8 @@ START: Final = Pose((1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 class Unit(NamedTuple):
     """One picture ready to go: `message` for a socket, which holds the encoded `payload`.
 
-    It is picture `place` of `places` on the way from the camera pose `before` to `pose`.
+    `frame` is that message. It is picture `place` of the `places` on the way from the camera pose
+    `before` to `pose`.
     """
 
     number: int
@@ -45,6 +47,7 @@ class Unit(NamedTuple):
     pose: Pose = START
     place: int = 0
     places: int = 1
+    frame: Frame | None = None
 
 
 class Pace(NamedTuple):
@@ -154,13 +157,21 @@ class Following:
         self._shown = min(max(self._shown, number), self._sent)
 
     def lost(self, now: float) -> None:
-        """The client's decoder needs a key frame; until then it gets stills."""
-        self._clear()
+        """The client's decoder needs a key frame; until then it gets stills.
+
+        One that is lost again within seconds has a network that loses more than key frames can
+        mend: it waits like one that fell behind.
+        """
         self._pleas, urgent = plead(self._pleas, now)
-        self.behind = self.chained
-        self.urgent = self.chained and (self.urgent or urgent)
+        if not self.chained:
+            self._clear()
+        elif urgent:
+            self._clear()
+            self.behind = self.urgent = True
+            self._may_return = float("-inf")
+        elif not self.urgent:
+            self.leave(now)
         self._ready = True
-        self._may_return = float("-inf")
         self._shown = self._sent
 
     def leave(self, now: float) -> None:

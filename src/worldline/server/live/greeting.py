@@ -6,6 +6,7 @@ import worldline
 from worldline.core.config import ServerConfig
 from worldline.core.live import VERSION
 from worldline.core.live.server import Limits, Ready
+from worldline.server.live import signalling
 from worldline.server.live.broadcast import formats
 from worldline.server.services import Services
 
@@ -21,7 +22,7 @@ def ready(services: Services) -> Ready:
         model=info.model,
         fps=info.fps,
         formats=formats(),
-        transports=("websocket",),
+        transports=("websocket", "webrtc") if signalling.available() else ("websocket",),
         limits=limits(services.config),
         server_ms=services.clock.now() * 1000,
     )

@@ -6,6 +6,7 @@ from worldline.server.live.broadcast import Broadcast
 from worldline.server.live.entering import Pixels
 from worldline.server.live.recording import Recorder
 from worldline.server.live.room import Room, World
+from worldline.server.live.signalling import Peers
 from worldline.server.live.track import Observed, Track
 from worldline.server.services import Services
 
@@ -18,6 +19,7 @@ def make_world(services: Services, room: Room, picture: Pixels) -> tuple[World, 
     broadcast = Broadcast(room.id, services.config, clock, services.encoders)
     room.track = Track(room.id, metrics=services.metrics, traces=services.traces, clock=clock)
     room.recorder = Recorder(broadcast, services.recordings, clock)
+    room.peers = Peers(broadcast, services.config, clock)
     audience = Observed(broadcast, room.track, clock)
     world = LiveWorld(
         services, room.id, room.enter, picture, device=services.device, broadcast=audience

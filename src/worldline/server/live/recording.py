@@ -36,6 +36,7 @@ class Recorder:
 
     format: Format = "h264"
     holder = False
+    limit_kbps = 0
 
     def __init__(self, broadcast: Broadcast, recordings: Recordings, clock: Clock) -> None:
         self.following: Following | None = None

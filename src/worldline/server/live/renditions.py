@@ -145,4 +145,5 @@ def unit(
         pose=picture.view,
         place=picture.place,
         places=picture.places,
+        frame=frame,
     )

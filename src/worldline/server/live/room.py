@@ -33,6 +33,7 @@ from worldline.server.live.broadcast import Broadcast
 from worldline.server.live.guest import Ending, Guest
 from worldline.server.live.leases import Tenancy, heard
 from worldline.server.live.recording import Recorder
+from worldline.server.live.signalling import Peers
 from worldline.server.live.track import Track
 
 
@@ -114,6 +115,7 @@ class Room:
         self.broadcast: Broadcast | None = None
         self.track: Track | None = None
         self.recorder: Recorder | None = None
+        self.peers: Peers | None = None
         self.seated = asyncio.Event()
         self.over: asyncio.Future[Ending] = loop.create_future()
         self.changed = asyncio.Event()

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from worldline.core.errors import (
+    ConfigError,
     InvalidEventError,
     InvalidInitError,
     ProtocolError,
@@ -29,6 +30,7 @@ from worldline.core.live.client import (
     Ping,
     Playhead,
     Rejoin,
+    RtcOffer,
     Shown,
     Watch,
 )
@@ -89,6 +91,8 @@ class Talk:
             self._go_in(message)
         elif isinstance(message, Playhead | Shown | KeyFrame):
             self._report(message)
+        elif isinstance(message, RtcOffer):
+            self._connect(message)
         else:
             self._input(message)
 
@@ -126,6 +130,14 @@ class Talk:
                     room.track.playhead(message)
         elif room.holder == viewer.id and room.track is not None:
             room.track.shown(message)
+
+    def _connect(self, message: RtcOffer) -> None:
+        room = self._guest.room
+        if room is None or not room.is_open:
+            raise SessionError("there is no world", expected="opened first")
+        if room.peers is None:
+            raise ConfigError("this world has no WebRTC")
+        room.peers.offer(self._guest.viewer, message.sdp)
 
     def _input(self, message: Input) -> None:
         room = self._guest.room

@@ -20,6 +20,7 @@ from worldline.core.live.common import Format
 from worldline.core.live.server import (
     Chunk,
     ControlOf,
+    Frame,
     Pong,
     Queued,
     ServerMessage,
@@ -31,7 +32,7 @@ from worldline.server.outbox import Outbox, SocketClosed
 PATIENCE: Final = 32
 MOST_MESSAGES: Final = 4096
 _ENCODER: Final = msgspec.msgpack.Encoder()
-_ONLY_THE_NEWEST: Final = (Chunk, ControlOf, Pong, Queued, StateChange)
+_ONLY_THE_NEWEST: Final = (Chunk, ControlOf, Frame, Pong, Queued, StateChange)
 
 Still = Callable[[Format], Awaitable[Unit | None]]
 
@@ -42,6 +43,8 @@ class ReaderStuck(SocketClosed):
 
 class Viewer:
     """One socket's share of a world. `run` is the task that writes; the rest never blocks."""
+
+    limit_kbps = 0  # TCP says nothing of its own; what waits does
 
     def __init__(
         self, outbox: Outbox, clock: Clock, *, id: str = "", format: Format = "jpeg"

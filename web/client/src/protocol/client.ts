@@ -258,6 +258,18 @@ export interface KeyFrame {
   readonly type: "key_frame";
 }
 
+/**
+ * Pictures by WebRTC: an offer with one video that is only received, and all its candidates.
+ *
+ * Answered by `rtc_answer`. Once connected, `frame` messages come without payload; when the
+ * connection ends, pictures come over the socket again.
+ */
+export interface RtcOffer {
+  readonly type: "rtc_offer";
+  /** at most 65536 characters */
+  readonly sdp: string;
+}
+
 /** Heartbeat and clock: answered at once by `pong`. */
 export interface Ping {
   readonly type: "ping";
@@ -292,6 +304,7 @@ export type ClientMessage =
   | Playhead
   | Shown
   | KeyFrame
+  | RtcOffer
   | Ping
   | Leave;
 
@@ -343,6 +356,7 @@ export const CLIENT_TYPES = [
   "playhead",
   "shown",
   "key_frame",
+  "rtc_offer",
   "ping",
   "leave",
 ] as const;

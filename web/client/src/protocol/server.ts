@@ -131,6 +131,16 @@ export interface Pong {
   readonly server_ms: number;
 }
 
+/**
+ * The answer to `rtc_offer`, with all candidates.
+ *
+ * A picture's RTP time is `number` times 90000 / fps, plus an offset that stays the same.
+ */
+export interface RtcAnswer {
+  readonly type: "rtc_answer";
+  readonly sdp: string;
+}
+
 /** Something will happen or has happened; `in_ms` is when, 0 for now. */
 export interface Notice {
   readonly type: "notice";
@@ -197,6 +207,7 @@ export type ServerMessage =
   | Frame
   | Chunk
   | Pong
+  | RtcAnswer
   | Notice
   | ControlOf
   | Recording
@@ -215,6 +226,7 @@ export const SERVER_TYPES = [
   "frame",
   "chunk",
   "pong",
+  "rtc_answer",
   "notice",
   "control",
   "recording",

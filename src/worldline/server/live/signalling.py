@@ -1,0 +1,137 @@
+"""Who sees a world by WebRTC: offers from sockets to peers, and back to the socket when they end.
+
+Knows aiortc only through `rtc`, which is imported when the first offer comes; without the extra
+`rtc` every offer is refused. A peer belongs to a socket's viewer: while it is up, that viewer's
+pictures go by WebRTC and its socket carries only what is said about them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import logging
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from worldline.core.config import ServerConfig
+from worldline.core.errors import ConfigError, WorldlineError
+from worldline.core.live.codes import failure
+from worldline.core.live.server import RtcAnswer
+from worldline.media import h264
+from worldline.server.live.broadcast import Broadcast
+from worldline.server.live.following import Unit
+from worldline.server.live.viewer import Viewer
+from worldline.server.waiting import AsyncClock, stop, within
+
+if TYPE_CHECKING:
+    from worldline.server.live.rtc import Peer
+
+logger = logging.getLogger("worldline.server.rtc")
+
+CONNECT_S: Final = 15.0
+
+
+def available() -> bool:
+    """Whether this server can speak WebRTC."""
+    return h264.available() and importlib.util.find_spec("aiortc") is not None
+
+
+class Peers:
+    """The peers of one world."""
+
+    def __init__(self, broadcast: Broadcast, config: ServerConfig, clock: AsyncClock) -> None:
+        self._broadcast = broadcast
+        self._config = config
+        self._clock = clock
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+        broadcast.closers.append(self.close)
+        broadcast.leavers.append(self.drop)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def offer(self, viewer: Viewer, sdp: str) -> None:
+        """Answer an offer, through the viewer; a new one replaces the viewer's peer.
+
+        Raises: ConfigError where there is no WebRTC.
+        """
+        if not available():
+            raise ConfigError("this server has no WebRTC", expected='pip install "worldline[rtc]"')
+        if self._broadcast.geometry is None or "h264" not in self._broadcast.formats:
+            raise ConfigError("this world has no WebRTC", expected="a world with H.264")
+        self.drop(viewer)
+        task = self._tasks[viewer.id] = asyncio.create_task(self._serve(viewer, sdp))
+        task.add_done_callback(lambda _: self._forget(viewer.id, task))
+
+    def drop(self, viewer: Viewer) -> None:
+        """End the viewer's peer, if it has one."""
+        task = self._tasks.pop(viewer.id, None)
+        if task is not None:
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+            task.cancel()
+
+    async def close(self) -> None:
+        """End all of them, and return when they have ended."""
+        await stop(*self._tasks.values(), *self._leaving)
+
+    def _forget(self, name: str, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(name) is task:
+            del self._tasks[name]
+
+    async def _serve(self, viewer: Viewer, sdp: str) -> None:
+        """One peer from its offer to its end."""
+        up = asyncio.Event()
+        peer = self._peer(viewer, up)
+        try:
+            viewer.send(RtcAnswer(sdp=await peer.answer(sdp)))
+            await within(self._clock, CONNECT_S, _either(up, peer.over))
+            await peer.over.wait()
+        except TimeoutError:
+            logger.info("WebRTC did not connect", extra={"fields": {"viewer": viewer.id}})
+        except WorldlineError as error:
+            viewer.send(failure(error))
+        except Exception:
+            logger.exception("WebRTC failed")
+        finally:
+            await peer.close()
+
+    def _peer(self, viewer: Viewer, up: asyncio.Event) -> Peer:
+        from worldline.server.live.rtc import Peer, WorldTrack
+
+        broadcast = self._broadcast
+        track = WorldTrack(
+            self._clock, fps=broadcast.stream.fps, pace=broadcast.pace, holds=lambda: viewer.holder
+        )
+
+        def shown(unit: Unit) -> None:
+            if unit.frame is not None:
+                viewer.send(msgspec.structs.replace(unit.frame, payload=b""))
+
+        def changed(is_up: bool) -> None:
+            if is_up:
+                up.set()
+                viewer.end()
+                track.shown = shown
+                broadcast.join(track)
+                return
+            broadcast.part(track)
+            if viewer in broadcast.viewers and viewer.following is None:
+                broadcast.attach(viewer, viewer.format)
+
+        return Peer(
+            track,
+            ice=self._config.ice_servers,
+            lost=lambda: broadcast.key_frame(track),
+            changed=changed,
+        )
+
+
+async def _either(*events: asyncio.Event) -> None:
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await stop(*waits)
