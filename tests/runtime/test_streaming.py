@@ -106,6 +106,11 @@ class Queueing(InTurn):
         return wait
 
 
+def unseen(decoded: Decoded) -> None:
+    """Nobody is to see this."""
+    raise AssertionError(f"shown: {decoded.latent_frame}")
+
+
 def test_where_work_is_queued_frames_are_waited_for_at_the_end() -> None:
     """Each latent frame by itself, none twice, and up to the first of them all can be given up."""
     with tiny.world().start(tiny.picture(), tiny.PROMPT, 3, steps=2) as session:
@@ -116,7 +121,7 @@ def test_where_work_is_queued_frames_are_waited_for_at_the_end() -> None:
         for i, expected in enumerate(plain):
             asked = iter([False] * 4)  # the last before the context pass
             with pytest.raises(AbortedError):
-                session.step(WALK[i], aborted=lambda a=asked: next(a, True), on_frames=pytest.fail)
+                session.step(WALK[i], aborted=lambda a=asked: next(a, True), on_frames=unseen)
             lane.waited.clear()
             assert np.array_equal(watched(session, i)[0], expected)
             assert lane.waited == [1 if i == 0 else 4, 4, 4]

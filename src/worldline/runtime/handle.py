@@ -284,6 +284,10 @@ class WorkerHandle:
         """Whether the worker runs and answers."""
         return not self._ended.is_set()
 
+    def wait_until_ended(self) -> None:
+        """Return once the worker has ended and every call has failed, whatever the reason."""
+        self._reader.join()
+
     def shutdown(self, *, limit_s: float = 5.0) -> None:
         """End the worker, by force after `limit_s`; idempotent. Pending calls: WorkerDiedError."""
         atexit.unregister(self.shutdown)

@@ -236,7 +236,7 @@ class Rank:
             window=session.window,
             sink=session.sink,
             steps=session.steps,
-            intrinsics=tuple(session.intrinsics),
+            intrinsics=session.intrinsics,
             rig=session.rig,
         )
 

@@ -91,7 +91,7 @@ class _Slot:
                 raise CapacityError(
                     "shared memory is full", expected=wanted, got=error.strerror
                 ) from None
-        self.segment.buf[self.capacity] = WANTED
+        _bytes(self.segment)[self.capacity] = WANTED
         return SlotRef(index=self.index, name=self.segment.name, size=self.capacity)
 
     def unlink(self) -> None:
@@ -158,7 +158,7 @@ class FrameSlots:
         """Say to whoever writes into a held slot that the chunk is wanted no more."""
         slot = self._slots[index]
         assert slot.segment is not None, f"slot {index} was never acquired"
-        slot.segment.buf[slot.capacity] = ABORTED
+        _bytes(slot.segment)[slot.capacity] = ABORTED
 
     def release(self, index: int | None) -> None:
         """Give a held slot back, once."""
@@ -202,7 +202,7 @@ class SlotWriter:
 
     def aborted(self, ref: SlotRef) -> bool:
         """Whether the parent wants the chunk of this slot no more."""
-        return self._segment(ref).buf[ref.size] == ABORTED
+        return _bytes(self._segment(ref))[ref.size] == ABORTED
 
     def close(self) -> None:
         """Unmap everything."""
@@ -217,6 +217,11 @@ class SlotWriter:
                 segment.close()
             segment = self._mapped[ref.index] = _attach(ref.name)
         return segment
+
+
+def _bytes(segment: SharedMemory) -> memoryview:
+    assert segment.buf is not None, "a segment in use is mapped"
+    return segment.buf
 
 
 def _attach(name: str) -> SharedMemory:
