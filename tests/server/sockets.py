@@ -153,6 +153,13 @@ class Socket:
         self._flowing.set()
         self._to_app.put_nowait({"type": "websocket.disconnect", "code": 1006})
 
+    def unread(self) -> list[dict[str, Any]]:
+        """What came and was not looked at, as it came."""
+        found: list[dict[str, Any]] = []
+        while not self._from_app.empty():
+            found.append(self._from_app.get_nowait())
+        return found
+
     @property
     def silent(self) -> bool:
         """Whether nothing is waiting to be read."""

@@ -162,6 +162,13 @@ class LiveSocket:
         """Read again."""
         self._flowing.set()
 
+    def unread(self) -> list[dict[str, Any]]:
+        """What came and was not looked at, as it came."""
+        found: list[dict[str, Any]] = []
+        while not self._from_app.empty():
+            found.append(self._from_app.get_nowait())
+        return found
+
     @property
     def silent(self) -> bool:
         """Whether nothing is waiting to be read."""
