@@ -143,18 +143,24 @@ class Stage:
 
     async def chunks(self, count: int, name: str = "one") -> None:
         """Let time pass until so many chunks of a world were made."""
-        async with asyncio.timeout(LIMIT_S):
-            while len(self.walked(name)) < count:
-                await self.clock.advance(0.05)
-                await asyncio.sleep(0.001)
-        await settle()
+        await self.passing(lambda: len(self.walked(name)) >= count)
 
     async def begun(self, count: int) -> None:
         """Let time pass until so many steps run or have run, with the engine on hold."""
+        await self.passing(lambda: len(self.handle.requests) + self.handle.running >= count)
+
+    async def passing(self, ready: Callable[[], bool]) -> None:
+        """Let time pass until the worlds have come so far; it stands still during steps."""
         async with asyncio.timeout(LIMIT_S):
-            while len(self.handle.requests) + self.handle.running < count:
-                await self.clock.advance(0.05)
+            while not ready():
+                if self.services.device.user is None:
+                    await self.clock.advance(0.05)
                 await asyncio.sleep(0.001)
+        await settle()
+
+    async def entered(self) -> None:
+        """Wait until one more step has begun; only for tests that wait for each of them."""
+        assert await asyncio.to_thread(self.handle.entered.acquire, timeout=LIMIT_S)
         await settle()
 
     def walked(self, name: str = "one") -> list[tuple[Motion, ...]]:
@@ -172,6 +178,8 @@ async def a_stage(
     async with running(config or ServerConfig(), handle, clock) as services:
         await services.readiness.wait(clock, 1.0)
         handle.requests.clear()
+        while handle.entered.acquire(blocking=False):
+            pass
         yield Stage(services, handle, clock)
         assert clock.sleeping == []
     handle.nothing_is_left()

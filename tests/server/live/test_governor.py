@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worldline.server.live.governor import PATIENCE, SETTLED, Cost, Governor, Lever, Recent
+from worldline.core.config import Lever
+from worldline.server.live.governor import PATIENCE, SETTLED, Cost, Governor, Recent
 from worldline.server.live.playout import GROWTH, MARGIN_S, Playout
 
 FPS, CHUNK_S, FRAMES = 16.0, 0.75, 12
@@ -174,14 +175,14 @@ def test_a_chunk_is_begun_anew_when_it_costs_little(
 
 
 def test_levers_are_pulled_in_their_order_and_let_go_in_reverse() -> None:
-    eager = governor(levers=("steps", "encode_quality", "preview_decoder"))
+    eager = governor(levers=("steps", "encode_quality"))
     seen: list[tuple[Lever, ...]] = []
-    for _ in range(3 * PATIENCE + 2):
+    for _ in range(2 * PATIENCE + 2):
         eager.finished(cost(0.9))
         seen.append(eager.levers)
-    assert [len(levers) for levers in seen] == [1, 1, 2, 2, 3, 3, 3, 3]
-    assert seen[-1] == ("encode_quality", "preview_decoder", "steps")
-    for pulled in (2, 1, 0):
+    assert [len(levers) for levers in seen] == [1, 1, 2, 2, 2, 2]
+    assert seen[-1] == ("encode_quality", "steps")
+    for pulled in (1, 0):
         for _ in range(SETTLED + PATIENCE):
             eager.finished(cost(0.3))
             if len(eager.levers) == pulled:

@@ -132,10 +132,7 @@ async def test_a_failed_chunk_is_a_typed_failure_after_what_was_made_was_shown()
         world, audience = stage.world()
         await world.open()
         running = asyncio.create_task(world.run())
-        async with asyncio.timeout(20):
-            while not running.done():
-                await stage.clock.advance(0.1)
-                await asyncio.sleep(0.001)
+        await stage.passing(running.done)
         with pytest.raises(GenerationError, match="broke"):
             running.result()
         assert [chunk.index for chunk in audience.all(Chunk)] == [0, 1]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+import msgspec
 import pytest
 
-from tests.fakes import FakeHandle, settle
+from tests.fakes import FakeHandle, fake_info, settle
 from tests.server.live.audience import FakeAudience, Stage, a_stage
 from worldline.core.config import ServerConfig
 from worldline.core.errors import AbortedError
@@ -15,6 +16,7 @@ from worldline.core.live.client import Keys, Pad, Pointer, Prompt, Script
 from worldline.core.live.server import Chunk
 from worldline.core.motion import MOTIONLESS, Motion
 from worldline.server.live.flight import SLOTS
+from worldline.server.live.production import fewer
 from worldline.server.live.world import LiveWorld
 
 pytestmark = pytest.mark.anyio
@@ -41,10 +43,7 @@ async def alone(wish: dict[str, object], held: str) -> FakeAudience:
 async def run_all(stage: Stage, *worlds: LiveWorld) -> None:
     """Let time pass until all have run to their end; then close them."""
     tasks = [asyncio.create_task(world.run()) for world in worlds]
-    async with asyncio.timeout(20):
-        while not all(task.done() for task in tasks):
-            await stage.clock.advance(0.1)
-            await asyncio.sleep(0.001)
+    await stage.passing(lambda: all(task.done() for task in tasks))
     for task, world in zip(tasks, worlds, strict=True):
         task.result()
         await world.close()
@@ -90,12 +89,10 @@ async def test_a_slow_encoder_keeps_its_own_world_waiting_and_nobody_else() -> N
         stage.walking("quick") as (_, quick),
     ):
         stuck.gate.clear()
-        await stage.chunks(6, "quick")
-        made = len(stage.walked("slow"))
-        await stage.chunks(9, "quick")
+        await stage.passing(lambda: len(stage.walked("slow")) - len(stuck.all(Chunk)) == SLOTS)
+        made, others = len(stage.walked("slow")), len(stage.walked("quick"))
+        await stage.chunks(others + 5, "quick")
         assert len(stage.walked("slow")) == made
-        unread = made - len(stuck.all(Chunk))
-        assert unread <= SLOTS
         assert quick.all(Chunk)[-1].misses == 0
         stuck.gate.set()
         await stage.chunks(made + 1, "slow")
@@ -105,20 +102,19 @@ async def test_a_chunk_is_begun_anew_when_the_hand_changes_its_mind() -> None:
     async with a_stage(EAGER) as stage:
         stage.handle.hold()
         async with stage.walking(max_chunks=4) as (world, audience):
-            await stage.begun(1)
+            await stage.entered()
             world.take(Prompt(id=1, text="snow"))
             stage.handle.allow()
-            await stage.begun(2)  # sampled standing still, with the prompt
+            await stage.entered()  # sampled standing still, with the prompt
             world.take(keys(2, "w"))
             world.take(keys(3, "w", "l"))
             assert stage.handle.calls == [("abort", "one")]  # once is enough
             stage.handle.allow()
-            await stage.until(lambda: stage.handle.running == 1)
+            await stage.entered()
             world.take(keys(4))  # the second try goes to its end
             assert len(stage.handle.calls) == 1
             stage.handle.allow(9)
-            await stage.chunks(3)
-            await stage.until(lambda: len(audience.applied) >= 4)
+            await stage.passing(lambda: len(audience.all(Chunk)) >= 3)
             assert stage.walked()[:3] == [STILL, (Motion(z=1.0, yaw=1.0),) * 3, STILL]
             assert [r.prompt for r in stage.handle.requests[:3]] == [None, "snow", None]
             assert audience.applied == [(1, 1, 0), (2, 1, 0), (3, 1, 0), (4, 2, 0)]
@@ -201,22 +197,36 @@ async def test_a_new_hand_does_not_get_back_what_the_old_one_held_in_a_given_up_
             assert audience.applied == []
 
 
+@pytest.mark.parametrize(("mode", "steps"), [("fast", 3), ("exact", None)])
+async def test_a_slow_device_makes_fewer_steps_but_not_in_exact_mode(
+    mode: str, steps: int | None
+) -> None:
+    handle = FakeHandle(msgspec.structs.replace(fake_info(), mode=mode))
+    async with a_stage(handle=handle) as stage:
+        handle.hold()
+        async with stage.walking() as (_, audience):
+            for count in range(1, 6):
+                await stage.begun(count)
+                await stage.clock.advance(1.0)  # for three quarters of a second of video
+                handle.allow()
+            await stage.begun(6)
+            assert handle.requests[1].steps is None
+            assert handle.requests[-1].steps == steps
+            assert audience.all(Chunk)[-1].levers == (() if steps is None else ("steps",))
+            assert audience.shares == []  # encoding is no part of it: quality stays
+    assert [fewer(count) for count in (1, 2, 4, 8, 50)] == [1, 1, 3, 6, 38]
+
+
 async def test_when_encoding_is_too_slow_quality_is_lowered_and_said() -> None:
     async with a_stage() as stage, stage.walking() as (_, audience):
         audience.encode_s = 0.3  # three latent frames a chunk: 0.9 s for 0.75 s of video
-        async with asyncio.timeout(20):
-            while not audience.shares:
-                await stage.clock.advance(0.05)
-                await asyncio.sleep(0.001)
+        await stage.passing(lambda: audience.shares != [])
         assert audience.shares == [0.5]
         slow = audience.all(Chunk)[-1]
         assert slow.levers == ("encode_quality",)
         assert slow.real_time_factor == pytest.approx(1.2)
         assert slow.misses > 0
         audience.encode_s = 0.0
-        async with asyncio.timeout(20):
-            while len(audience.shares) == 1:
-                await stage.clock.advance(0.05)
-                await asyncio.sleep(0.001)
+        await stage.passing(lambda: len(audience.shares) == 2)
         assert audience.shares == [0.5, 1.0]
         assert audience.all(Chunk)[-1].levers == ()

@@ -13,12 +13,12 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
+from worldline.core.config import Lever
 from worldline.server.live.playout import Playout
 
-Lever = Literal["encode_quality", "preview_decoder", "steps"]
-LEVERS: Final[tuple[Lever, ...]] = ("encode_quality", "preview_decoder", "steps")
+LEVERS: Final[tuple[Lever, ...]] = ("encode_quality", "steps")
 WINDOW: Final = 128  # chunks that figures are of
 SETTLED: Final = 8  # chunks with time to spare before a lever is let go
 PATIENCE: Final = 2  # chunks between two levers, so that the first can show what it does
@@ -80,7 +80,7 @@ class Governor:
         self._chunk_s = chunk_s
         self._restart_s = restart_s
         self._offered = tuple(sorted(set(levers), key=LEVERS.index))
-        self._pulled = 0
+        self._pulled: list[Lever] = []
         self._needs, self._works, self._encodes = Recent(), Recent(), Recent()
         self._spare_for = 0
         self._since = PATIENCE
@@ -88,8 +88,8 @@ class Governor:
 
     @property
     def levers(self) -> tuple[Lever, ...]:
-        """Those pulled now."""
-        return self._offered[: self._pulled]
+        """Those pulled now, in the order of `LEVERS`."""
+        return tuple(lever for lever in self._offered if lever in self._pulled)
 
     @property
     def real_time_factor(self) -> float:
@@ -143,11 +143,16 @@ class Governor:
         behind = self._late or factor > BEHIND
         self._spare_for = self._spare_for + 1 if factor < SPARE and not self._late else 0
         self._since += 1
-        if behind and self._since >= PATIENCE and self._pulled < len(self._offered):
-            if self._helps(self._offered[self._pulled]):
-                self._pulled, self._since = self._pulled + 1, 0
+        if behind and self._since >= PATIENCE:
+            helpful = [lever for lever in self._offered if self._helps(lever)]
+            if helpful:
+                self._pulled.append(helpful[0])
+                self._since = 0
         elif self._spare_for >= SETTLED and self._pulled:
-            self._pulled, self._since, self._spare_for = self._pulled - 1, 0, 0
+            self._pulled.pop()
+            self._since = self._spare_for = 0
 
     def _helps(self, lever: Lever) -> bool:
+        if lever in self._pulled:
+            return False
         return lever != "encode_quality" or self._encodes.mean(PATIENCE) >= WORTH * self._chunk_s

@@ -22,7 +22,7 @@ from worldline.server.device import Device
 from worldline.server.inbox import check_prompt
 from worldline.server.live.controls import Controls, NewPrompt
 from worldline.server.live.frames import Audience
-from worldline.server.live.governor import Governor
+from worldline.server.live.governor import Governor, Lever
 from worldline.server.live.opening import PICTURES
 from worldline.server.live.playout import Playout
 from worldline.server.live.production import Production
@@ -55,7 +55,7 @@ class Walk:
             chunk_s=chunk_s,
             lead_s=min(lead_s, self._config.max_lead_s),
             restart_s=self._config.restart_s,
-            levers=("encode_quality",),
+            levers=_levers(services, reply),
         )
         self.production = Production(
             services,
@@ -101,3 +101,12 @@ class Walk:
 
 def _at_speed(hands: Hands, *, speed: float, id: int) -> Hands:
     return noted(with_speed(hands, speed), id)
+
+
+def _levers(services: Services, reply: OpenReply) -> tuple[Lever, ...]:
+    """Those that are allowed and exist: in exact mode nothing may change what is generated."""
+    exists: dict[Lever, bool] = {
+        "encode_quality": True,
+        "steps": reply.steps > 1 and services.engine.info.mode != "exact",
+    }
+    return tuple(lever for lever in services.config.levers if exists[lever])
