@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Generator
-from typing import Any
 
 import msgspec
 import pytest
-from websockets.sync.client import ClientConnection, connect
 
-from tests.fakes import LIMIT_S, FakeHandle, fake_info
+from tests.fakes import FakeHandle, fake_info
+from tests.server.live.calling import Client, open_socket
 from tests.server.live.conftest import Start
 from tests.server.live.test_comings_and_goings import get, wait_for
-from tests.server.live.wire import ENDPOINT, wish
+from tests.server.live.wire import wish
 from tests.server.live_server import LiveServer
 from worldline.core.config import ServerConfig
-from worldline.core.live import SUBPROTOCOL, ClientMessage, ServerMessage
+from worldline.core.live import SUBPROTOCOL
 from worldline.core.live.client import Hello, Leave
 from worldline.core.live.server import Bye, Chunk, Failure, Frame, Notice, Opened, Seat
 from worldline.server.services import seats_of
 
-_DECODER = msgspec.msgpack.Decoder(ServerMessage)
 _GB = 2**30
 
 
@@ -45,27 +43,6 @@ async def test_the_plan_limits_who_gets_in(start: Start) -> None:
     assert (await rig.connect().queue()).position == 1
 
 
-class Client:
-    """A blocking client on a real socket."""
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self.connection = connection
-
-    def say(self, message: ClientMessage) -> None:
-        """Send."""
-        self.connection.send(msgspec.msgpack.encode(message))
-
-    def until(self, kind: type[Any]) -> Any:
-        """The next message of a kind; no error may come before."""
-        while True:
-            data = self.connection.recv(timeout=LIMIT_S)
-            assert isinstance(data, bytes)
-            message = _DECODER.decode(data)
-            if isinstance(message, kind):
-                return message
-            assert not isinstance(message, Failure | Bye), message
-
-
 @pytest.fixture
 def server() -> Generator[LiveServer]:
     with LiveServer(FakeHandle(), drain_s=3600.0) as running:
@@ -73,18 +50,8 @@ def server() -> Generator[LiveServer]:
         yield running
 
 
-def open_socket(server: LiveServer) -> connect:
-    """A connection that is yet to be opened."""
-    return connect(
-        f"ws://127.0.0.1:{server.port}{ENDPOINT}",
-        subprotocols=[SUBPROTOCOL],  # pyright: ignore[reportArgumentType]
-        max_size=None,
-        compression=None,
-    )
-
-
 def test_a_real_socket_gets_pictures_and_receipts(server: LiveServer) -> None:
-    with open_socket(server) as connection:
+    with open_socket(server.port) as connection:
         assert connection.subprotocol == SUBPROTOCOL
         client = Client(connection)
         client.say(Hello())
@@ -98,7 +65,7 @@ def test_a_real_socket_gets_pictures_and_receipts(server: LiveServer) -> None:
 
 
 def test_sigterm_is_announced_and_nobody_new_gets_in(server: LiveServer) -> None:
-    with open_socket(server) as first:
+    with open_socket(server.port) as first:
         client = Client(first)
         client.say(Hello())
         client.say(wish())
@@ -106,7 +73,7 @@ def test_sigterm_is_announced_and_nobody_new_gets_in(server: LiveServer) -> None
         server.signal(signal.SIGTERM)
         assert client.until(Notice).code == "draining"
         assert get(server.port, "/readyz") == (503, {"status": "draining"})
-        with open_socket(server) as second:
+        with open_socket(server.port) as second:
             late = Client(second)
             late.say(Hello())
             late.say(wish())
@@ -121,7 +88,7 @@ def test_sigterm_is_announced_and_nobody_new_gets_in(server: LiveServer) -> None
 def test_ctrl_c_waits_for_nobody_and_says_so() -> None:
     with LiveServer(FakeHandle(), drain_s=3600.0) as server:
         wait_for(lambda: get(server.port, "/readyz")[0] == 200, "never ready")
-        with open_socket(server) as connection:
+        with open_socket(server.port) as connection:
             client = Client(connection)
             client.say(Hello())
             client.say(wish())
@@ -134,7 +101,7 @@ def test_ctrl_c_waits_for_nobody_and_says_so() -> None:
 def test_a_second_signal_ends_the_draining() -> None:
     with LiveServer(FakeHandle(), drain_s=3600.0) as server:
         wait_for(lambda: get(server.port, "/readyz")[0] == 200, "never ready")
-        with open_socket(server) as connection:
+        with open_socket(server.port) as connection:
             client = Client(connection)
             client.say(Hello())
             client.say(wish())

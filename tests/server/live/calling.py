@@ -1,0 +1,51 @@
+"""A blocking client of `worldline.v1` on a real socket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from websockets.sync.client import ClientConnection, connect
+
+from tests.fakes import LIMIT_S
+from tests.server.live.wire import ENDPOINT
+from worldline.core.live import SUBPROTOCOL, ClientMessage, ServerMessage
+from worldline.core.live.server import Bye, Failure
+
+_DECODER = msgspec.msgpack.Decoder(ServerMessage)
+
+
+class Client:
+    """A blocking client on a real socket."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+
+    def say(self, message: ClientMessage) -> None:
+        """Send."""
+        self.connection.send(msgspec.msgpack.encode(message))
+
+    def next(self) -> Any:
+        """The next message."""
+        data = self.connection.recv(timeout=LIMIT_S)
+        assert isinstance(data, bytes)
+        return _DECODER.decode(data)
+
+    def until(self, kind: type[Any]) -> Any:
+        """The next message of a kind; no error may come before."""
+        while True:
+            message = self.next()
+            if isinstance(message, kind):
+                return message
+            assert not isinstance(message, Failure | Bye), message
+
+
+def open_socket(port: int) -> connect:
+    """A connection that is yet to be opened."""
+    return connect(
+        f"ws://127.0.0.1:{port}{ENDPOINT}",
+        subprotocols=[SUBPROTOCOL],  # pyright: ignore[reportArgumentType]
+        max_size=None,
+        compression=None,
+        max_queue=None,
+    )
