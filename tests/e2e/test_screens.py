@@ -119,6 +119,23 @@ def test_settings_hold_at_once_and_are_kept(walk: Page, scripted: Scripted) -> N
     assert kept["invert"] is True
 
 
+def test_a_way_that_was_walked_is_walked_again(walk: Page, scripted: Scripted) -> None:
+    walk.keyboard.press("KeyV")
+    walk.get_by_role("button", name="Record my way").click()
+    scripted.show(turn=0.0)
+    scripted.show(turn=9.0)
+    wait_for_frames(walk, 3)
+    walk.keyboard.press("KeyV")
+    walk.get_by_role("button", name="End it here").click()
+    walk.wait_for_selector("dialog:has-text('poses')")
+    _check(walk, "path")
+    walk.get_by_label("Begin again at its end").check()
+    walk.get_by_role("button", name="Walk it").click()
+    camera = scripted.await_message(client.Camera)
+    assert camera.loop is True
+    assert len(camera.poses) >= 2
+
+
 def test_all_keys_are_listed(walk: Page) -> None:
     walk.keyboard.press("?")
     walk.wait_for_selector("dialog:has-text('Keys')")

@@ -191,7 +191,7 @@ def test_the_keyboard_alone_chooses_enters_walks_sets_and_leaves(
         assert _outlined(start)
     keys.press("Escape")
     start.wait_for_selector("dialog", state="detached")
-    _tab_to(start, ".tools button[aria-label='Leave']")
+    _tab_to(start, ".tools button[data-tool='close']")
     assert _outlined(start)
     keys.press("Enter")
     scripted.await_message(client.Leave)

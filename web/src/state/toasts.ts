@@ -6,6 +6,8 @@ export interface Toast {
   readonly id: number;
   readonly tone: "notice" | "warning";
   readonly text: string;
+  /** What it is about, for who can settle it. */
+  readonly about: string;
   /** Clock time of what is announced; null when it has happened. */
   readonly until: number | null;
 }
@@ -29,11 +31,14 @@ export class Toasts {
   }
 
   /** Shows `text`; the same text again replaces itself. `inMs` counts down to what will happen. */
-  say(text: string, { tone = "notice", inMs = 0 }: { tone?: Toast["tone"]; inMs?: number } = {}): void {
+  say(
+    text: string,
+    { tone = "notice", inMs = 0, about = "" }: { tone?: Toast["tone"]; inMs?: number; about?: string } = {},
+  ): void {
     const id = this.#next++;
     const until = inMs > 0 ? this.#time.now() + inMs : null;
     const others = this.list.value.filter((one) => one.text !== text);
-    this.list.value = [...others, { id, tone, text, until }].slice(-MOST);
+    this.list.value = [...others, { id, tone, text, about, until }].slice(-MOST);
     this.#time.later(() => this.dismiss(id), Math.max(STAYS_MS, inMs));
   }
 
@@ -41,7 +46,10 @@ export class Toasts {
     this.list.value = this.list.value.filter((one) => one.id !== id);
   }
 
-  clear(): void {
-    this.list.value = [];
+  /** What `about` announced does not come. */
+  settle(about: string): void {
+    if (this.list.value.some((one) => one.about === about)) {
+      this.list.value = this.list.value.filter((one) => one.about !== about);
+    }
   }
 }

@@ -9,6 +9,7 @@ import {
   type ControlOf,
   type Figures,
   type Opened,
+  type Path,
   type Queued,
   type Signal,
   type Support,
@@ -48,6 +49,7 @@ const LEAD_MS = 120;
 const BLEND_MS = 90;
 const AMBIENT_EVERY = 6;
 const HISTORY = 60;
+const STALL_MS = 2500;
 
 export class Walk {
   readonly way: Way;
@@ -69,7 +71,14 @@ export class Walk {
   readonly gamepad: ReadonlySignal<string | null>;
   readonly ending = signal<Ending | null>(null);
   readonly kept = signal<Kept | null>(null);
+  /** Where the newest Chrome trace can be fetched. */
+  readonly trace = signal<string | null>(null);
+  readonly tracing = signal(false);
+  /** True while a live world has shown nothing for a while. */
+  readonly stalled = signal(false);
   readonly film = signal<Film | null>(null);
+  /** The camera path at hand: recorded by walking, or read from a file. */
+  readonly path = signal<Path | null>(null);
   readonly promptState = signal<PromptState>(null);
   /** The gallery's world that the newest prompt names, if it names one. */
   readonly place = signal<string | null>(null);
@@ -119,10 +128,16 @@ export class Walk {
   attach(view: HTMLCanvasElement, ambient: HTMLCanvasElement, glass: HTMLElement): () => void {
     const around = ambient.getContext("2d");
     let drawn = 0;
+    let shownAt = performance.now();
+    const watch = setInterval(() => {
+      this.stalled.value = this.phase.value === "live" && performance.now() - shownAt > STALL_MS;
+    }, STALL_MS / 5);
     const stops = [
+      () => clearInterval(watch),
       this.world.attach(view),
       this.world.hands.listen(glass),
       this.world.on("painted", ({ width, height, ...painted }) => {
+        shownAt = performance.now();
         if (drawn++ % AMBIENT_EVERY === 0) around?.drawImage(view, 0, 0, 20, 12);
         view.style.setProperty("--ratio", String(width / height));
         view.dataset["drawn"] = String(drawn);
@@ -191,7 +206,15 @@ export class Walk {
     this.#stops.push(
       world.on("notice", ({ code, message, in_ms }) => {
         const text = announce(code, message);
-        if (text !== null) toasts.say(text, { inMs: in_ms ?? 0 });
+        if (text !== null) toasts.say(text, { inMs: in_ms ?? 0, about: code });
+      }),
+      world.on("received", () => toasts.settle("idle")),
+      world.on("traced", ({ on, url }) => {
+        this.tracing.value = on;
+        this.trace.value = on || !url ? null : url;
+      }),
+      world.hands.gamepad.subscribe((name) => {
+        if (name !== null) toasts.say("Gamepad ready: left stick walks, right stick looks.");
       }),
       world.on("refused", (error) => toasts.say(sentence(error.message), { tone: "warning" })),
       world.on("painted", () => this.#note()),

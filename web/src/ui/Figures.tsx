@@ -1,6 +1,8 @@
 import type { Signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 
+import { fetchFile } from "../lib/download";
+import { takeUrl } from "../lib/server";
 import type { Walk } from "../state/walk";
 import { Icon } from "./Icon";
 
@@ -64,7 +66,7 @@ function Details({ walk, model }: { readonly walk: Walk; readonly model: string 
   const decoder = walk.decoder.value;
   const size = walk.opened.value;
   return (
-    <section class="details" aria-label="All figures">
+    <section class="details" aria-label="All figures" tabIndex={0}>
       <header>
         <h2>Hand to eye</h2>
         <p class="pair">
@@ -126,8 +128,38 @@ function Details({ walk, model }: { readonly walk: Walk; readonly model: string 
         {rest.rttMs !== null && <Row name="Round trip">{rest.rttMs.toFixed(1)} ms</Row>}
         {model && <Row name="Model">{model}</Row>}
       </dl>
+      {!walk.spectator && <Trace walk={walk} />}
       {decoder?.reason && <p class="fine">{decoder.reason}</p>}
     </section>
+  );
+}
+
+/** A Chrome trace of this session, for whoever looks into where the time goes. */
+function Trace({ walk }: { readonly walk: Walk }) {
+  const { trace, tracing, access } = walk;
+  const url = trace.value;
+  return (
+    <div class="actions">
+      <button type="button" class="plain small" onClick={() => void walk.world.trace(!tracing.value)}>
+        {tracing.value ? "End the trace" : "Trace"}
+      </button>
+      {url !== null && (
+        <a
+          class="plain small"
+          href={takeUrl(url, null)}
+          download="worldline-trace.json"
+          onClick={(event) => {
+            if (access === null) return; // the browser fetches it
+            event.preventDefault();
+            const failed = (): void => walk.toasts.say("The trace could not be fetched.", { tone: "warning" });
+            void fetchFile(takeUrl(url, null), "worldline-trace.json", access).catch(failed);
+          }}
+        >
+          <Icon name="download" />
+          Save it
+        </a>
+      )}
+    </div>
   );
 }
 

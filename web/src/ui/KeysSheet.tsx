@@ -19,6 +19,7 @@ const GROUPS: readonly { readonly name: string; readonly rows: readonly (readonl
       ["B", "back to the start"],
       ["R", "record"],
       ["C", "save a picture"],
+      ["V", "camera path"],
     ],
   },
   {

@@ -98,7 +98,7 @@ function Slide({ name, value, range: [min, max, step], words, hint, set }: Slide
     <label class="field">
       <span class="name">
         {name}
-        <output>{words(value)}</output>
+        <span class="value">{words(value)}</span>
       </span>
       <input
         type="range"

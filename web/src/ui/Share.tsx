@@ -31,7 +31,7 @@ export function Share({ walk, close }: { readonly walk: Walk; readonly close: ()
       <div class="field">
         <span class="name">
           <label for="address">Address</label>
-          <output>{viewers === 1 ? "only you are looking" : `${viewers} are looking`}</output>
+          <span class="value">{viewers === 1 ? "only you are looking" : `${viewers} are looking`}</span>
         </span>
         <span class="box">
           <input id="address" ref={field} readOnly value={address} onFocus={(event) => event.currentTarget.select()} />

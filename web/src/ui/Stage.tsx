@@ -9,6 +9,7 @@ import { suggestions } from "../lib/suggestions";
 import type { Preferences } from "../state/preferences";
 import type { Walk } from "../state/walk";
 import { Brand } from "./Brand";
+import { CameraPath } from "./CameraPath";
 import { Figures } from "./Figures";
 import { KeysSheet } from "./KeysSheet";
 import { Overlay } from "./Overlay";
@@ -74,6 +75,7 @@ export function Stage({ walk, model, warming, gallery, preferences, support, aga
       KeyR: () => walk.world.record(walk.film.value?.phase !== "on"),
       KeyB: () => walk.world.reset(),
       KeyM: () => (walk.locked.value ? walk.world.hands.unlock() : void walk.world.hands.lock()),
+      KeyV: open("path"),
       Comma: open("settings"),
       Slash: open("keys"),
     });
@@ -109,6 +111,12 @@ export function Stage({ walk, model, warming, gallery, preferences, support, aga
         {settled && <Figures walk={walk} model={model?.id ?? null} detailed={detailed} />}
         {settled && <Toolbar walk={walk} sheet={sheet} leave={leave} />}
       </header>
+      {phase === "live" && walk.stalled.value && (
+        <p class="stalled" role="status">
+          <span class="spinner" aria-hidden="true" />
+          Waiting for the server
+        </p>
+      )}
       <ToastList walk={walk} />
       {settled && (
         <div class="bottom">
@@ -142,6 +150,7 @@ export function Stage({ walk, model, warming, gallery, preferences, support, aga
         />
       )}
       {sheet.value === "keys" && <KeysSheet close={() => (sheet.value = null)} />}
+      {sheet.value === "path" && <CameraPath walk={walk} close={() => (sheet.value = null)} />}
       {sheet.value === "share" && <Share walk={walk} close={() => (sheet.value = null)} />}
     </main>
   );

@@ -5,7 +5,7 @@ import { download, stamp } from "../lib/download";
 import type { Walk } from "../state/walk";
 import { Icon, type IconName } from "./Icon";
 
-export type Sheet = "settings" | "keys" | "share";
+export type Sheet = "settings" | "keys" | "share" | "path";
 
 interface Props {
   readonly walk: Walk;
@@ -53,7 +53,7 @@ export function Toolbar({ walk, sheet, leave }: Props) {
             icon={filming ? "stop" : "record"}
             name={filming ? "End the recording" : "Record"}
             hint="R"
-            pressed={filming}
+            active={filming}
             act={() => world.record(!filming)}
           />
         </>
@@ -66,6 +66,7 @@ export function Toolbar({ walk, sheet, leave }: Props) {
         {!walk.spectator && (
           <Tool icon="mouse" name="Look with the mouse" hint="M" act={() => void world.hands.lock()} />
         )}
+        {!walk.spectator && <Tool icon="path" name="Camera path" hint="V" act={open("path")} />}
         <Tool icon="share" name="Share" act={open("share")} />
         <Tool icon="full" name="Full screen" hint="F" act={() => void toggleFullscreen()} />
         <Tool icon="keys" name="Keys" hint="?" act={open("keys")} />
@@ -87,27 +88,26 @@ interface ToolProps {
   readonly icon: IconName | "record";
   readonly name: string;
   readonly hint?: string;
-  readonly pressed?: boolean;
+  readonly active?: boolean;
   readonly expanded?: boolean;
   readonly fold?: boolean;
   readonly act: () => void;
 }
 
-function Tool({ icon, name, hint, pressed, expanded, fold, act }: ToolProps) {
+function Tool({ icon, name, hint, active, expanded, fold, act }: ToolProps) {
   return (
     <button
       type="button"
-      class={`tool ${fold ? "fold" : ""} ${icon === "record" || pressed ? "film" : ""}`}
-      aria-label={name}
-      {...(pressed !== undefined && { "aria-pressed": pressed })}
+      class={`tool ${fold ? "fold" : ""} ${icon === "record" || active ? "film" : ""}`}
+      data-tool={icon}
       {...(expanded !== undefined && { "aria-expanded": expanded })}
       {...(hint !== undefined && { "aria-keyshortcuts": hint })}
       onClick={act}
     >
       {icon === "record" ? <i class="dot" /> : <Icon name={icon} />}
-      <span class="tip" aria-hidden="true">
+      <span class="tip">
         {name}
-        {hint && <kbd>{hint}</kbd>}
+        {hint && <kbd aria-hidden="true">{hint}</kbd>}
       </span>
     </button>
   );
