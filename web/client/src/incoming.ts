@@ -28,6 +28,7 @@ const SHAPES: Readonly<Record<ServerMessage["type"], Shape>> = {
   control: { yours: "boolean", viewers: "number", asking: "list" },
   recording: { on: "boolean", url: "string" },
   traced: { on: "boolean", url: "string" },
+  rtc_answer: { sdp: "string" },
   error: { code: "string", message: "string", retryable: "boolean" },
   bye: { code: "string", message: "string" },
 };
