@@ -43,7 +43,7 @@ class FakeHandle:
         self.running = 0
         self.fail_open: Exception | None = None
         self.fail_step: tuple[int, Exception] | None = None  # chunk index, error
-        self.dead = False
+        self.dead = self.reviving = False
         self._lock = threading.Lock()
         self._permits: threading.Semaphore | None = None
         self.open_gate = threading.Event()
@@ -176,6 +176,10 @@ class FakeHandle:
     def alive(self) -> bool:
         """Until `die`."""
         return not self.dead
+
+    def revives(self) -> bool:
+        """Whether a test says so."""
+        return self.reviving
 
     def die(self) -> None:
         """End the worker: waiting steps and all later calls raise WorkerDiedError."""

@@ -6,6 +6,7 @@ The worker is started first: while it imports torch, this process imports what t
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import logging
 import os
@@ -28,8 +29,9 @@ from worldline.cli.settings import DEFAULT_PORT, keyring_of, server_config, to_t
 from worldline.core.config import ServerConfig
 from worldline.core.env import Env, read_env
 from worldline.core.errors import ConfigError
-from worldline.runtime.handle import WorkerHandle
+from worldline.runtime.handle import EngineHandle, WorkerHandle
 from worldline.runtime.protocol import LoadProgress, WorkerSettings
+from worldline.runtime.supervisor import SupervisedHandle
 from worldline.server.doors.keys import Keyring
 from worldline.server.doors.tls import Certificate, certificate
 from worldline.server.logs import configure_logging, log
@@ -73,7 +75,8 @@ def _serve(options: Serve, *, browser: bool) -> int:
         admin = None
         if config.admin_port is not None:
             admin = open_sockets.enter_context(bind(config.admin_host, config.admin_port))
-        handle = start_worker(settings, meanwhile=_import_server)
+        worker = start_worker(settings, meanwhile=_import_server)
+        handle = SupervisedHandle(worker, functools.partial(WorkerHandle, settings))
         try:
             show_notice(handle.info)
             listener.listen(BACKLOG)  # from here on the browser can connect, and waits
@@ -106,7 +109,7 @@ def _import_server() -> None:
 
 
 def _run(
-    config: ServerConfig, handle: WorkerHandle, listener: socket.socket, *, doors: Doors
+    config: ServerConfig, handle: EngineHandle, listener: socket.socket, *, doors: Doors
 ) -> int:
     from worldline.server.app import create_app
     from worldline.server.doors.admin import AdminDoor

@@ -15,14 +15,15 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from worldline.core.chunk import Decoded
 from worldline.core.config import WorldInfo
 from worldline.core.errors import SessionClosedError, SessionMissingError, WorkerDiedError
 from worldline.runtime import protocol, spawn
+from worldline.runtime.contract import EngineHandle as EngineHandle
+from worldline.runtime.contract import OnFrames as OnFrames
 from worldline.runtime.protocol import (
     Answer,
     Call,
@@ -53,77 +54,8 @@ from worldline.runtime.shm import FrameSlots
 
 R = TypeVar("R")
 Progress = Callable[[LoadProgress], None]
-OnFrames = Callable[[Decoded], None]
 SLOT_WAIT_S = 60.0
 _EXIT_LIMIT_S = 5.0
-
-
-class EngineHandle(Protocol):
-    """What the server needs of an engine. All calls block and are thread-safe."""
-
-    @property
-    def info(self) -> WorldInfo:
-        """The loaded model."""
-        ...
-
-    def open(self, request: OpenRequest) -> OpenReply:
-        """Start a session. Raises: InputError of any kind, CapacityError, WorkerDiedError."""
-        ...
-
-    def step(self, request: StepRequest, *, on_frames: OnFrames | None = None) -> StepResult:
-        """Generate the next chunk of a session; a parked one comes back first.
-
-        `on_frames` is called in this thread with each latent frame's pictures as they are decoded,
-        all of them before the result is returned. They are views into the result's memory: valid
-        until its `release()`; should the step fail after all, for as long as anyone has them.
-        Raises: SessionMissingError (unknown session, or not its next chunk), ControlError,
-        PromptError, AbortedError, CapacityError (no frame slot was given back in time, or no memory
-        here or on the device), GenerationError, WorkerDiedError.
-        """
-        ...
-
-    def abort(self, session_id: str) -> bool:
-        """Ask the running step of a session to end at its next pass, with `AbortedError`.
-
-        Returns at once: False when no step is on its way. The step may still succeed: once its
-        first frames were handed on, or its last pass has begun, it goes to its end. What was
-        aborted leaves the session as it was: the same chunk can be asked for again.
-        """
-        ...
-
-    def park(self, session_id: str) -> None:
-        """Move a session's state to host memory; its place on the device is free for others.
-
-        Raises: SessionMissingError, WorkerDiedError, CapacityError.
-        """
-        ...
-
-    def unpark(self, session_id: str) -> None:
-        """Move it back, as the next step would. Raises: as `park`."""
-        ...
-
-    def reset(self, session_id: str, seed: int | None = None) -> None:
-        """Back to the start picture, the first prompt and chunk 0; None keeps the seed.
-
-        From here on it gives what a new session of that seed gives. Raises: as `park`.
-        """
-        ...
-
-    def counts(self) -> Counts:
-        """What the engine holds now. Raises: WorkerDiedError."""
-        ...
-
-    def close(self, session_id: str) -> None:
-        """Return once the engine holds nothing of the session; unknown sessions are ignored."""
-        ...
-
-    def alive(self) -> bool:
-        """Whether calls can succeed."""
-        ...
-
-    def shutdown(self) -> None:
-        """End the engine; idempotent."""
-        ...
 
 
 class _Session(NamedTuple):
@@ -283,6 +215,10 @@ class WorkerHandle:
     def alive(self) -> bool:
         """Whether the worker runs and answers."""
         return not self._ended.is_set()
+
+    def revives(self) -> bool:
+        """Never: one worker is one handle. See `supervisor`."""
+        return False
 
     def wait_until_ended(self) -> None:
         """Return once the worker has ended and every call has failed, whatever the reason."""

@@ -110,6 +110,10 @@ class SupervisedHandle:
         with self._lock:
             return self._now.alive()
 
+    def revives(self) -> bool:
+        """Until it is shut down."""
+        return not self._stop.is_set()
+
     def shutdown(self) -> None:
         """End the worker, and start none any more; idempotent."""
         self._stop.set()

@@ -33,6 +33,10 @@ class AsyncEngine:
         """Whether calls can succeed."""
         return self._handle.alive()
 
+    def revives(self) -> bool:
+        """Whether calls may succeed again after the worker has died."""
+        return self._handle.revives()
+
     async def open(self, request: OpenRequest) -> OpenReply:
         """Start a session."""
         return await in_thread(self._pool, functools.partial(self._handle.open, request))

@@ -10,7 +10,7 @@ import uuid
 import msgspec
 
 from worldline.core.config import WorldInfo
-from worldline.core.errors import CapacityError
+from worldline.core.errors import CapacityError, WorkerDiedError
 from worldline.runtime.protocol import OpenReply, OpenRequest, StepRequest
 from worldline.server.engine import AsyncEngine
 from worldline.server.logs import log
@@ -20,6 +20,7 @@ logger = logging.getLogger("worldline.server")
 
 GREY = b"\x80"
 MAX_CHUNKS = 12
+REVIVAL_S = 0.5  # how often it is looked whether another worker has come
 
 
 class State(enum.Enum):
@@ -74,7 +75,7 @@ async def warm_up(
     """
     start = clock.now()
     try:
-        steps = await _walk(engine, chunks, min(sessions, engine.info.rings))
+        steps = await _walk_until_done(engine, chunks, sessions, clock=clock)
     except Exception as error:  # whatever it is, nobody will ever be served: say so
         logger.exception("warm-up failed")
         readiness.decide(State.FAILED, f"warm-up failed: {error}")
@@ -82,6 +83,20 @@ async def warm_up(
     seconds = round(clock.now() - start, 3)
     log(logger, logging.INFO, "ready", model=engine.info.model, chunks=steps, seconds=seconds)
     readiness.decide(State.READY, State.READY.value)
+
+
+async def _walk_until_done(
+    engine: AsyncEngine, chunks: int, sessions: int, *, clock: AsyncClock
+) -> int:
+    """Walk, and begin again with the next worker if one dies under it; returns the chunks."""
+    while True:
+        try:
+            return await _walk(engine, chunks, min(sessions, engine.info.rings))
+        except WorkerDiedError:
+            if not engine.revives():
+                raise
+        while not engine.alive():
+            await clock.sleep(REVIVAL_S)
 
 
 def enough_chunks(info: WorldInfo) -> int:

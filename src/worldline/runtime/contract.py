@@ -1,0 +1,85 @@
+"""What the server needs of an engine, whoever keeps it: one worker, a supervised one, a fake."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from worldline.core.chunk import Decoded
+from worldline.core.config import WorldInfo
+from worldline.runtime.protocol import Counts, OpenReply, OpenRequest, StepRequest
+from worldline.runtime.results import StepResult
+
+OnFrames = Callable[[Decoded], None]
+
+
+class EngineHandle(Protocol):
+    """What the server needs of an engine. All calls block and are thread-safe."""
+
+    @property
+    def info(self) -> WorldInfo:
+        """The loaded model."""
+        ...
+
+    def open(self, request: OpenRequest) -> OpenReply:
+        """Start a session. Raises: InputError of any kind, CapacityError, WorkerDiedError."""
+        ...
+
+    def step(self, request: StepRequest, *, on_frames: OnFrames | None = None) -> StepResult:
+        """Generate the next chunk of a session; a parked one comes back first.
+
+        `on_frames` is called in this thread with each latent frame's pictures as they are decoded,
+        all of them before the result is returned. They are views into the result's memory: valid
+        until its `release()`; should the step fail after all, for as long as anyone has them.
+        Raises: SessionMissingError (unknown session, or not its next chunk), ControlError,
+        PromptError, AbortedError, CapacityError (no frame slot was given back in time, or no memory
+        here or on the device), GenerationError, WorkerDiedError.
+        """
+        ...
+
+    def abort(self, session_id: str) -> bool:
+        """Ask the running step of a session to end at its next pass, with `AbortedError`.
+
+        Returns at once: False when no step is on its way. The step may still succeed: once its
+        first frames were handed on, or its last pass has begun, it goes to its end. What was
+        aborted leaves the session as it was: the same chunk can be asked for again.
+        """
+        ...
+
+    def park(self, session_id: str) -> None:
+        """Move a session's state to host memory; its place on the device is free for others.
+
+        Raises: SessionMissingError, WorkerDiedError, CapacityError.
+        """
+        ...
+
+    def unpark(self, session_id: str) -> None:
+        """Move it back, as the next step would. Raises: as `park`."""
+        ...
+
+    def reset(self, session_id: str, seed: int | None = None) -> None:
+        """Back to the start picture, the first prompt and chunk 0; None keeps the seed.
+
+        From here on it gives what a new session of that seed gives. Raises: as `park`.
+        """
+        ...
+
+    def counts(self) -> Counts:
+        """What the engine holds now. Raises: WorkerDiedError."""
+        ...
+
+    def close(self, session_id: str) -> None:
+        """Return once the engine holds nothing of the session; unknown sessions are ignored."""
+        ...
+
+    def alive(self) -> bool:
+        """Whether calls can succeed."""
+        ...
+
+    def revives(self) -> bool:
+        """Whether calls may succeed again after they could not: another worker is started."""
+        ...
+
+    def shutdown(self) -> None:
+        """End the engine; idempotent."""
+        ...
