@@ -1,4 +1,4 @@
-"""A server with keys on a real port of loopback, as if others could reach it."""
+"""A server on a real port of loopback: with keys, as if others could reach it, or open."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tests.server.doors.knocking import keyring
 from worldline.core.config import ServerConfig
 from worldline.server.app import create_app
 from worldline.server.doors.admin import AdminDoor
+from worldline.server.doors.keys import Keyring
 from worldline.server.doors.tls import Certificate
 from worldline.server.serve import make_server
 
@@ -30,15 +31,20 @@ class Exposed(NamedTuple):
 
 @contextlib.contextmanager
 def exposed(
-    *, certificate: Certificate | None = None, admin: bool = False, **settings: Any
+    *,
+    certificate: Certificate | None = None,
+    admin: bool = False,
+    keys: bool = True,
+    **settings: Any,
 ) -> Generator[Exposed]:
-    """Serve a fake world with two keys; ends with the context."""
+    """Serve a fake world, with two keys or none; ends with the context."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         beside = stack.enter_context(socket.create_server(("127.0.0.1", 0))) if admin else None
         admin_port = None if beside is None else beside.getsockname()[1]
-        config = ServerConfig(host="0.0.0.0", admin_port=admin_port, **settings)
-        ring = keyring()
+        host = "0.0.0.0" if keys else "127.0.0.1"
+        config = ServerConfig(host=host, admin_port=admin_port, **settings)
+        ring = keyring() if keys else Keyring()
         app = create_app(config, FakeHandle(), keyring=ring)
         door = None if beside is None else AdminDoor(app, ring, beside)
         server = make_server(config, app, certificate=certificate, admin=door)

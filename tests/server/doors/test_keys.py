@@ -12,7 +12,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from worldline.cli.doctor import variables
 from worldline.core.errors import ConfigError, UnauthorizedError
 from worldline.core.secret import Secret
 from worldline.server.doors.clients import Client
@@ -155,3 +158,22 @@ def test_without_pyjwt_the_start_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "jwt", None)
     with pytest.raises(ConfigError, match="PyJWT"):
         token_rule(SIGNING)
+
+
+PARTS = st.text(max_size=30) | st.sampled_from(signed().split("."))
+
+
+@given(st.builds("{}.{}.{}".format, PARTS, PARTS, PARTS) | st.text(max_size=60))
+def test_any_text_is_refused_in_words(token: str) -> None:
+    ring = Keyring([Key("ann", Secret(ANN))], token_rule(SIGNING))
+    try:
+        assert ring.who(token).name == "token:ann"  # parts of good ones may find each other
+    except UnauthorizedError as error:
+        assert len(token) < 12 or token not in str(error)
+
+
+def test_doctor_says_that_there_is_a_secret_and_not_which() -> None:
+    found = {f.name: f.value for f in variables({"WORLDLINE_API_KEYS": f"ann:{ANN}"})}
+    assert found["WORLDLINE_API_KEYS"] == "set"
+    assert found["WORLDLINE_JWT_SECRET"] == "unset"
+    assert ANN not in repr(found)

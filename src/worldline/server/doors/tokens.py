@@ -63,7 +63,7 @@ def verify(token: str, rule: TokenRule) -> Client:
         )
     except jwt.ExpiredSignatureError:
         raise UnauthorizedError("this token has expired", expected="a newer token") from None
-    except jwt.InvalidTokenError as error:
+    except (jwt.InvalidTokenError, ValueError) as error:  # ValueError: no text that can be encoded
         reason = type(error).__name__  # its text may quote the token
         raise UnauthorizedError("this token is not valid", got=reason) from None
     subject = claims["sub"]
