@@ -7,7 +7,9 @@ from collections import Counter
 
 import pytest
 
-from tests.fakes import FakeClock, settle
+from tests.fakes import LIMIT_S, FakeClock, settle
+from tests.server.conftest import Rig
+from tests.server.sockets import init, keys
 from worldline.core.turns import HORIZON_S
 from worldline.server.device import Device
 
@@ -147,3 +149,33 @@ async def test_a_pushy_session_starves_nobody() -> None:
     waits = [b - a - 0.5 for a, b in zip([-0.5, *starts], starts, strict=False)]
     assert len(starts) >= 100 / (HORIZON_S + 1.5)
     assert max(waits) <= HORIZON_S + 1.0
+
+
+async def test_a_mainline_chunk_waits_for_its_turn_and_shows_what_is_held_then(rig: Rig) -> None:
+    device = rig.services.device
+    async with device.turn("somebody else", deadline=0.0):
+        socket = await rig.connect()
+        socket.send(init(max_chunks=1))
+        async with asyncio.timeout(LIMIT_S):
+            while not device.waiting:
+                await asyncio.sleep(0.001)
+        socket.send(keys("w", event_id=1))
+        await settle()
+        assert rig.handle.requests == []
+    chunk = await socket.chunk()
+    assert chunk[-1].fields["event_id"] == 1
+    assert rig.handle.requests[0].actions == (("w",),) * 3
+    await socket.closed()
+
+
+async def test_a_mainline_visitor_who_leaves_while_waiting_holds_nobody_up(rig: Rig) -> None:
+    device = rig.services.device
+    async with device.turn("somebody else", deadline=0.0):
+        socket = await rig.connect()
+        socket.send(init())
+        async with asyncio.timeout(LIMIT_S):
+            while not device.waiting:
+                await asyncio.sleep(0.001)
+        await socket.leave()
+        assert device.waiting == 0
+    assert device.user is None
