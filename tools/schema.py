@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write what is generated from the messages of `worldline.v1` (src/worldline/core/live).
 
-    python tools/schema.py            # write docs/schema/* and web/client/src/protocol*
+    python tools/schema.py            # write docs/schema/*, web/client/src/protocol* and tables
     python tools/schema.py --check    # exit 1 when a committed file differs
 
 tests/contract/test_schema.py runs the check.
@@ -19,15 +19,16 @@ ROOT = Path(__file__).resolve().parent.parent
 if not __package__:  # run as a file: only its own folder would be searched
     sys.path.insert(0, str(ROOT))
 
-from tools.schemas import documents, typescript  # noqa: E402
+from tools.schemas import documents, markdown, typescript  # noqa: E402
 
 
-def generated() -> Mapping[str, str]:
-    """The text of every generated file by its path below the root."""
+def generated(root: Path) -> Mapping[str, str]:
+    """The text of every generated file by its path below the root; documents keep their prose."""
     return {
         "docs/schema/asyncapi.json": pretty(documents.asyncapi()),
         "docs/schema/worldline.v1.schema.json": pretty(documents.json_schema()),
         **typescript.render(),
+        **markdown.render(root),
     }
 
 
@@ -40,14 +41,14 @@ def different(root: Path) -> list[str]:
     """The files under `root` that are missing or not what the structs give."""
     return [
         name
-        for name, text in generated().items()
+        for name, text in generated(root).items()
         if not (path := root / name).is_file() or path.read_text(encoding="utf-8") != text
     ]
 
 
 def write(root: Path) -> None:
     """Write all of them under `root`."""
-    for name, text in generated().items():
+    for name, text in generated(root).items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8", newline="\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,6 +14,7 @@ import pytest
 from tests.contract import tree
 from tools import schema
 from worldline.core.live import ClientMessage, ServerMessage
+from worldline.core.live.codes import ByeCode, Close, NoticeCode
 
 STRUCTS: tuple[type[msgspec.Struct], ...] = (*get_args(ClientMessage), *get_args(ServerMessage))
 TAGS = [str(struct.__struct_config__.tag) for struct in STRUCTS]
@@ -24,6 +26,8 @@ def test_the_committed_files_are_what_the_structs_give(capsys: pytest.CaptureFix
 
 
 def test_a_change_by_hand_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    shutil.copy(tree.ROOT / "docs/protocol.md", tmp_path / "docs")
     schema.write(tmp_path)
     assert schema.different(tmp_path) == []
     changed = tmp_path / "web/client/src/protocol/client.ts"
@@ -75,3 +79,29 @@ def test_the_types_of_the_page_have_every_message_and_field() -> None:
         named = re.findall(r"readonly (\w+)\??:", body[1])
         assert named == ["type", *struct.__struct_encode_fields__]
         assert f'readonly type: "{tag}";' in body[1]
+
+
+def test_the_document_names_every_message_and_every_ending() -> None:
+    text = (tree.ROOT / "docs/protocol.md").read_text(encoding="utf-8")
+    part = text.split("## worldline.v1\n")[1].split("\n## ")[0]
+    named = set(re.findall(r"`([a-z_0-9]+)`", part))
+    endings = {*get_args(NoticeCode), *get_args(ByeCode), *(str(int(code)) for code in Close)}
+    assert set(TAGS) | endings <= named
+
+
+def examples() -> list[dict[str, Any]]:
+    """The messages in the JSON blocks of the document's part on worldline.v1, one a line."""
+    text = (tree.ROOT / "docs/protocol.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    return [json.loads(line) for block in blocks for line in block.splitlines() if line]
+
+
+@pytest.mark.parametrize("message", examples(), ids=lambda message: message["type"])
+def test_the_examples_are_messages(message: dict[str, Any]) -> None:
+    for name in ("image", "payload"):
+        if name in message:
+            message[name] = message[name].encode()
+    read = msgspec.convert(message, ClientMessage | ServerMessage)
+    for name in message.keys() - {"type"}:
+        told = getattr(read, name)
+        assert (list(told) if isinstance(told, tuple) else told) == message[name]
