@@ -9,6 +9,7 @@ import pytest
 from tests.fakes import FakeHandle, settle
 from tests.server.live.conftest import Rig, Start
 from tests.server.live.wire import wish
+from tests.server.sockets import picture
 from worldline.core.errors import ConfigError, GenerationError
 from worldline.core.live.client import Hello, Keys, Leave, Ping
 from worldline.core.live.server import Failure, Notice, Opened, Pong, Queued, Ready, Seat
@@ -95,6 +96,17 @@ async def test_a_full_queue_says_when_to_come_back_and_closes(start: Start) -> N
     assert (error.code, error.retryable, error.fatal) == ("capacity", True, True)
     assert error.retry_after_ms > 0
     assert code == 4503
+
+
+async def test_pictures_of_those_who_wait_have_a_limit(start: Start) -> None:
+    rig = await start(seats=1, max_waiting_bytes=3000)
+    first, second, third = rig.connect(), rig.connect(), rig.connect()
+    await first.walk()
+    await second.queue(image=picture(size=(900, 600)) + bytes(1000))
+    await third.hello()
+    third.send(wish(image=bytes(2000)))
+    error, code = await third.closed()
+    assert (error.code, code) == ("capacity", 4503)
 
 
 async def test_a_client_has_so_many_worlds_and_no_more(start: Start) -> None:
@@ -256,6 +268,7 @@ async def test_before_the_warm_up_everybody_waits_in_line(start: Start) -> None:
     rig = await start(handle, warm=False)
     socket = rig.connect()
     await socket.queue()
+    assert (await socket.until(Notice)).code == "warming_up"
     handle.allow(1000)
     await socket.until(Opened)
 

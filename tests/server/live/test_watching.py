@@ -132,10 +132,10 @@ async def test_control_is_asked_for_and_given(rig: Rig) -> None:
     await holder.until(Received)
     spectator.send(AskControl(id=1))
     await spectator.until(Received, id=1)
-    asked = await holder.until(Notice)
-    assert asked.code == "control_asked"
-    assert (await holder.until(ControlOf, asking=(asked.message,))).yours
-    holder.send(GiveControl(id=2, viewer=asked.message))
+    assert (await holder.until(Notice)).code == "control_asked"
+    asked = await holder.until(ControlOf)
+    assert asked.yours and len(asked.asking) == 1
+    holder.send(GiveControl(id=2, viewer=asked.asking[0]))
     await holder.until(Received, id=2)
     given = await spectator.until(Seat)  # with a token of its own: it may come back
     assert given.token and given.token != seat.token
@@ -152,8 +152,9 @@ async def test_control_is_asked_for_and_given(rig: Rig) -> None:
 async def test_the_token_of_who_gave_the_controls_away_only_watches(rig: Rig) -> None:
     holder, spectator, seat = await two(rig)
     spectator.send(AskControl(id=1))
-    asked = await holder.until(Notice)
-    holder.send(GiveControl(id=1, viewer=asked.message))
+    await holder.until(Notice)
+    asked = await holder.until(ControlOf)
+    holder.send(GiveControl(id=1, viewer=asked.asking[0]))
     await spectator.until(ControlOf, yours=True)
     await holder.leave()
     assert rig.worlds.last.state == "live"  # its holder is there

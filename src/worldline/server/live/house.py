@@ -98,6 +98,7 @@ class House:
                 "all seats are taken, and too many wait",
                 expected=f"fewer than {self._line.limit} in line",
             )
+        self._check_room_for(len(wish.image))
         room = Room(
             secrets.token_urlsafe(9),
             wish,
@@ -110,6 +111,8 @@ class House:
         self._fill()
         if not room.seated.is_set():
             self._tell_place(room, self._line.places()[room.id])
+            if self._services.readiness.state is State.WARMING:
+                room.tell(Notice(code="warming_up", message="the model is not ready yet"))
         guest.room = room
         task = asyncio.create_task(self._live(room), name=f"world-{room.id}")
         self._tasks.add(task)
@@ -231,6 +234,15 @@ class House:
         limit = self._config.worlds_per_client
         if limit and sum(room.client == client for room in self.rooms) >= limit:
             raise LimitError("too many worlds of one client", expected=f"at most {limit}")
+
+    def _check_room_for(self, size: int) -> None:
+        """Start pictures of those who wait are kept as they came, and not without end."""
+        kept = sum(len(room.enter.image) for room in self.rooms)
+        limit = self._config.max_waiting_bytes
+        if kept and kept + size > limit:
+            raise CapacityError(
+                "too many pictures wait", expected=f"at most {limit} bytes", got=kept + size
+            )
 
     def _fill(self) -> None:
         """Give free seats to those who wait longest, and tell the others their new places."""

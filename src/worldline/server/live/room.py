@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -35,6 +35,8 @@ from worldline.server.live.leases import Tenancy, heard
 from worldline.server.live.recording import Recorder
 from worldline.server.live.signalling import Peers
 from worldline.server.live.track import Track
+
+_ASKED: Final = "a viewer asks for the controls: `control` says which"
 
 
 class World(Protocol):
@@ -160,6 +162,7 @@ class Room:
         self.tenancy = self.tenancy._replace(began=now, heard=now)
         for guest in self.guests.values():
             self._show_in(guest)
+        self._tell_control()
         if self.is_gone:
             self._suspend()
 
@@ -263,7 +266,7 @@ class Room:
             self._asking[guest.id] = None
             holder = self.guests.get(self.holder or "")
             if holder is not None:
-                holder.send(Notice(code="control_asked", message=guest.id))
+                holder.send(Notice(code="control_asked", message=_ASKED))
             self._tell_control()
         return [self._received(message)]
 
