@@ -41,6 +41,17 @@ def test_an_address_that_is_not_ours() -> None:
         serve.bind("no such host", 0)
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="not on this system")
+def test_the_kernel_holds_little_for_a_slow_reader() -> None:
+    with serve.bind("127.0.0.1", 0) as listener:
+        listener.listen()
+        with socket.create_connection(listener.getsockname()):
+            connection, _ = listener.accept()
+            with connection:
+                held = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+                assert held == serve.UNSENT_BYTES
+
+
 @pytest.mark.parametrize(
     ("host", "address"),
     [

@@ -39,6 +39,8 @@ from worldline.server.logs import configure_logging, log
 logger = logging.getLogger("worldline.server")
 
 PORTS_TRIED = 20
+# What the kernel holds for a reader that is slow: old pictures, which it must read before new ones.
+UNSENT_BYTES = 128 * 1024
 BACKLOG = 128
 TERMINATED = 128 + signal.SIGTERM
 
@@ -158,6 +160,8 @@ def bind(host: str, port: int | None) -> socket.socket:
         listener = socket.socket(family, socket.SOCK_STREAM)
         if os.name == "posix":  # on Windows this option would let two servers share a port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # taken over by every connection
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         try:
             listener.bind((host, candidate))
             return listener
