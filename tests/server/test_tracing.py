@@ -24,7 +24,15 @@ from worldline.server.app import create_app
 from worldline.server.census import COUNT_S, Leaks
 from worldline.server.live.track import Track
 from worldline.server.metrics import Metrics
-from worldline.server.tracing import LANES, MAX_EVENTS, MAX_TRACES, Event, Trace, Traces
+from worldline.server.tracing import (
+    LANES,
+    MAX_EVENTS,
+    MAX_OF_A_WORLD,
+    MAX_TRACES,
+    Event,
+    Trace,
+    Traces,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -220,6 +228,15 @@ def test_the_store_keeps_the_newest_traces_and_ends_the_others() -> None:
     assert not made[0].recording
     assert len({trace.id for trace in made}) == MAX_TRACES + 1
     assert traces.all() == tuple(made[1:])
+
+
+def test_one_world_drives_out_only_its_own_traces() -> None:
+    traces = Traces()
+    other = traces.begin("other", 0.0)
+    for _ in range(5 * MAX_TRACES):
+        newest = traces.begin("busy", 0.0)
+    assert [trace.world for trace in traces.all()] == ["other", *["busy"] * MAX_OF_A_WORLD]
+    assert other.recording and traces.all()[-1] is newest
 
 
 class Alone:

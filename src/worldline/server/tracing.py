@@ -2,8 +2,9 @@
 
 A trace has lanes: what the governor and the device let wait, the engine's step with its stages, the
 encoder, inputs from their arrival to the picture that was seen, and the client's own times. It
-keeps the newest events and drops the oldest, and the store keeps the newest traces: a forgotten one
-costs a few megabytes and nothing more. Whoever has its id may fetch it, so the id is long.
+keeps the newest events and drops the oldest, and the store keeps the newest traces, few of one
+world: a forgotten one costs about 10 MB and nothing more. Whoever has its id may fetch it, so the
+id is long.
 
 The client's clock is placed on ours by the smallest delay any of its messages showed, as if that
 message had travelled in no time. The stages of a step are measured lengths, drawn in a row.
@@ -22,6 +23,7 @@ import msgspec
 
 MAX_EVENTS: Final = 20_000
 MAX_TRACES: Final = 16
+MAX_OF_A_WORLD: Final = 2  # so that nobody drives the traces of others out
 PATH: Final = "/v1/traces"
 
 Lane = Literal["world", "wait", "device", "step", "stages", "encode", "inputs", "client"]
@@ -112,12 +114,14 @@ class Traces:
         self._traces: OrderedDict[str, Trace] = OrderedDict()
 
     def begin(self, world: str, now: float) -> Trace:
-        """A new trace; the oldest is forgotten when there are too many."""
+        """A new trace; the oldest is forgotten when there are too many, of this world first."""
+        same = [trace.id for trace in self._traces.values() if trace.world == world]
+        if len(same) >= MAX_OF_A_WORLD:
+            self._forget(same[0])
+        elif len(self._traces) >= MAX_TRACES:
+            self._forget(next(iter(self._traces)))
         trace = Trace(world, now)
         self._traces[trace.id] = trace
-        if len(self._traces) > MAX_TRACES:
-            _, oldest = self._traces.popitem(last=False)
-            oldest.recording = False
         return trace
 
     def find(self, id: str) -> Trace | None:
@@ -127,6 +131,9 @@ class Traces:
     def all(self) -> tuple[Trace, ...]:
         """Every trace there is, oldest first."""
         return tuple(self._traces.values())
+
+    def _forget(self, id: str) -> None:
+        self._traces.pop(id).recording = False
 
 
 def _name(what: str, thread: int, name: str) -> dict[str, Any]:
