@@ -28,6 +28,8 @@ export interface ConnectOptions {
   readonly start: Start;
   /** The server's key, if it asks for one. */
   readonly token?: string | null;
+  /** How pictures come; WebRTC where the server and this browser can, else the socket. Default: the socket. */
+  readonly transport?: "websocket" | "webrtc";
   /** Best first; what this browser decodes where nothing is said. */
   readonly formats?: readonly Format[];
   /** Keeps the rejoin token; null for none. `sessionStorage` where nothing is said. */

@@ -182,6 +182,11 @@ export class Screen {
     this.#active = true;
   }
 
+  /** A picture that was decoded elsewhere. */
+  push(decoded: Decoded): void {
+    this.#playout.push(decoded, this.#options.environment.now());
+  }
+
   take(frame: Frame, receivedMs: number): void {
     this.rate.add(frame.payload.length, receivedMs);
     this.#decoders.take(frame, receivedMs);
@@ -287,7 +292,7 @@ export class Screen {
     return new Decoders(this.#options.codecs, {
       ...this.#events.decoder,
       now,
-      decoded: (decoded) => this.#playout.push(decoded, now()),
+      decoded: (decoded) => this.push(decoded),
     });
   }
 }

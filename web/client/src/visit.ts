@@ -13,6 +13,7 @@ import type { Draft } from "./inputs.js";
 import { Ledger } from "./ledger.js";
 import { browserCodecs, supported, type Codecs } from "./media/codecs.js";
 import { PLAYOUT } from "./media/playout.js";
+import { rtcAvailable, RtcPictures } from "./media/rtc.js";
 import { timewarpOptions, type ConnectOptions } from "./options.js";
 import { PathRecorder } from "./path/recorder.js";
 import { PaintedLog } from "./probe.js";
@@ -41,7 +42,7 @@ export interface WorldEvents {
 /** How pictures are decoded here; `reason` says in words why not in the best way. */
 export interface DecoderState {
   readonly format: Wire.Format;
-  readonly kind: "webcodecs" | "images" | "raw";
+  readonly kind: "webcodecs" | "images" | "raw" | "webrtc";
   readonly reason: string | null;
 }
 
@@ -61,6 +62,7 @@ export class Visit {
   readonly decoder = new Cell<DecoderState | null>(null);
   #reason: string | null = null;
   #chunk: Wire.Chunk | null = null;
+  #rtc: RtcPictures | null = null;
   #figuresMs = 0;
   #playedMs = 0;
   #playingSince: number | null = null;
@@ -123,20 +125,25 @@ export class Visit {
 
   #onMessage(message: Wire.ServerMessage, at: number): void {
     if (message.type === "frame") {
-      this.screen.take(message, at);
+      if (message.payload.length === 0) this.#rtc?.say(message, at);
+      else this.screen.take(message, at);
       const opened = this.session.opened.value;
       if (opened) this.recorder.take(message, opened.fps / opened.latent_frames);
-      if (this.decoder.value?.format !== message.format) this.decoder.value = this.#decoderState(message.format);
+      this.#decodes(message.format, message.payload.length === 0);
       return;
     }
     switch (message.type) {
       case "opened":
         this.screen.open(message);
         this.#follow();
+        this.#offerRtc(message.fps);
         break;
       case "state":
       case "control":
         this.#follow();
+        break;
+      case "rtc_answer":
+        this.#rtc?.answer(message.sdp);
         break;
       case "received":
         this.ledger.received(message);
@@ -189,6 +196,7 @@ export class Visit {
   }
 
   #onLost(): void {
+    this.#endRtc();
     this.screen.rest();
     this.#play(false);
     this.hands.shut();
@@ -258,15 +266,40 @@ export class Visit {
     else this.session.restart();
   }
 
-  #decoderState(format: Wire.Format): DecoderState {
-    const kind = format === "h264" ? "webcodecs" : format === "raw" ? "raw" : "images";
+  #decodes(format: Wire.Format, byRtc: boolean): void {
+    const kind = byRtc ? "webrtc" : format === "h264" ? "webcodecs" : format === "raw" ? "raw" : "images";
+    const old = this.decoder.value;
+    if (old?.format === format && old.kind === kind) return;
     const stepped = format !== "h264" && this.session.format === "h264";
     const behind = stepped ? "The connection is slow, so single pictures are sent for the moment." : null;
-    return { format, kind, reason: format === "h264" ? null : (behind ?? this.#reason) };
+    this.decoder.value = { format, kind, reason: format === "h264" ? null : (behind ?? this.#reason) };
+  }
+
+  /** Asks for pictures by WebRTC; until they come, and if they never do, the socket carries them. */
+  #offerRtc(fps: number): void {
+    this.#endRtc();
+    const offered = this.session.ready.value?.transports.includes("webrtc") === true;
+    if (this.options.transport !== "webrtc" || !offered || !rtcAvailable()) return;
+    const rtc: RtcPictures = new RtcPictures(fps, {
+      now: this.environment.now,
+      after: this.environment.after,
+      offer: (sdp) => this.session.send({ type: "rtc_offer", sdp }),
+      decoded: (decoded) => this.screen.push(decoded),
+      ended: () => {
+        if (this.#rtc === rtc) this.#rtc = null;
+      },
+    });
+    this.#rtc = rtc;
+  }
+
+  #endRtc(): void {
+    this.#rtc?.close();
+    this.#rtc = null;
   }
 
   close(): void {
     this.#stopWaking();
+    this.#endRtc();
     this.hands.shut();
     this.#play(false);
     this.screen.close();

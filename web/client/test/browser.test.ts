@@ -82,4 +82,15 @@ describe.skipIf(browser === null)("in Chromium", () => {
     expect(difference(bytes(answer.plain.before), bytes(answer.plain.after)).max).toBe(0);
     expect(answer.plain.input).toBe("[4,0]");
   });
+
+  it("pictures come by WebRTC with what the socket says of them, and by the socket when that ends", () => {
+    const { numbers, kind, after, left } = answer.rtc;
+    expect(kind).toBe("webrtc");
+    const byRtc = numbers.filter((number) => number < 9000);
+    expect(byRtc.length).toBeGreaterThanOrEqual(12);
+    expect(byRtc).toEqual([...byRtc].sort((a, b) => a - b));
+    expect(after).toBe("raw");
+    expect(numbers.at(-1)).toBeGreaterThanOrEqual(9000);
+    expect(left).toBe("ended");
+  });
 });

@@ -162,6 +162,67 @@ async function world(timewarp: boolean): Promise<{ before: string; after: string
   return { before, after, input: JSON.stringify([sent?.yaw, sent?.pitch]), phase: visit.phase.value };
 }
 
+interface Rtc {
+  readonly numbers: number[];
+  readonly kind: string | undefined;
+  readonly after: string | undefined;
+  readonly left: string;
+}
+
+/** A world whose pictures come by WebRTC from a peer in this page, and by the socket again when that ends. */
+async function rtc(): Promise<Rtc> {
+  let socket!: FakeSocket;
+  const environment = {
+    ...browserEnvironment(),
+    store: null,
+    socket: (url: string, protocols: string[]) => (socket = new FakeSocket(url, protocols)),
+  };
+  const start = { enter: { prompt: "x", image: new Uint8Array(1) } };
+  const visit = connect(location.href, { start, environment, painter: "2d", transport: "webrtc", formats: ["raw"] });
+  const numbers: number[] = [];
+  visit.on("painted", ({ number }) => numbers.push(number));
+  const detach = visit.attach(makeCanvas(WIDTH, HEIGHT));
+  await until(() => socket !== undefined);
+  socket.open();
+  socket.say({ ...READY, transports: ["websocket", "webrtc"] });
+  socket.say({ type: "seat", world: "w", viewer: "v", token: "t" });
+  socket.say({ ...OPENED, width: WIDTH, height: HEIGHT });
+  await until(() => socket.of("rtc_offer").length > 0);
+  const source = makeCanvas(WIDTH, HEIGHT);
+  const context = source.getContext("2d") as CanvasRenderingContext2D;
+  const peer = new RTCPeerConnection();
+  for (const track of source.captureStream(16).getTracks()) peer.addTrack(track);
+  await peer.setRemoteDescription({ type: "offer", sdp: socket.of("rtc_offer")[0]?.sdp ?? "" });
+  await peer.setLocalDescription(await peer.createAnswer());
+  await until(() => peer.iceGatheringState === "complete");
+  socket.say({ type: "rtc_answer", sdp: peer.localDescription?.sdp ?? "" });
+  const begin = performance.now();
+  for (let shown = -1; numbers.length < 12 && performance.now() - begin < 30_000; ) {
+    const number = Math.floor(((performance.now() - begin) * 16) / 1000);
+    if (number !== shown) {
+      shown = number;
+      context.fillStyle = `hsl(${number * 20} 80% 50%)`;
+      context.fillRect(0, 0, WIDTH, HEIGHT);
+      socket.say(frame(number, { format: "h264", key: false, payload: new Uint8Array(0) }));
+    }
+    await new Promise((resolve) => setTimeout(resolve, 8));
+  }
+  const { kind } = visit.decoder.value ?? {};
+  peer.close();
+  const payload = new Uint8Array(WIDTH * HEIGHT * 3);
+  const next = numbers.length;
+  for (let i = 0; i < 6; i++) socket.say(frame(9000 + i, { format: "raw", width: WIDTH, height: HEIGHT, payload }));
+  await until(() => numbers.length > next && (numbers.at(-1) ?? 0) >= 9000);
+  const after = visit.decoder.value?.kind;
+  detach();
+  visit.leave();
+  return { numbers, kind, after, left: visit.phase.value };
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  for (let i = 0; i < 1500 && !condition(); i++) await new Promise((resolve) => setTimeout(resolve, 10));
+}
+
 function seen(visit: ReturnType<typeof connect>): string {
   const found = visit.probe().pixels();
   return btoa(String.fromCharCode(...(found?.data.slice(0, 0) ?? [])) + (found?.data ?? []).map((byte) => String.fromCharCode(byte)).join(""));
@@ -181,6 +242,7 @@ async function main(): Promise<unknown> {
     spoilt: await video([3]),
     warped: await world(true),
     plain: await world(false),
+    rtc: await rtc(),
   };
 }
 
@@ -193,6 +255,7 @@ export interface Answer {
   readonly spoilt: Video;
   readonly warped: Awaited<ReturnType<typeof world>>;
   readonly plain: Awaited<ReturnType<typeof world>>;
+  readonly rtc: Rtc;
 }
 
 if (typeof document !== "undefined") {
