@@ -128,9 +128,9 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(**config: object) -> AsyncGenerator[Stage]:
+async def staged(kind: type[Stage] | None = None, **config: object) -> AsyncGenerator[Stage]:
     with ThreadPoolExecutor(2) as pool:
-        stage = Stage(pool, **config)
+        stage = (kind or Stage)(pool, **config)
         yield stage
         await stage.broadcast.close()
         for eyes in stage.eyes:
