@@ -97,9 +97,10 @@ async def test_a_walk_as_a_trace_file() -> None:
         frame = await rig.until(Frame)
         while frame.input < 2:
             frame = await rig.until(Frame)
-        times = {"received_ms": 6900.0, "decoded_ms": 6905.0, "at_ms": 6930.0}
+        # Long after: how much of our time has passed meanwhile depends on how busy this machine is.
+        times = {"received_ms": 595_970.0, "decoded_ms": 595_975.0, "at_ms": 596_000.0}
         rig.socket.send(Shown(id=2, frame=frame.number, **times))
-        rig.socket.send(Playhead(frame=frame.number, lead_ms=0, at_ms=6940.0, stalls=3, dropped=2))
+        rig.socket.send(Playhead(frame=frame.number, lead_ms=0, at_ms=596_010.0, stalls=3, dropped=2))
         await rig.until(Chunk)
         rig.socket.send(TraceMessage(id=3, on=False))
         ended: Traced = await rig.until(Traced)
@@ -116,13 +117,13 @@ async def test_a_walk_as_a_trace_file() -> None:
     (seen,) = [e for e in events if e["cat"] == "client" and e["ph"] == "X"]
     assert (seen["name"], seen["args"]["input"], seen["dur"]) == ("keys", 2, 30_000)
     parts = ("applied", "decode", "queue", "network")
-    assert seen["args"]["photon"] == pytest.approx(930.0)
-    assert sum(seen["args"][part] for part in parts) == pytest.approx(930.0, abs=0.01)
+    assert seen["args"]["photon"] == pytest.approx(590_000.0)
+    assert sum(seen["args"][part] for part in parts) == pytest.approx(590_000.0, abs=0.01)
     by_chunk = [e for e in events if e["cat"] == "stages"]
     steps = {e["name"]: e for e in events if e["cat"] == "step"}
     for stage in by_chunk:
         assert stage["ts"] >= steps[f"chunk {stage['args']['chunk']}"]["ts"]
-    assert samples["worldline_live_input_seconds_sum", "photon"] == pytest.approx(0.93)
+    assert samples["worldline_live_input_seconds_sum", "photon"] == pytest.approx(590.0)
     assert samples["worldline_live_input_seconds_count", "network"] == 1
     assert samples["worldline_live_stalls_total", ""] == 3
     assert samples["worldline_live_dropped_frames_total", ""] == 2
