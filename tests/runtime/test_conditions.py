@@ -9,6 +9,7 @@ from torch import Tensor
 
 from worldline.core.camera import START, Rig
 from worldline.core.errors import ControlError, ShapeError
+from worldline.core.motion import Motion, from_actions
 from worldline.ops.vae import StreamState
 from worldline.runtime import conditions
 from worldline.runtime.conditions import PoseControls
@@ -30,6 +31,7 @@ class CountingVae:
     """Latent i is filled with min(i, 5): stationary from 5; counts the frames it was given."""
 
     stationary_latent = 5
+    frame_by_frame = True
 
     def __init__(self) -> None:
         self.pixel_frames = 0
@@ -129,3 +131,23 @@ def test_prompt_blend_is_linear_and_ends_on_the_target() -> None:
     with pytest.raises(ShapeError):
         conditions.switch_prompt(prompt, Text(torch.ones(1, 3, 3), 3), 2)
     assert conditions.switch_prompt(prompt, Text(old, 0), 0).current is old
+
+
+@pytest.mark.parametrize("keys", ["", "w", "wl", "sa", "ijd", "k"])
+def test_motions_reach_the_network_as_their_letters_do(keys: str) -> None:
+    """Relative poses, keys and the camera, bit for bit, at the start of a world and later."""
+    for frames in (range(3), range(3, 6)):
+        letters = conditions.fold_motion(START, [keys] * 3, RIG, frames)
+        motions = conditions.fold_motion(START, [from_actions(keys)] * 3, RIG, frames)
+        assert letters.relative.tobytes() == motions.relative.tobytes()
+        assert letters.keys.tobytes() == motions.keys.tobytes()
+        assert [c.pose for c in letters.path] == [c.pose for c in motions.path]
+        assert letters.camera.pose == letters.path[-1].pose
+
+
+def test_half_a_stick_is_half_a_motion_and_a_whole_key() -> None:
+    half = conditions.fold_motion(START, [Motion(x=-0.3, z=0.4)], RIG, range(1, 2))
+    assert np.linalg.norm(half.relative[0, :3, 3]) == pytest.approx(0.5)
+    assert half.keys.tolist() == [[1, 1, 0, 0]]
+    drift = conditions.fold_motion(START, [Motion(z=0.01)], RIG, range(1, 2))
+    assert not drift.keys.any() and drift.relative[0, 2, 3] > 0

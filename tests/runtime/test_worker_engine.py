@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from concurrent.futures import Future
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 import worldline
-from worldline.core.errors import ControlError, SessionMissingError
+from worldline.core.chunk import Decoded
+from worldline.core.errors import AbortedError, ControlError, SessionMissingError
+from worldline.core.motion import Motion, from_actions
 from worldline.runtime.handle import WorkerHandle
-from worldline.runtime.protocol import OpenRequest, StepRequest, WorkerSettings
+from worldline.runtime.protocol import (
+    OpenRequest,
+    Reply,
+    Request,
+    StepRequest,
+    WorkerSettings,
+)
 
 SIZE = (160, 96)
 WALKS = {
@@ -105,3 +116,54 @@ def test_the_worker_says_what_it_loaded(worker: WorkerHandle) -> None:
     info = worker.info
     assert (info.model, info.mode, info.threads) == ("pocket", "exact", 1)
     assert worker.pid != os.getpid()
+
+
+def test_parked_aborted_and_streamed_sessions_walk_as_if_alone(
+    worker: WorkerHandle, alone: dict[str, list[NDArray[np.uint8]]]
+) -> None:
+    """Two sessions on one worker, by motions: given up, parked and begun again on the way."""
+    before = worker.counts()
+    for name in WALKS:
+        open_session(worker, name)
+    for i in range(4):
+        for name, walk in WALKS.items():
+            request = StepRequest(
+                session_id=name,
+                chunk_index=i,
+                motions=(from_actions(walk[i]),),
+                prompt=prompt_at(name, i),
+            )
+            give_up(worker, request)
+            parts: list[Decoded] = []
+            with worker.step(request, on_frames=parts.append) as result:
+                assert np.array_equal(result.frames, alone[name][i]), (name, i)
+                assert [part.frames.shape for part in parts] == [result.frames.shape]
+                assert parts[0].pose == result.poses[0]
+            worker.park(name)
+            counts = worker.counts()
+            assert counts.parked - before.parked == 1 + (name == "right" or i > 0)
+            assert counts.rings == before.rings + 2 - counts.parked + before.parked
+    worker.reset("left")
+    worker.unpark("right")
+    with worker.step(
+        StepRequest(session_id="left", chunk_index=0, actions=(WALKS["left"][0],))
+    ) as result:
+        assert np.array_equal(result.frames, alone["left"][0])
+    for name in WALKS:
+        worker.close(name)
+    assert worker.counts() == before
+
+
+def give_up(worker: WorkerHandle, request: StepRequest) -> None:
+    """Ask for a chunk by other hands, and abort it the moment it is on its way."""
+    other = msgspec.structs.replace(request, motions=(Motion(x=1.0, yaw=-1.0),), prompt="rain")
+    send = worker._send
+
+    def send_and_abort(body: Request, **given: Any) -> Future[Reply]:
+        assert worker.abort(request.session_id), "it is on its way before it is sent"
+        return send(body, **given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker, "_send", send_and_abort)
+        with pytest.raises(AbortedError):
+            worker.step(other)
