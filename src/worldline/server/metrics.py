@@ -83,6 +83,16 @@ class Metrics:
         for lever in chunk.levers:
             live.levers.labels(lever).inc()
 
+    def count_picture(self, kind: str, size: int, *, key: bool) -> None:
+        """One picture of a live world was encoded in one format, for whoever takes that one."""
+        self._live.encoded.labels(kind).inc()
+        self._live.encoded_bytes.labels(kind).inc(size)
+        self._live.key_frames.inc(key and kind == "h264")
+
+    def count_behind(self, times: int) -> None:
+        """Viewers left a stream because they could not keep up."""
+        self._live.behind.inc(times)
+
     def observe_input(self, parts: Mapping[str, float]) -> None:
         """An input was seen: seconds of each part of its way."""
         for part, seconds in parts.items():
@@ -134,6 +144,16 @@ class _Live:
         self.chunks = Counter(name("chunks"), "Chunks shown", registry=registry)
         self.frames = Counter(name("frames"), "Pictures shown", registry=registry)
         self.bytes = Counter(name("bytes"), "Bytes of one rendition", registry=registry)
+        self.encoded = Counter(
+            name("encoded"), "Pictures encoded, by format", ["format"], registry=registry
+        )
+        self.encoded_bytes = Counter(
+            name("encoded_bytes"), "Their bytes, by format", ["format"], registry=registry
+        )
+        self.key_frames = Counter(name("key_frames"), "Key frames of H.264", registry=registry)
+        self.behind = Counter(
+            name("behind"), "Times a viewer left a stream for stills", registry=registry
+        )
         self.misses = Counter(
             name("deadline_misses"), "Chunks that came after the screen ran dry", registry=registry
         )

@@ -114,6 +114,9 @@ def seats_of(config: ServerConfig, info: WorldInfo) -> int:
 
 def _watch(services: Services) -> None:
     metrics, seats = services.metrics, services.seats
+    store = services.recordings
+    metrics.watch("recordings", "Recordings on the disk", lambda: float(len(store)))
+    metrics.watch("recording_bytes", "Bytes of all recordings", lambda: float(store.bytes))
     metrics.watch("seats", "Seats of this server", lambda: seats.count)
     metrics.watch("seats_taken", "Seats in use", lambda: seats.taken)
     metrics.watch("sockets", "Open sockets", lambda: services.sockets.taken)

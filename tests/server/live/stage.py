@@ -22,6 +22,7 @@ from worldline.media import h264
 from worldline.server.live.broadcast import Broadcast
 from worldline.server.live.frames import ChunkFrames
 from worldline.server.live.viewer import Viewer
+from worldline.server.metrics import Metrics
 from worldline.server.outbox import Outbox
 from worldline.server.waiting import stop
 
@@ -77,7 +78,10 @@ class Stage:
     def __init__(self, pool: ThreadPoolExecutor, **config: object) -> None:
         self.clock = FakeClock()
         settings = msgspec.structs.replace(ServerConfig(), **config)
-        self.broadcast = Broadcast("w", settings, self.clock, pool)
+        self.metrics = Metrics()
+        self.broadcast = Broadcast(
+            "w", settings, clock=self.clock, encoders=pool, metrics=self.metrics
+        )
         self.broadcast.opened(opened())
         self.number = 0
         self.latents = 0

@@ -261,3 +261,19 @@ async def test_quality_is_a_share_of_the_usual(stage: Stage) -> None:
     stage.broadcast.quality(0.4)
     await stage.latent()
     assert len(eyes.frames[-1].payload) < full
+
+
+@needs_h264
+async def test_what_is_encoded_is_counted(stage: Stage) -> None:
+    stage.watch("a", holder=True)
+    stage.watch("b")
+    slow = stage.watch("c", "jpeg")
+    await stage.latent()
+    slow.read(False)
+    for _ in range(8):
+        await stage.latent()
+    count = stage.metrics.registry.get_sample_value
+    assert count("worldline_live_encoded_total", {"format": "h264"}) == 36
+    assert count("worldline_live_encoded_total", {"format": "jpeg"}) == 36
+    assert count("worldline_live_key_frames_total") == 1
+    assert count("worldline_live_behind_total") == 1

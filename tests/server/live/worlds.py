@@ -187,7 +187,13 @@ class Worlds:
 
     def make(self, services: Services, room: Room, picture: Pixels) -> tuple[FakeWorld, Broadcast]:
         """What `House` calls."""
-        audience = Broadcast(room.id, services.config, services.clock, services.encoders)
+        audience = Broadcast(
+            room.id,
+            services.config,
+            clock=services.clock,
+            encoders=services.encoders,
+            metrics=services.metrics,
+        )
         world = FakeWorld(room.enter, picture, audience)
         world.fail_open, self.fail_open = self.fail_open, None
         if self.hold_opening:

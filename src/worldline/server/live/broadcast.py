@@ -25,6 +25,7 @@ from worldline.server.live.frames import ChunkFrames, Sent
 from worldline.server.live.renditions import Picture, Renditions
 from worldline.server.live.stream import Need, Stream
 from worldline.server.live.viewer import Viewer
+from worldline.server.metrics import Metrics
 from worldline.server.waiting import AsyncClock
 
 logger = logging.getLogger("worldline.server.broadcast")
@@ -78,7 +79,13 @@ class Broadcast:
     """The viewers of one world, and its encoders."""
 
     def __init__(
-        self, world_id: str, config: ServerConfig, clock: AsyncClock, encoders: Executor
+        self,
+        world_id: str,
+        config: ServerConfig,
+        *,
+        clock: AsyncClock,
+        encoders: Executor,
+        metrics: Metrics,
     ) -> None:
         self.world_id = world_id
         self.config = config
@@ -88,6 +95,8 @@ class Broadcast:
         self.pace = Pace()
         self.stream = Stream(clock, encoders, kbps=config.bitrate_kbps)
         self._clock = clock
+        self._metrics = metrics
+        self._left = 0  # times that those who follow now have fallen behind, as counted so far
         self._viewers: dict[str, Viewer] = {}
         self._others: list[Follower] = []
         self._renditions = Renditions(clock, encoders)
@@ -207,6 +216,7 @@ class Broadcast:
         made = await asyncio.gather(*(self._offer(picture, kind) for kind in formats_in(kinds)))
         for one in self._followers():
             one.saw(picture.number)
+        self._count_behind()
         return min((size for size in made if size), default=0)
 
     async def _offer(self, picture: Picture, kind: Format) -> int:
@@ -220,7 +230,13 @@ class Broadcast:
         for one in self._followers():
             if one.format == kind:
                 one.offer(unit)
+        self._metrics.count_picture(kind, len(unit.payload), key=unit.key)
         return len(unit.payload)
+
+    def _count_behind(self) -> None:
+        left = sum(one.following.left for one in self._followers() if one.following is not None)
+        self._metrics.count_behind(max(0, left - self._left))
+        self._left = left
 
     async def _stream(self, picture: Picture) -> Unit | None:
         now = self._clock.now()

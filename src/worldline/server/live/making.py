@@ -5,7 +5,8 @@ from __future__ import annotations
 from worldline.server.live.broadcast import Broadcast
 from worldline.server.live.entering import Pixels
 from worldline.server.live.recording import Recorder
-from worldline.server.live.room import Room, World
+from worldline.server.live.room import Room
+from worldline.server.live.seams import World
 from worldline.server.live.signalling import Peers
 from worldline.server.live.track import Observed, Track
 from worldline.server.services import Services
@@ -16,7 +17,13 @@ def make_world(services: Services, room: Room, picture: Pixels) -> tuple[World, 
     from worldline.server.live.world import LiveWorld
 
     clock = services.clock
-    broadcast = Broadcast(room.id, services.config, clock, services.encoders)
+    broadcast = Broadcast(
+        room.id,
+        services.config,
+        clock=clock,
+        encoders=services.encoders,
+        metrics=services.metrics,
+    )
     room.track = Track(room.id, metrics=services.metrics, traces=services.traces, clock=clock)
     room.recorder = Recorder(broadcast, services.recordings, clock)
     room.peers = Peers(broadcast, services.config, clock)

@@ -65,6 +65,9 @@ class Recordings:
         # Of its own: a slow disk delays other recordings, and nobody's pictures.
         self.writers = ThreadPoolExecutor(MOST_WRITERS, thread_name_prefix="recording")
 
+    def __len__(self) -> int:
+        return len(self._takes)
+
     @property
     def bytes(self) -> int:
         """Bytes of all takes."""
