@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Generator
 from itertools import islice
 
@@ -11,6 +13,7 @@ from tests.client.peer import picture
 from tests.fakes import LIMIT_S, FakeHandle
 from tests.server.live_server import LiveServer
 from worldline.client import Client, RefusedError, World, WorldOptions
+from worldline.core.errors import InputError
 from worldline.core.live.server import Chunk
 
 RAW = WorldOptions(format="raw", seed=7)
@@ -105,3 +108,32 @@ def test_a_world_nobody_knows_is_refused(server: LiveServer) -> None:
 def test_a_picture_that_is_none_is_refused_with_a_reason(server: LiveServer) -> None:
     with pytest.raises(RefusedError, match="invalid_image"):
         Client(url(server)).world(b"no picture", "a lake").open()
+
+
+def test_a_recording_is_fetched(server: LiveServer) -> None:
+    pytest.importorskip("av")
+    client = Client(url(server))
+    with client.world(picture(), "a lake", options=RAW) as world:
+        world.record()
+        world.wait(lambda: world.recording is not None and world.recording.on, LIMIT_S)
+        seen(world, 20)
+        world.record(False)
+        world.wait(lambda: world.recording is not None and not world.recording.on, LIMIT_S)
+        assert world.recording is not None
+        data = client.fetch(world.recording.url)
+    with zipfile.ZipFile(io.BytesIO(data)) as files:
+        assert {"world.mp4", "poses.npy"} <= set(files.namelist())
+    with pytest.raises(InputError, match="404"):
+        client.fetch("/v1/worlds/nowhere/recording")
+    with pytest.raises(InputError, match="not a path"):
+        client.fetch("//elsewhere/v1")
+
+
+def test_a_pause_is_waited_for(server: LiveServer) -> None:
+    with Client(url(server)).world(picture(), "a lake", options=RAW) as world:
+        world.pause()
+        world.wait(lambda: world.state == "paused", LIMIT_S)
+        world.resume()
+        world.wait(lambda: world.state == "live", LIMIT_S)
+        with pytest.raises(TimeoutError):
+            world.wait(lambda: False, 0.01)

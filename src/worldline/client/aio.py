@@ -22,6 +22,7 @@ from worldline.client.address import Address, parse_address
 from worldline.client.conversation import Conversation, Make, Talking
 from worldline.client.decoding import StartImage, known_formats, start_bytes
 from worldline.client.errors import ConnectionLostError, RefusedError
+from worldline.client.fetch import fetch
 from worldline.client.keeper import Keeper
 from worldline.client.line import ClientClock, Dial, RealClock, dial
 from worldline.client.options import Patience, WorldOptions
@@ -102,6 +103,13 @@ class AsyncClient:
     def watch(self, world: str, *, format: Format | None = None) -> AsyncWorld:
         """Somebody else's world by its id; `ask_control` asks for the controls."""
         return self._open(Watch(world=world), Talking(format), None)
+
+    async def fetch(self, path: str) -> bytes:
+        """A file of the server, such as `world.recording.url` (a zip) or `world.traced.url`.
+
+        Raises: InputError where there is none, ConnectionLostError.
+        """
+        return await asyncio.to_thread(fetch, self._address, path, key=self._token, tls=self._tls)
 
     def _open(
         self,
@@ -214,6 +222,17 @@ class AsyncWorld(Known, Verbs[Coroutine[Any, Any, Receipt]]):
     async def applied(self, receipt: Receipt, timeout: float | None = None) -> Receipt:
         """Wait for the second receipt. Raises: RefusedError, ConnectionLostError, TimeoutError."""
         return await self._stage(receipt, lambda: receipt.applied is not None, timeout)
+
+    async def wait(self, reached: Callable[[], object], timeout: float | None = None) -> None:
+        """Until something is so, looked at after every message: `lambda: w.state == "paused"`.
+
+        Raises: TimeoutError; as `frames` when the world ends first.
+        """
+        async with asyncio.timeout(timeout):
+            await self._keeper.until(lambda: bool(reached()) or self._talk.over)
+        if not reached():
+            self._raise_reason()
+            raise SessionClosedError("the world has ended")
 
     async def _stage(
         self, receipt: Receipt, reached: Callable[[], bool], timeout: float | None

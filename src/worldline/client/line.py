@@ -71,7 +71,7 @@ class RealClock(MonotonicClock):
 
 async def dial(url: str, *, tls: ssl.SSLContext | None, timeout: float) -> Line:
     """A WebSocket with our sub-protocol. Raises: LineLost."""
-    proxy: Literal[True] | None = None if _is_here(url) else True
+    proxy: Literal[True] | None = None if is_here(url) else True
     try:
         socket = await connect(
             url,
@@ -122,7 +122,7 @@ def _lost(error: ConnectionClosed) -> LineLost:
     return LineLost(close.code, close.reason) if close is not None else LineLost(ABNORMAL, "")
 
 
-def _is_here(url: str) -> bool:
+def is_here(url: str) -> bool:
     """Whether an address is this machine: no proxy is asked then."""
     host = urlsplit(url).hostname or ""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,8 @@ class Picture:
     """One frame of a world. `pixels` are uint8 `H W 3`, RGB; times in ms of our clock.
 
     `number` counts from the world's start, `input` is the newest input it shows, `yaw` and `pitch`
-    the degrees turned since the start, right and up. `number / fps` is its place in the film.
+    the degrees turned since the start, right and up; `pose` is camera-to-world `3 4` since the
+    start, or None where the server does not say. `number / fps` is its place in the film.
     """
 
     def __init__(self, frame: Frame, pixels: NDArray[np.uint8], received_ms: float) -> None:
@@ -27,6 +29,7 @@ class Picture:
         self.input = frame.input
         self.yaw = frame.yaw
         self.pitch = frame.pitch
+        self.pose = np.array(frame.pose).reshape(3, 4) if _is_pose(frame.pose) else None
         self.format = frame.format
         self.encoded_ms = frame.encoded_ms
         self.received_ms = received_ms
@@ -50,6 +53,10 @@ class Picture:
 
     def _repr_html_(self) -> str:
         return html_of(self)
+
+
+def _is_pose(pose: object) -> bool:
+    return isinstance(pose, tuple) and len(cast("tuple[float, ...]", pose)) == 12
 
 
 def html_of(picture: Picture) -> str:

@@ -79,6 +79,17 @@ class Client:
         """Somebody else's world by its id; `ask_control` asks for the controls."""
         return World(self._client.watch(world, format=format))
 
+    def fetch(self, path: str) -> bytes:
+        """A file of the server, such as `world.recording.url` (a zip) or `world.traced.url`.
+
+        Raises: InputError where there is none, ConnectionLostError.
+        """
+        loop = _Loop()
+        try:
+            return loop.call(self._client.fetch(path))
+        finally:
+            loop.stop()
+
 
 class World(Known, Verbs[Receipt]):
     """A world that is walked; made by `Client`."""
@@ -141,6 +152,13 @@ class World(Known, Verbs[Receipt]):
     def applied(self, receipt: Receipt, timeout: float | None = None) -> Receipt:
         """Wait for the second receipt. Raises: RefusedError, ConnectionLostError, TimeoutError."""
         return self._call(self._world.applied(receipt, timeout))
+
+    def wait(self, reached: Callable[[], object], timeout: float | None = None) -> None:
+        """Until something is so, looked at after every message: `lambda: w.state == "paused"`.
+
+        Raises: TimeoutError; as `frames` when the world ends first.
+        """
+        self._call(self._world.wait(reached, timeout))
 
     @contextmanager
     def hold(self, *keys: str) -> Generator[Receipt]:
