@@ -98,8 +98,10 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     Live worlds; 0 for a time means no limit. A world whose visitor sends no input and holds no key
     is closed after `idle_lease_s`, one whose visitor is gone after `grace_s`, any after
     `max_lifetime_s`; each is announced `warn_s` before. One that waits is parked in host memory
-    after `park_after_s`. A socket that says nothing for three `heartbeat_s` counts as gone.
-    `worlds_per_client` counts places in the queue too. `drain_s` is how long worlds may go on
+    after `park_after_s`; so many as `lend_seats` then lend their seats to those in line, and come
+    back before anybody else. A socket that says nothing for three `heartbeat_s` counts as gone.
+    `worlds_per_client` counts places in the queue too; all who wait there have start pictures of
+    `max_waiting_bytes` together. `drain_s` is how long worlds may go on
     after SIGTERM. Chunks come when a client has `lead_s` of video left, or what it asks for up to
     `max_lead_s`. When the hand changes its mind, a chunk begun less than `restart_s` ago is begun
     anew, or any that would be in time all the same; 0 never. `levers` may make chunks cheaper when
@@ -144,6 +146,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_s: float = 15.0
     worlds_per_client: int = 8
     max_queue: int = 32
+    max_waiting_bytes: int = 256 * 1024 * 1024
+    lend_seats: int = 0
     max_viewers: int = 32
     drain_s: float = 20.0
     max_lead_s: float = 4.0

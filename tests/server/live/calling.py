@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -40,12 +42,15 @@ class Client:
             assert not isinstance(message, Failure | Bye), message
 
 
-def open_socket(port: int) -> connect:
-    """A connection that is yet to be opened."""
-    return connect(
+@contextmanager
+def open_socket(port: int) -> Generator[ClientConnection]:
+    """A connection that offers our sub-protocol."""
+    opening = connect(
         f"ws://127.0.0.1:{port}{ENDPOINT}",
         subprotocols=[SUBPROTOCOL],  # pyright: ignore[reportArgumentType]
         max_size=None,
         compression=None,
         max_queue=None,
     )
+    with opening as connection:
+        yield connection

@@ -21,7 +21,8 @@ from worldline.server.live.broadcast import Broadcast
 from worldline.server.live.guest import Ending, ending
 from worldline.server.live.keeper import keep
 from worldline.server.live.leases import Due, agenda, terms_of
-from worldline.server.live.room import Room, World
+from worldline.server.live.room import Room
+from worldline.server.live.seams import World
 from worldline.server.live.viewer import Viewer
 from worldline.server.logs import log
 from worldline.server.services import Services
@@ -99,7 +100,10 @@ class Host:
         if due.what == "park":
             room.park()
             return
-        assert due.term is not None, "only parking has no term"
+        if due.what == "lend":
+            room.lend()
+            return
+        assert due.term is not None, "only what waits has no term"
         if due.what == "announce":
             left = max(0, round((due.ends - self._clock.now()) * 1000))
             room.tell(Notice(code=due.term, message=_ANNOUNCED[due.term], in_ms=left))

@@ -52,6 +52,7 @@ class House:
         self._guests: set[Guest] = set()
         self._left = asyncio.Event()
         self._line = Line(self._config.max_queue)
+        self._lent: set[str] = set()
         self._draining = False
         services.seats.tell_when_free(self._fill)
         self._opening = asyncio.create_task(self._when_ready())
@@ -104,13 +105,14 @@ class House:
             wish,
             holder=guest,
             clock=self._clock,
-            new_key=self._new_key,
+            desk=self,
         )
         self._rooms[room.id] = room
         self._line.join(room.id)
         self._fill()
         if not room.seated.is_set():
             self._tell_place(room, self._line.places()[room.id])
+            self._ask_for_seats()
             if self._services.readiness.state is State.WARMING:
                 room.tell(Notice(code="warming_up", message="the model is not ready yet"))
         guest.room = room
@@ -172,6 +174,23 @@ class House:
             room.end(ending("left"))
         else:
             room.remove(guest)
+
+    def claim(self, room: Room) -> bool:
+        """See `room.Desk`."""
+        if room.id in self._lent and room.id not in self._line:
+            self._line.join_first(room.id)
+            self._fill()
+            if room.id in self._line:
+                self._tell_places()
+        return room.id not in self._lent
+
+    def lend(self, room: Room) -> None:
+        """See `room.Desk`: only where that is allowed, somebody waits, and few have done so."""
+        config = self._config
+        if room.id in self._lent or not len(self._line) or len(self._lent) >= config.lend_seats:
+            return
+        self._lent.add(room.id)
+        self._services.seats.release(room.id)  # and the first in line has it
 
     async def drain(self) -> None:
         """Take nobody in, say so, and let worlds go on for `drain_s`; then end what is left."""
@@ -257,16 +276,25 @@ class House:
             self._tell_places()
 
     def _seat(self, room: Room) -> None:
+        if room.id in self._lent:
+            self._lent.remove(room.id)
+            room.seat_back()
+            return
         for guest in room.guests.values():
-            self._new_key(room, guest)
+            self.new_key(room, guest)
         room.seated.set()
 
-    def _new_key(self, room: Room, guest: Guest) -> None:
+    def new_key(self, room: Room, guest: Guest) -> None:
         """The holder gets a token; older ones only watch from now on."""
         token = secrets.token_urlsafe(32)
         room.key = _digest(token)
         self._keys[room.key] = room.id
         guest.send(Seat(world=room.id, viewer=guest.id, token=token))
+
+    def _ask_for_seats(self) -> None:
+        """Somebody waits: worlds that are parked already may lend their seats."""
+        for room in self.rooms:
+            room.lend()
 
     def _tell_places(self) -> None:
         for name, place in self._line.places().items():
@@ -292,7 +320,9 @@ class House:
         self._keys = {key: name for key, name in self._keys.items() if name != room.id}
         if self._line.leave(room.id):
             self._tell_places()
-        if room.seated.is_set():
+        if room.id in self._lent:
+            self._lent.remove(room.id)
+        elif room.seated.is_set():
             self._services.seats.release(room.id)
 
 

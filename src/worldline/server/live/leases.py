@@ -6,7 +6,7 @@ Knows no task and no clock: `agenda` says what is due and when, the keeper of a 
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from worldline.core.config import ServerConfig
 from worldline.core.live.client import (
@@ -19,6 +19,8 @@ from worldline.core.live.client import (
     Resume,
     Script,
 )
+
+MOVING_S: Final = 2.0  # for a world to reach host memory, after the chunk in flight
 
 Term = Literal["idle", "lifetime", "holder_gone"]
 
@@ -49,10 +51,11 @@ class Tenancy(NamedTuple):
 
 
 class Due(NamedTuple):
-    """At `at` something is to be done: announce the end by `term` at `ends`, make it, or park."""
+    """At `at` something is to be done: announce the end by `term` at `ends`, make it, park the
+    world, or lend its seat."""
 
     at: float
-    what: Literal["announce", "end", "park"]
+    what: Literal["announce", "end", "park", "lend"]
     term: Term | None = None
     ends: float = 0.0
 
@@ -79,7 +82,8 @@ def agenda(terms: Terms, tenancy: Tenancy) -> list[Due]:
         ends.append(("idle", tenancy.heard, terms.idle_s))
     dues = [due for term, begin, length in ends for due in _ending(term, begin, length, terms)]
     if tenancy.waiting is not None and terms.park_s:
-        dues.append(Due(tenancy.waiting + terms.park_s, "park"))
+        parked = tenancy.waiting + terms.park_s
+        dues += [Due(parked, "park"), Due(parked + MOVING_S, "lend")]
     return sorted(dues, key=lambda due: due.at)
 
 

@@ -9,6 +9,7 @@ class Line:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._waiting: dict[str, None] = {}
+        self._first: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -32,11 +33,20 @@ class Line:
         assert not self.full, f"the line of {self.limit} is full"
         self._waiting[name] = None
 
+    def join_first(self, name: str) -> None:
+        """Go to the front, after others who did; who had a seat always finds a place."""
+        assert name not in self._waiting, f"{name} already waits"
+        self._first.add(name)
+        ahead = [other for other in self._waiting if other in self._first]
+        behind = [other for other in self._waiting if other not in self._first]
+        self._waiting = dict.fromkeys([*ahead, name, *behind])
+
     def leave(self, name: str) -> bool:
         """Step out, wherever one stands; False when it did not wait."""
         if name not in self._waiting:
             return False
         del self._waiting[name]
+        self._first.discard(name)
         return True
 
     def places(self) -> dict[str, int]:

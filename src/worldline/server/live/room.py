@@ -8,8 +8,8 @@ when the holder gives them, or to the first who asked when the holder does not c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -21,76 +21,22 @@ from worldline.core.live.client import (
     GiveControl,
     Input,
     Pause,
-    Playhead,
     Record,
     Resume,
     Settings,
     Trace,
 )
 from worldline.core.live.common import State
-from worldline.core.live.server import ControlOf, Notice, Opened, Received, ServerMessage
+from worldline.core.live.server import ControlOf, Notice, Received, ServerMessage
 from worldline.server.live.broadcast import Broadcast
 from worldline.server.live.guest import Ending, Guest
 from worldline.server.live.leases import Tenancy, heard
 from worldline.server.live.recording import Recorder
+from worldline.server.live.seams import Desk, World
 from worldline.server.live.signalling import Peers
 from worldline.server.live.track import Track
 
 _ASKED: Final = "a viewer asks for the controls: `control` says which"
-
-
-class World(Protocol):
-    """What a room needs of `server.live.world.LiveWorld`."""
-
-    @property
-    def state(self) -> State:
-        """Where it is in its life."""
-        ...
-
-    @property
-    def opened(self) -> Opened:
-        """The world as it is now, for the one who holds the controls."""
-        ...
-
-    async def open(self) -> Opened:
-        """Start it in the engine. Raises: what the engine raises."""
-        ...
-
-    async def run(self) -> None:
-        """Generate until it is complete. Raises: what the engine raises."""
-        ...
-
-    async def close(self, reason: str) -> None:
-        """Return once the engine holds nothing of it."""
-        ...
-
-    def take(self, message: Input) -> Sequence[ServerMessage]:
-        """Fold an input; what to answer. Raises: WorldlineError, and then nothing has changed."""
-        ...
-
-    def let_go(self) -> None:
-        """Release everything that is held."""
-        ...
-
-    def playhead(self, report: Playhead, now: float) -> None:
-        """Where the holder's screen is."""
-        ...
-
-    def pause(self) -> None:
-        """Stop after the chunk in flight."""
-        ...
-
-    def resume(self) -> None:
-        """Go on."""
-        ...
-
-    def park(self) -> None:
-        """Move to host memory until it goes on."""
-        ...
-
-    def drain(self) -> None:
-        """Let `run` return after the chunk in flight."""
-        ...
 
 
 class Room:
@@ -103,7 +49,7 @@ class Room:
         *,
         holder: Guest,
         clock: Clock,
-        new_key: Callable[[Room, Guest], None],
+        desk: Desk,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.id = name
@@ -123,7 +69,7 @@ class Room:
         self.changed = asyncio.Event()
         self.is_open = False
         self._clock = clock
-        self._new_key = new_key
+        self._desk = desk
         self._asking: dict[str, None] = {}
         self._suspended = False  # by us, because nobody holds the controls
         self._paused = False  # by the visitor
@@ -173,8 +119,15 @@ class Room:
         for other in self.guests.values():
             other.viewer.holder = other is guest
         self.tenancy = self.tenancy._replace(gone=None, heard=self._clock.now(), moving=False)
-        if self._suspended and self.world is not None:
+        if self._suspended:
             self._suspended = False
+            self._go_on()
+        self.changed.set()
+
+    def seat_back(self) -> None:
+        """The seat that was lent is here again: the world goes on, if somebody still wants that."""
+        self.tenancy = self.tenancy._replace(heard=self._clock.now(), moving=False)
+        if self.world is not None and not (self._suspended or self._paused):
             self.world.resume()
             self.tenancy = self.tenancy._replace(waiting=None)
         self.changed.set()
@@ -218,14 +171,15 @@ class Room:
             raise SessionError("the world is not open yet", expected="opened first")
         if self.holder != guest.id and not _is_own(message):
             raise NoControlsError("you watch", expected="the controls: send ask_control")
-        if isinstance(message, Settings):
+        if isinstance(message, Settings) and self.holder != guest.id:
             self._set(guest, message)
-        if self.holder != guest.id:
             return [self._received(message)]
         if isinstance(message, GiveControl):
             return self._give(message)
-        answers = self.world.take(message)
+        answers = self._take(self.world, message)
         self._hear(message)
+        if isinstance(message, Settings):
+            self._set(guest, message)
         if self.recorder is not None and isinstance(message, Record):
             return [*answers, self.recorder.switch(message.on)]
         if self.track is not None:
@@ -259,7 +213,33 @@ class Room:
         """Move a world that waits to host memory."""
         if self.world is not None:
             self.world.park()
-        self.tenancy = self.tenancy._replace(waiting=None)  # once is enough
+
+    def lend(self) -> None:
+        """Let somebody else have the seat, once the world is in host memory."""
+        if self.world is not None and self.world.state == "parked":
+            self._desk.lend(self)
+
+    def _take(self, world: World, message: Input) -> Sequence[ServerMessage]:
+        """The world's own answer; going on needs the seat first."""
+        if isinstance(message, Resume):
+            self._suspended = self._paused = False
+            if not self._desk.claim(self):
+                self._wait_for_seat()
+                return [self._received(message)]
+        return world.take(message)
+
+    def _go_on(self) -> None:
+        if self.world is None:
+            return
+        if self._desk.claim(self):
+            self.world.resume()
+            self.tenancy = self.tenancy._replace(waiting=None)
+        else:
+            self._wait_for_seat()
+
+    def _wait_for_seat(self) -> None:
+        """Who waits in line is not idle."""
+        self.tenancy = self.tenancy._replace(moving=True)
 
     def _ask(self, guest: Guest, message: AskControl) -> Sequence[ServerMessage]:
         if self.holder != guest.id and guest.id not in self._asking:
@@ -287,7 +267,7 @@ class Room:
         if self.track is not None:
             self.track.new_hand()
         self.hold(heir)
-        self._new_key(self, heir)
+        self._desk.new_key(self, heir)
         self._tell_control()
 
     def _lose_holder(self) -> None:
