@@ -17,6 +17,7 @@ from worldline.core.camera import (
     Intrinsics,
     Rig,
     advance,
+    check_poses,
     framewise_relative,
     interpolate_poses,
     load_trajectory,
@@ -301,3 +302,11 @@ def test_a_pickled_array_is_never_opened(tmp_path: Path) -> None:
     np.save(tmp_path / "p.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(ControlError, match="array file"):
         load_trajectory(tmp_path / "p.npy", tmp_path / "p.npy")
+
+
+@pytest.mark.parametrize("value", [1e200, -1e308, 1.1])
+def test_numbers_beyond_any_rotation_are_refused_without_computing(value: float) -> None:
+    poses = np.tile(np.eye(4), (2, 1, 1))
+    poses[1, 0, 1] = value
+    with pytest.raises(ControlError, match="no rotation"):
+        check_poses(poses)

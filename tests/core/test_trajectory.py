@@ -163,3 +163,9 @@ def test_every_path_gives_motions_a_rig_can_make(places: list[list[float]], rate
     assert 1 <= len(motions) <= MAX_LATENT_FRAMES
     for motion in motions:
         assert math.hypot(check_motion(motion).x, motion.z) <= 1.0 + 1e-9
+
+
+@pytest.mark.parametrize("rate", [5e-324, 1e-300, 1e-9])
+def test_a_path_that_would_never_end_is_refused(rate: float) -> None:
+    with pytest.raises(ControlError, match="too long"):
+        latent_frames(4096, rate=rate, latent_s=0.25)

@@ -13,14 +13,15 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from starlette.applications import Starlette
 
 from tests.fakes import LIMIT_S, FakeClock, FakeHandle
 from worldline.core.config import ServerConfig
 from worldline.server.app import create_app
 
-MESSAGES: Final = int(os.environ.get("WORLDLINE_FUZZ_MESSAGES", "2000"))
+IN_CI: Final = 2000
+MESSAGES: Final = int(os.environ.get("WORLDLINE_FUZZ_MESSAGES", str(IN_CI)))
 AT_ONCE: Final = 20  # messages of one example
 STEP_S: Final = 0.05
 # Rates and leases are off: what is looked for lies behind them, and they have tests of their own.
@@ -39,6 +40,9 @@ CONFIG: Final = ServerConfig(
 )
 MANY = settings(
     max_examples=max(1, MESSAGES // AT_ONCE),
+    derandomize=MESSAGES <= IN_CI,
+    # Threads take part, so an example need not fail twice: it is printed as it was found.
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),
     deadline=None,
     print_blob=True,
     suppress_health_check=[

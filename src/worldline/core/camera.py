@@ -232,10 +232,17 @@ def check_poses(c2w: ArrayLike) -> Array:
     if not np.allclose(poses[:, 3], [0.0, 0.0, 0.0, 1.0], atol=1e-6):
         raise ControlError("the last row of a pose is wrong", expected="0 0 0 1")
     rotation = poses[:, :3, :3]
-    off = np.abs(rotation.transpose(0, 2, 1) @ rotation - np.eye(3)).max()
-    if off > _ROTATION_TOLERANCE or (np.linalg.det(rotation) < 0).any():
+    if not _are_rotations(rotation):
         raise ControlError("a pose holds no rotation", expected="orthonormal, right-handed axes")
     return poses
+
+
+def _are_rotations(matrices: Array) -> bool:
+    """Whether all of `[N, 3, 3]` turn and do nothing else."""
+    if np.abs(matrices).max() > 1 + _ROTATION_TOLERANCE:  # squares of more may overflow
+        return False
+    off = np.abs(matrices.transpose(0, 2, 1) @ matrices - np.eye(3)).max()
+    return bool(off <= _ROTATION_TOLERANCE and (np.linalg.det(matrices) >= 0).all())
 
 
 def check_keys(keys: ArrayLike, name: str) -> Array:

@@ -66,7 +66,7 @@ def latent_frames(poses: int, *, rate: float, latent_s: float) -> int:
         raise ControlError(
             "the path is too long",
             expected=f"at most {MAX_LATENT_FRAMES} latent frames",
-            got=round(frames),
+            got=f"{frames:.0f}",
         )
     return max(1, math.ceil(frames - 1e-9))
 
