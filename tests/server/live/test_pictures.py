@@ -167,6 +167,7 @@ async def test_webrtc_through_the_front_door() -> None:
         socket.send(RtcOffer(sdp="no offer"))
         with pytest.raises(AssertionError, match="invalid_input"):
             await rig.until(socket, RtcAnswer)
+        await rig.clock.advance(signalling.OFFER_EVERY_S)
         peer = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
         peer.addTransceiver("video", direction="recvonly")
         track: asyncio.Future[Any] = asyncio.get_running_loop().create_future()

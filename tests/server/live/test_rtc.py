@@ -14,10 +14,10 @@ import pytest
 from tests.fakes import LIMIT_S
 from tests.server.live.stage import HEIGHT, PICTURES, WIDTH, Eyes, Stage, opened, staged
 from worldline.core.config import ServerConfig
-from worldline.core.errors import ConfigError
+from worldline.core.errors import ConfigError, InputError, RateError
 from worldline.core.live.server import Failure, RtcAnswer
 from worldline.server.live import signalling
-from worldline.server.live.signalling import CONNECT_S, Peers
+from worldline.server.live.signalling import CONNECT_S, OFFER_EVERY_S, Peers
 
 aiortc = pytest.importorskip("aiortc", reason="WebRTC needs the extra `rtc`")
 rtp = pytest.importorskip("aiortc.rtp")
@@ -222,6 +222,18 @@ async def test_an_offer_without_h264_is_refused(call: Call) -> None:
     receiver.transceiver.setCodecPreferences([c for c in capabilities if "VP8" in c.mimeType])
     call.peers.offer(eyes.viewer, await receiver.offer())
     await until(lambda: any(isinstance(m, Failure) for m in eyes.messages))
+
+
+async def test_offers_are_few_and_name_few_addresses(call: Call) -> None:
+    eyes = call.stage.watch("a")
+    candidate = "a=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\n"
+    with pytest.raises(InputError, match="too many candidates"):
+        call.peers.offer(eyes.viewer, "v=0\r\n" + candidate * 33)
+    call.peers.offer(eyes.viewer, "v=0\r\n" + candidate)
+    with pytest.raises(RateError, match="too fast"):
+        call.peers.offer(eyes.viewer, "v=0\r\n")
+    await call.stage.pass_time(OFFER_EVERY_S)
+    call.peers.offer(eyes.viewer, "v=0\r\n")
 
 
 async def test_who_never_connects_is_given_up(call: Call) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from worldline.core.config import ServerConfig
-from worldline.core.errors import ConfigError, WorldlineError
+from worldline.core.errors import ConfigError, InputError, RateError, WorldlineError
 from worldline.core.live.codes import failure
 from worldline.core.live.server import RtcAnswer
 from worldline.media import h264
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("worldline.server.rtc")
 
 CONNECT_S: Final = 15.0
+OFFER_EVERY_S: Final = 2.0  # each costs a certificate, sockets and a handshake
+MOST_CANDIDATES: Final = 32  # each is an address that this server will send packets to
 
 
 def available() -> bool:
@@ -46,8 +48,9 @@ class Peers:
         self._clock = clock
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
+        self._offered: dict[str, float] = {}
         broadcast.closers.append(self.close)
-        broadcast.leavers.append(self.drop)
+        broadcast.leavers.append(self._left)
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -55,13 +58,22 @@ class Peers:
     def offer(self, viewer: Viewer, sdp: str) -> None:
         """Answer an offer, through the viewer; a new one replaces the viewer's peer.
 
-        Raises: ConfigError where there is no WebRTC.
+        Raises: ConfigError where there is no WebRTC, RateError for one offer after the other,
+        InputError for one that names too many addresses.
         """
         if not available():
             raise ConfigError("this server has no WebRTC", expected='pip install "worldline[rtc]"')
         if self._broadcast.geometry is None or "h264" not in self._broadcast.formats:
             raise ConfigError("this world has no WebRTC", expected="a world with H.264")
+        count, now = sdp.count("a=candidate"), self._clock.now()
+        if count > MOST_CANDIDATES:
+            raise InputError(
+                "too many candidates", expected=f"at most {MOST_CANDIDATES}", got=count
+            )
+        if now - self._offered.get(viewer.id, float("-inf")) < OFFER_EVERY_S:
+            raise RateError("offers too fast", expected=f"one in {OFFER_EVERY_S:g} s")
         self.drop(viewer)
+        self._offered[viewer.id] = now
         task = self._tasks[viewer.id] = asyncio.create_task(self._serve(viewer, sdp))
         task.add_done_callback(lambda _: self._forget(viewer.id, task))
 
@@ -76,6 +88,10 @@ class Peers:
     async def close(self) -> None:
         """End all of them, and return when they have ended."""
         await stop(*self._tasks.values(), *self._leaving)
+
+    def _left(self, viewer: Viewer) -> None:
+        self._offered.pop(viewer.id, None)
+        self.drop(viewer)
 
     def _forget(self, name: str, task: asyncio.Task[None]) -> None:
         if self._tasks.get(name) is task:
