@@ -124,3 +124,16 @@ def test_a_page_shows_its_token_and_gets_one_sub_protocol_back(page: Page) -> No
         without = knock(page, server.port, LIVE, "worldline.v1", first=HELLO)
         assert without["protocol"] == "worldline.v1"
         assert page.evaluate(FETCH, f"http://127.0.0.1:{server.port}/v1/models") == 401
+
+
+def test_our_page_asks_for_the_key_and_walks_with_it(page: Page) -> None:
+    with exposed() as server:
+        page.goto(f"http://127.0.0.1:{server.port}/")
+        page.get_by_role("button", name="Enter").first.click()
+        page.get_by_role("button", name="Give the key").click()
+        dialog = page.get_by_role("dialog")
+        dialog.locator("input").fill(VISITOR)
+        dialog.get_by_role("button", name="Use this key").click()
+        page.get_by_role("button", name="Leave", exact=False).first.wait_for()
+        assert VISITOR not in page.url
+        assert page.evaluate("() => document.cookie") == ""
