@@ -24,6 +24,7 @@ from worldline.core.trajectory import (
     MAX_LATENT_FRAMES,
     full_speed_scale,
     intrinsics_array,
+    latent_frames,
     motions_along,
     per_picture,
     poses_array,
