@@ -148,6 +148,7 @@ class Scripted:
                     input=input,
                     first=i == 0,
                     yaw=turn,
+                    encoded_ms=self.now,
                     pose=(1.0, 0.0, 0.0, turn, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0),
                 )
             )

@@ -16,6 +16,7 @@ from tests.e2e.walking import (
     last_input,
     number,
     record,
+    screenshot,
     shown_event,
     until_shown,
     wait_for_frames,
@@ -50,12 +51,14 @@ def test_walking_changes_the_picture_and_the_figures_are_measured(
     page.wait_for_selector(".cap.up.held")
     walking = record(page, 24, event=last_input(page))
     page.wait_for_selector(".figure.latency:not([data-count='0'])")
+    screenshot(page, "stage")
     page.keyboard.up("KeyW")
     page.wait_for_selector(".cap.held", state="detached")
     assert mean_change(walking) > mean_change(idle)
     assert float(page.inner_text(".figure.fps b")) > 0
     page.keyboard.press("KeyG")
     page.wait_for_selector(".details .parts")
+    screenshot(page, "figures")
     parts = page.locator(".details .parts dt").all_inner_texts()
     assert {"inbox", "wait", "denoise", "network", "display"} <= set(parts)
     rows = page.inner_text(".details .rows")

@@ -83,7 +83,7 @@ def test_what_is_chosen_is_what_is_sent(start: Page, complaints: list[str]) -> N
     entry = ENTRIES[1]
     start.click(f".tile:has-text('{entry['name']}')")
     start.get_by_role("button", name="Options").click()
-    start.get_by_label("Seed").fill("7321")
+    start.get_by_role("textbox", name="Seed").fill("7321")
     start.get_by_label("Finest").check()
     start.get_by_role("button", name="Enter the world").click()
     enter = scripted.await_message(client.Enter)
@@ -95,7 +95,7 @@ def test_what_is_chosen_is_what_is_sent(start: Page, complaints: list[str]) -> N
 
 def test_a_seed_that_is_none_is_refused_in_words(start: Page) -> None:
     start.get_by_role("button", name="Options").click()
-    start.get_by_label("Seed").fill("seven")
+    start.get_by_role("textbox", name="Seed").fill("seven")
     start.get_by_role("button", name="Enter the world").click()
     start.wait_for_selector("[role=alert]:has-text('whole number')")
     assert start.locator(".stage").count() == 0

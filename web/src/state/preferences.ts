@@ -5,6 +5,8 @@ import type { Format } from "@worldline/client";
 
 export type FormatChoice = "auto" | Format;
 
+export type Transport = "websocket" | "webrtc";
+
 export interface Preferences {
   /** Share of the camera's full speed. */
   readonly speed: number;
@@ -20,6 +22,8 @@ export interface Preferences {
   /** Milliseconds of video queued ahead; 0 leaves it to the page. */
   readonly lead: number;
   readonly format: FormatChoice;
+  /** How video travels; WebRTC for networks that lose packets, where the server has it. */
+  readonly transport: Transport;
   /** 0 leaves it to the server. */
   readonly quality: number;
 }
@@ -33,6 +37,7 @@ export const DEFAULTS: Preferences = {
   promptBlend: 0,
   lead: 0,
   format: "auto",
+  transport: "websocket",
   quality: 0,
 };
 
@@ -58,6 +63,7 @@ const CHECKS: { readonly [K in keyof Preferences]: Check } = {
   promptBlend: within(0, 16),
   lead: within(0, 5000),
   format: (value) => ["auto", "h264", "jpeg", "webp", "raw"].includes(String(value)),
+  transport: (value) => value === "websocket" || value === "webrtc",
   quality: within(0, 100),
 };
 const KEY = "worldline.preferences";

@@ -268,11 +268,12 @@ function playout(preferences: Preferences): { leadMs: number; blendMs: number } 
 }
 
 function options({ way, access, preferences, support }: Setting): Parameters<typeof connect>[1] {
-  const { format, quality, speed, lead, timewarp } = preferences;
+  const { format, quality, speed, lead, timewarp, transport } = preferences;
   const common = {
     client: "worldline-page",
     token: access,
     timewarp,
+    transport,
     playout: playout(preferences),
     formats: wanted(format, support),
   };

@@ -97,10 +97,13 @@ export function App() {
     let live = true;
     const look = async (): Promise<void> => {
       while (live) {
-        const ready = await isReady();
-        model.value ??= await fetchModel();
-        if (!gallery.value?.length) gallery.value = await fetchGallery();
-        server.value = ready ? "ready" : model.value ? "warming" : "away";
+        const walking = walk.value !== null && walk.value.size.value !== null;
+        if (!walking || model.value === null) {
+          const ready = await isReady();
+          model.value ??= await fetchModel();
+          if (!gallery.value?.length) gallery.value = await fetchGallery();
+          server.value = ready ? "ready" : model.value ? "warming" : "away";
+        }
         await new Promise((resolve) => setTimeout(resolve, POLL_MS));
       }
     };

@@ -1,7 +1,7 @@
 import type { Signal } from "@preact/signals";
 import type { Support } from "@worldline/client";
 
-import { QUALITIES, type FormatChoice, type Preferences } from "../state/preferences";
+import { QUALITIES, type FormatChoice, type Preferences, type Transport } from "../state/preferences";
 import { Icon } from "./Icon";
 
 const FORMATS: readonly { readonly value: FormatChoice; readonly name: string; readonly hint: string }[] = [
@@ -10,6 +10,11 @@ const FORMATS: readonly { readonly value: FormatChoice; readonly name: string; r
   { value: "jpeg", name: "JPEG", hint: "Pictures: good on every network" },
   { value: "webp", name: "WebP", hint: "Pictures: smaller, slower to encode" },
   { value: "raw", name: "Raw", hint: "Exact pixels, for a fast network" },
+];
+
+const TRANSPORTS: readonly { readonly value: Transport; readonly name: string; readonly hint: string }[] = [
+  { value: "websocket", name: "WebSocket", hint: "One connection for everything: works everywhere" },
+  { value: "webrtc", name: "WebRTC", hint: "For networks that lose packets, where the server has it" },
 ];
 
 interface PictureProps {
@@ -96,6 +101,22 @@ export function Options({ seed, preferences, support }: Props) {
         </span>
       </div>
       <PictureOptions preferences={preferences} support={support} />
+      <fieldset class="field ways">
+        <legend>Transport</legend>
+        <span class="choice">
+          {TRANSPORTS.map(({ value, name, hint }) => (
+            <label key={value} title={hint}>
+              <input
+                type="radio"
+                name="transport"
+                checked={preferences.value.transport === value}
+                onChange={() => (preferences.value = { ...preferences.value, transport: value })}
+              />
+              <span>{name}</span>
+            </label>
+          ))}
+        </span>
+      </fieldset>
     </div>
   );
 }
