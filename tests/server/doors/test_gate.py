@@ -282,3 +282,34 @@ async def test_a_body_has_a_limit() -> None:
     assert small.json()["body"] == 100
     large = await house.ask("/v1/x", "POST", host="127.0.0.1", content=b"x" * 101)
     assert large.status_code == 413
+
+
+async def test_a_socket_that_shows_no_token_is_given_up_in_time(exposed: Behind) -> None:
+    knock = Knock(exposed, protocols=["worldline.v1"])
+    await knock.next()
+    await exposed.clock.until_sleeping(ServerConfig().head_timeout_s)
+    await exposed.clock.advance(ServerConfig().head_timeout_s)
+    assert (await knock.message())["code"] == "timed_out"
+    assert (await knock.next())["code"] == 4408
+    await knock.leave()
+    assert exposed.clock.sleeping == []
+    assert exposed.refused == {"timed_out": 1}
+
+
+async def test_who_shows_none_cannot_take_all_places() -> None:
+    house = behind(keyring(), max_sockets=4, sockets_per_minute=0)
+    strangers = [Knock(house, protocols=["worldline.v1"]) for _ in range(3)]
+    for knock in strangers:
+        await knock.next()
+    assert (await strangers[2].message())["code"] == "rate_limited"
+    assert (await strangers[2].next())["code"] == 4429
+    known = Knock(house, protocols=["worldline.v1", f"bearer.{VISITOR}"])
+    assert (await known.next())["type"] == "websocket.accept"
+    strangers[0].send({**HELLO, "token": VISITOR})  # a stranger no more
+    assert await strangers[0].message() == {"client": "key:ann"}
+    another = Knock(house, protocols=["worldline.v1"])
+    await another.next()
+    await settle()
+    assert len(house.seen) == 4
+    for knock in (strangers[0], strangers[1], known, another):
+        await knock.leave()

@@ -23,12 +23,13 @@ from worldline.core.errors import (
     RateError,
     TooLargeError,
     UnauthorizedError,
+    WorldlineError,
 )
 from worldline.server.doors import bounded, origins, wire
 from worldline.server.doors.address import address_of, is_local
 from worldline.server.doors.buckets import Bucket, Buckets, Rate
 from worldline.server.doors.clients import Client, set_client
-from worldline.server.doors.hello import HelloGuard
+from worldline.server.doors.hello import HelloGuard, HelloTerms
 from worldline.server.doors.policy import Policy
 from worldline.server.doors.presented import hide_tokens, presented_token
 from worldline.server.doors.wire import Refusal
@@ -62,6 +63,7 @@ class Doors:
         self._sockets = Buckets(policy.sockets, clock)
         self._requests = Buckets(policy.requests, clock)
         self._open: Counter[str] = Counter()
+        self._strangers: set[object] = set()
         self._log = Bucket(LOGGED, clock.now())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,30 +98,51 @@ class Doors:
         await self._app(scope, bounded.limited(receive, self._policy.max_body_bytes), reply)
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send, *, entry: Entry) -> None:
-        address = address_of(scope)
-        policy = self._policy
+        address, policy = address_of(scope), self._policy
         receive = bounded.paced(receive, policy.messages, policy.volume, clock=self._clock)
-
-        def admit(client: Client) -> None:
-            set_client(scope, client)
-            _set_max_message(scope, policy.max_message_bytes)
-
-        def refused(error: AccessError) -> None:
-            self._note(scope, error)
-
-        if entry.client is not None:
-            admit(entry.client)
-        else:
-            set_client(scope, Client(f"at:{address}"))
-            guard = HelloGuard(receive, send, keyring=policy.keyring, admit=admit, refused=refused)
-            receive, send = guard.receive, guard.send
         self._open[address] += 1
         try:
-            await self._app(scope, receive, send)
+            if entry.client is not None:
+                self._admit(scope, entry.client)
+                await self._app(scope, receive, send)
+            else:
+                set_client(scope, Client(f"at:{address}"))
+                await self._stranger(scope, receive, send)
         finally:
             self._open[address] -= 1
             if not self._open[address]:
                 del self._open[address]
+
+    async def _stranger(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A socket that will say in `hello` who it is; they may not take all places."""
+        policy = self._policy
+        if len(self._strangers) >= policy.max_strangers:
+            error = RateError("too many sockets have shown no token", expected="slow down")
+            self._note(scope, error)
+            await wire.refuse(scope, receive, send, refusal=Refusal(error, retry_after_s=1.0))
+            return
+        me = object()
+
+        def admit(client: Client) -> None:
+            self._strangers.discard(me)
+            self._admit(scope, client)
+
+        guard = HelloGuard(
+            receive,
+            send,
+            terms=HelloTerms(policy.keyring, policy.hello_timeout_s, self._clock),
+            admit=admit,
+            refused=lambda error: self._note(scope, error),
+        )
+        self._strangers.add(me)
+        try:
+            await self._app(scope, guard.receive, guard.send)
+        finally:
+            self._strangers.discard(me)
+
+    def _admit(self, scope: Scope, client: Client) -> None:
+        set_client(scope, client)
+        _set_max_message(scope, self._policy.max_message_bytes)
 
     def _check_page(self, headers: Headers) -> str | None:
         """The allowed origin that asks, if it is not our own page."""
@@ -172,8 +195,7 @@ class Doors:
             error = TooLargeError("the body is too long", expected=f"at most {limit} bytes")
             raise _Refused(Refusal(error))
 
-    def _note(self, scope: Scope, error: Exception) -> None:
-        assert isinstance(error, AccessError)
+    def _note(self, scope: Scope, error: WorldlineError) -> None:
         self._count(error.code)
         if not self._log.ask(self._clock):
             said = {"address": address_of(scope), "path": scope["path"][:200], "code": error.code}

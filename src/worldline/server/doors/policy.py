@@ -21,7 +21,8 @@ _MINUTE: Final = 60.0
 
 class Policy(NamedTuple):
     """`public` paths may be read (GET, HEAD) by anybody: the page itself, and whether we live.
-    Paths under `admin` are for administrators, where there are keys.
+    Paths under `admin` are for administrators, where there are keys. At most `max_strangers`
+    sockets at a time have shown no token yet, each for at most `hello_timeout_s`.
     """
 
     keyring: Keyring
@@ -33,6 +34,8 @@ class Policy(NamedTuple):
     messages: Rate
     volume: Rate
     sockets_per_address: int
+    max_strangers: int
+    hello_timeout_s: float
     max_body_bytes: int
     max_message_bytes: int
 
@@ -70,6 +73,8 @@ def policy_of(
         messages=Rate(config.messages_per_second, 4 * config.messages_per_second),
         volume=Rate(config.bytes_per_second, 2 * config.max_message_bytes),
         sockets_per_address=config.sockets_per_address,
+        max_strangers=max(1, config.max_sockets // 2),
+        hello_timeout_s=max(1.0, config.head_timeout_s),
         max_body_bytes=config.max_body_bytes,
         max_message_bytes=config.max_message_bytes,
     )
