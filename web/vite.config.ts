@@ -27,5 +27,9 @@ export default defineConfig({
       "/readyz": "http://127.0.0.1:30000",
     },
   },
-  test: { environment: "node", include: ["test/**/*.test.ts", "client/test/**/*.test.ts"] },
+  test: {
+    environment: "node",
+    include: ["test/**/*.test.ts", "client/test/**/*.test.ts"],
+    testTimeout: 60_000, // properties on a machine that has other work
+  },
 });

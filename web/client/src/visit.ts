@@ -270,7 +270,8 @@ export class Visit {
     const kind = byRtc ? "webrtc" : format === "h264" ? "webcodecs" : format === "raw" ? "raw" : "images";
     const old = this.decoder.value;
     if (old?.format === format && old.kind === kind) return;
-    const stepped = format !== "h264" && this.session.format === "h264";
+    // A stream may begin with a picture; one that comes after video is there because the network is slow.
+    const stepped = this.session.format === "h264" && old?.format === "h264";
     const behind = stepped ? "The connection is slow, so single pictures are sent for the moment." : null;
     this.decoder.value = { format, kind, reason: format === "h264" ? null : (behind ?? this.#reason) };
   }

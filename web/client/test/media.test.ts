@@ -276,12 +276,44 @@ describe("playout", () => {
     player.play(200);
     const before = player.shown.length;
     player.chunk(12, 7);
-    player.play(70);
+    player.play(20);
     expect(player.shown.at(-1)).toMatchObject({ number: 12, jump: true });
     expect(player.dropped.length).toBe(12 - before);
     expect(player.playout.dropped).toBe(player.dropped.length);
     player.play(500);
     expect(player.shown.slice(before + 1).some(({ jump }) => jump)).toBe(false);
+  });
+
+  it("shows the answer to an input with the next picture of the display", () => {
+    const player = new Player();
+    player.chunk(0);
+    player.play(20);
+    player.chunk(12, 7); // just after a frame was shown
+    player.play(20);
+    expect(player.shown.map(({ number }) => number)).toEqual([0, 12]);
+  });
+
+  it("drops nothing of the same chunk: a short press is seen, and then its end", () => {
+    const player = new Player();
+    player.chunk(0);
+    player.play(100);
+    const inputs = [1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2];
+    inputs.forEach((input, i) => player.playout.push(item(12 + i, input), player.now));
+    player.play(1000);
+    expect(player.shown.map(({ number }) => number).filter((number) => number >= 12)).toEqual([12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23]);
+  });
+
+  it("drops what an older chunk made, also when the newer one's later frames show the input", () => {
+    const player = new Player();
+    player.chunk(0);
+    player.play(100);
+    const inputs = [0, 0, 0, 0, 5, 5];
+    inputs.forEach((input, i) => player.playout.push(item(12 + i, input), player.now));
+    player.play(1000);
+    const shown = player.shown.map(({ number }) => number);
+    expect(shown.slice(shown.indexOf(12))).toEqual([12, 13, 14, 15, 16, 17]);
+    expect(player.playout.dropped).toBeGreaterThan(5);
+    expect(player.shown.find(({ number }) => number === 12)?.jump).toBe(true);
   });
 
   it("drops nothing when told not to", () => {

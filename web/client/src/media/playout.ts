@@ -93,13 +93,23 @@ export class Playout<T extends Queued> {
 
   push(item: T, nowMs: number): void {
     this.#note(item.info.chunk, nowMs);
-    let jump = false;
-    if (item.info.input > this.#newestInput) {
-      this.#newestInput = item.info.input;
-      if (this.#options.dropOld) jump = this.#discard(0) > 0;
-    }
-    this.#discard(Math.ceil(this.#fps * MAX_QUEUED_S) - 1);
+    const jump = item.info.input > this.#newestInput && this.#answer(item.info, nowMs);
+    this.#discard(Math.max(0, this.#queue.length + 1 - Math.ceil(this.#fps * MAX_QUEUED_S)));
     this.#queue.push({ item, jump, at: nowMs });
+  }
+
+  /** A frame shows a newer input: its chunk goes before older ones. True when it is next, after a jump. */
+  #answer({ chunk, input }: Queued["info"], nowMs: number): boolean {
+    this.#newestInput = input;
+    if (!this.#options.dropOld) return false;
+    // Within a chunk inputs follow each other in time: dropping there would swallow a short press.
+    const rest = this.#queue.findIndex(({ item }) => item.info.chunk >= chunk);
+    const dropped = this.#discard(rest < 0 ? this.#queue.length : rest) > 0;
+    const [next] = this.#queue;
+    if (dropped || !next) this.#due = Math.min(this.#due, nowMs); // no waiting for the beat
+    if (!next) return dropped;
+    next.jump ||= dropped;
+    return false;
   }
 
   /** The frame to show at `now`, or null when it is too early or there is none. */
@@ -129,7 +139,7 @@ export class Playout<T extends Queued> {
   }
 
   clear(): void {
-    this.#discard(0);
+    this.#discard(this.#queue.length);
     this.rest();
   }
 
@@ -148,8 +158,8 @@ export class Playout<T extends Queued> {
     this.#buffering = false;
   }
 
-  #discard(keep: number): number {
-    const old = this.#queue.splice(0, Math.max(0, this.#queue.length - keep));
+  #discard(count: number): number {
+    const old = this.#queue.splice(0, count);
     for (const { item } of old) this.#drop(item);
     this.#dropped += old.length;
     return old.length;
