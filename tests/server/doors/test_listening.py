@@ -203,6 +203,19 @@ def test_one_connection_too_many_is_cut(server: Exposed) -> None:
             raw.close()
 
 
+def test_a_proxy_on_this_machine_says_whose_limits_count() -> None:
+    with exposed(requests_per_minute=2) as running:
+        url = f"http://127.0.0.1:{running.port}/v1/models"
+        forwarded = {"X-Forwarded-For": "203.0.113.5"}
+        codes = [httpx.get(url, headers=forwarded).status_code for _ in range(3)]
+        assert codes == [401, 401, 429]
+        other = {"X-Forwarded-For": "203.0.113.6"}
+        assert httpx.get(url, headers=other).status_code == 401
+        chained = {"X-Forwarded-For": "127.0.0.1, 203.0.113.5"}  # what a peer claims comes first
+        assert httpx.get(url, headers=chained).status_code == 429
+        assert [httpx.get(url).status_code for _ in range(3)] == [401] * 3
+
+
 class Loop:
     """Timers that are fired by hand."""
 
