@@ -140,9 +140,9 @@ export class Session {
     const again = this.ended.value?.error?.retryable === true;
     if (this.phase.value !== "reconnecting" && !again) return;
     if (again) this.#backoff.reset();
-    this.ended.value = null;
     this.#cancel?.();
     if (!this.#link) this.#connect();
+    this.ended.value = null;
   }
 
   /** Breaks the connection and comes back at once, for instance with another format. */
@@ -163,11 +163,16 @@ export class Session {
     this.#finish({ code: "closed", message: "the connection was closed", error: null });
   }
 
+  #go(phase: Phase): void {
+    if (phase !== "reconnecting") this.retry.value = null;
+    this.phase.value = phase;
+  }
+
   #connect(): void {
     this.#cancel = null;
     this.#bye = null;
     this.clock.reset();
-    this.phase.value = this.opened.value || this.#backoff.attempt > 0 ? "reconnecting" : "connecting";
+    this.#go(this.opened.value || this.#backoff.attempt > 0 ? "reconnecting" : "connecting");
     const link = { url: this.#url, token: this.#options.token ?? null, client: this.#options.client ?? "@worldline/client" };
     try {
       this.#link = new Link(
@@ -199,7 +204,7 @@ export class Session {
   #message(message: ServerMessage, at: number): void {
     switch (message.type) {
       case "seat": this.#seated(message); break;
-      case "queued": this.queue.value = message; this.phase.value = "queued"; break;
+      case "queued": this.queue.value = message; this.#go("queued"); break;
       case "opened": this.#opened(message); break;
       case "state": this.#state(message.state); break;
       case "control": this.control.value = message; break;
@@ -215,7 +220,7 @@ export class Session {
   #seated(seat: Seat): void {
     this.seat.value = seat;
     this.queue.value = null;
-    if (!this.opened.value) this.phase.value = "opening";
+    if (!this.opened.value) this.#go("opening");
     if (seat.token === undefined) return;
     this.#start = { rejoin: seat.token };
     this.#book.sit({ url: this.#url, token: seat.token, world: seat.world });
@@ -226,16 +231,15 @@ export class Session {
     this.#inWorld = true;
     this.opened.value = opened;
     this.#backoff.reset();
-    this.retry.value = null;
     this.#state(opened.state);
   }
 
   #state(state: State): void {
     this.state.value = state;
-    if (state === "queued") this.phase.value = "queued";
-    else if (!this.#inWorld) this.phase.value = "opening";
-    else if (state === "paused" || state === "parked") this.phase.value = "paused";
-    else if (state === "live" || state === "draining") this.phase.value = "live";
+    if (state === "queued") this.#go("queued");
+    else if (!this.#inWorld) this.#go("opening");
+    else if (state === "paused" || state === "parked") this.#go("paused");
+    else if (state === "live" || state === "draining") this.#go("live");
   }
 
   #error(error: WorldError): void {
@@ -270,17 +274,16 @@ export class Session {
       this.#finish({ code: error.code, message: error.message, error });
       return;
     }
-    this.phase.value = "reconnecting";
     this.retry.value = { attempt: this.#backoff.attempt, inMs: pause, error };
+    this.#go("reconnecting");
     this.#cancel = this.#environment.after(pause, () => this.#connect());
   }
 
   #finish(ended: Ended): void {
     this.#cancel?.();
-    this.retry.value = null;
     this.queue.value = null;
-    this.phase.value = "ended";
-    this.ended.value = ended;
+    this.ended.value = ended; // first: who hears of the phase wants to know why
+    this.#go("ended");
     this.#link?.abort(null);
     this.#link = null;
   }

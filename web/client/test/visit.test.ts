@@ -282,6 +282,15 @@ describe("leaving", () => {
     expect(browser.sockets.length).toBe(1);
   });
 
+  it("says why when it says that it is over", async () => {
+    const { browser, world } = await live();
+    const heard: unknown[] = [];
+    world.phase.subscribe((phase) => heard.push([phase, world.ended.value?.code, world.retry.value?.attempt]));
+    browser.socket.drop(1006);
+    world.leave();
+    expect(heard).toEqual([["live", undefined, undefined], ["reconnecting", undefined, 1], ["ended", "left", undefined]]);
+  });
+
   it("can leave the world waiting", async () => {
     const { browser, world } = await live();
     world.disconnect();
