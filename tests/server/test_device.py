@@ -11,7 +11,7 @@ from tests.fakes import LIMIT_S, FakeClock, settle
 from tests.server.conftest import Rig
 from tests.server.sockets import init, keys
 from worldline.core.turns import HORIZON_S
-from worldline.server.device import Device
+from worldline.server.device import ACTIVE_S, Device
 
 pytestmark = pytest.mark.anyio
 
@@ -112,6 +112,21 @@ async def test_cancelled_in_the_moment_of_being_let_in() -> None:
     await last
     assert [name for name, _ in users.log] == ["first", "last"]
     assert users.device.user is None
+
+
+async def test_the_turns_of_others_are_known_for_a_while() -> None:
+    users = Users()
+    for name, length in (("a", 0.5), ("b", 0.25)):
+        using = asyncio.create_task(users.use(name, length, deadline=9.0))
+        await settle()
+        await users.clock.advance(length)
+        await using
+    device = users.device
+    assert [device.others_s(name) for name in "abc"] == [0.25, 0.5, 0.75]
+    device.forget("b")
+    assert [device.others_s(name) for name in "abc"] == [0.0, 0.5, 0.5]
+    await users.clock.advance(ACTIVE_S)
+    assert device.others_s("c") == 0.0
 
 
 async def test_an_error_inside_lets_the_next_one_in() -> None:

@@ -10,10 +10,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from worldline.core.turns import Turns, Wait
 from worldline.server.waiting import AsyncClock, stop
+
+ACTIVE_S: Final = 3.0  # whoever had a turn so recently will want the next one soon
+
+
+class _Last(NamedTuple):
+    """Somebody's last turn: when it was over, and its length in seconds."""
+
+    ended: float
+    length_s: float
 
 
 class Turn(NamedTuple):
@@ -31,6 +40,7 @@ class Device:
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._user: str | None = None
         self._busy_s = 0.0
+        self._last: dict[str, _Last] = {}
         self._granted = 0
 
     @property
@@ -77,12 +87,24 @@ class Device:
         try:
             yield Turn(max(0.0, began - possible))
         finally:
-            self._busy_s += self._clock.now() - began
+            now = self._clock.now()
+            self._busy_s += now - began
+            self._last[id] = _Last(now, now - began)
             self._leave()
+
+    def others_s(self, id: str) -> float:
+        """Seconds that `id` may have to wait: a turn of everybody else who is active."""
+        now = self._clock.now()
+        return sum(
+            last.length_s
+            for other, last in self._last.items()
+            if other != id and now - last.ended <= ACTIVE_S
+        )
 
     def forget(self, id: str) -> None:
         """Keep nothing of somebody who will not come again."""
         self._turns.forget(id)
+        self._last.pop(id, None)
 
     async def _let_in(self, id: str, possible: float) -> None:
         admitted = asyncio.get_running_loop().create_future()

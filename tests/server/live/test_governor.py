@@ -125,6 +125,16 @@ def test_a_chunk_starts_as_late_as_its_p99_allows() -> None:
     assert known.deadline(100.0) == 101.0
 
 
+def test_others_on_the_device_are_allowed_for() -> None:
+    known = governor()
+    for _ in range(9):
+        known.finished(Cost(need=0.35, work=0.35, encode=0.0, waited=0.15))
+    known.shown(0, 16, 100.0)
+    full = 101.0 - LEAD_S - MARGIN_S
+    starts = [known.start_at(100.0, others_s=others) for others in (0.0, 0.1, 0.3, 9.0)]
+    assert starts == pytest.approx([full - 0.35, full - 0.35, full - 0.5, full - CHUNK_S])
+
+
 def test_the_lead_that_is_asked_for_is_kept() -> None:
     known = settled([0.2])
     known.lead_s = 0.5

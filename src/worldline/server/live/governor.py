@@ -29,11 +29,13 @@ WORTH: Final = 0.05  # share of a chunk's length that encoding must take to be w
 
 class Cost(NamedTuple):
     """What one chunk took, in seconds: `need` from its start to when the last of its pictures would
-    still have come in time, `work` without the governor's wait, `encode` of that in the encoder."""
+    still have come in time, `waited` of that for the device; `work` without the governor's wait,
+    `encode` in the encoder."""
 
     need: float
     work: float
     encode: float
+    waited: float = 0.0
 
 
 class Recent:
@@ -81,7 +83,8 @@ class Governor:
         self._restart_s = restart_s
         self._offered = tuple(sorted(set(levers), key=LEVERS.index))
         self._pulled: list[Lever] = []
-        self._needs, self._works, self._encodes = Recent(), Recent(), Recent()
+        self._needs, self._alone = Recent(), Recent()
+        self._works, self._encodes = Recent(), Recent()
         self._spare_for = 0
         self._since = PATIENCE
         self._late = False
@@ -96,17 +99,22 @@ class Governor:
         """Work per chunk over its playing time, of the recent ones; below 1 keeps up."""
         return self._works.mean(8) / self._chunk_s
 
-    @property
-    def need_s(self) -> float:
-        """p99 of what a chunk needs; at most as long as it plays, and that while nobody knows."""
-        return min(self._needs.quantile(0.99), self._chunk_s) if self._needs else self._chunk_s
+    def need_s(self, others_s: float = 0.0) -> float:
+        """What to allow a chunk: p99 of what chunks took, or of what they took alone and a turn of
+        everybody else who uses the device, whichever is longer. At most as long as a chunk plays,
+        and that while nobody knows.
+        """
+        if not self._needs:
+            return self._chunk_s
+        need = max(self._needs.quantile(0.99), self._alone.quantile(0.99) + others_s)
+        return min(need, self._chunk_s)
 
-    def start_at(self, now: float) -> float:
+    def start_at(self, now: float, *, others_s: float = 0.0) -> float:
         """When the next chunk should start; `now` or before for at once."""
         dry = self.playout.dry_at()
         if dry is None:
             return now
-        return dry - self.lead_s - self.playout.margin_s - self.need_s
+        return dry - self.lead_s - self.playout.margin_s - self.need_s(others_s)
 
     def deadline(self, now: float) -> float:
         """When the pictures of a chunk that starts now are missed."""
@@ -133,6 +141,7 @@ class Governor:
         self.playout.chunk()
         if counts:
             self._needs.add(cost.need)
+            self._alone.add(cost.need - cost.waited)
             self._works.add(cost.work)
             self._encodes.add(cost.encode)
             self._adjust()

@@ -199,7 +199,9 @@ class Production:
         encode_s = sum(sent.encode_s for sent in flight.sent)
         work = max(flight.ended - flight.asked, encode_s)
         first = flight.index == 0 or flight.frames != self._opened.frames_in_chunk(1)
-        self._governor.finished(Cost(flight.need_s, work, encode_s), counts=not first)
+        self._governor.finished(
+            Cost(flight.need_s, work, encode_s, flight.device_s), counts=not first
+        )
         now = self._clock.now()
         chunk = Chunk(
             index=flight.index,

@@ -265,7 +265,11 @@ class LiveWorld:
 
     async def _make_one(self, walk: Walk) -> None:
         ready = now = self._clock.now()
-        while self._may_make() and (left := walk.governor.start_at(now) - now) > 0:
+        while self._may_make():
+            others_s = self._device.others_s(self.id)
+            left = walk.governor.start_at(now, others_s=others_s) - now
+            if left <= 0:
+                break
             await self._wait(left)
             now = self._clock.now()
         if self._may_make():
