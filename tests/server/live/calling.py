@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from tests.fakes import LIMIT_S
@@ -40,6 +41,14 @@ class Client:
             if isinstance(message, kind):
                 return message
             assert not isinstance(message, Failure | Bye), message
+
+    def closed(self) -> int:
+        """Read up to the close frame; its code."""
+        with suppress(ConnectionClosed):
+            while True:
+                self.connection.recv(timeout=LIMIT_S)
+        assert self.connection.close_code is not None
+        return self.connection.close_code
 
 
 @contextmanager

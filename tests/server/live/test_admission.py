@@ -111,3 +111,21 @@ def test_a_second_signal_ends_the_draining() -> None:
             server.signal(signal.SIGTERM)
             assert client.until(Bye).code == "stopped"
             server.wait()
+
+
+def test_a_dead_worker_is_told_and_nobody_else_gets_in() -> None:
+    handle = FakeHandle()
+    with LiveServer(handle) as server:
+        wait_for(lambda: get(server.port, "/readyz")[0] == 200, "never ready")
+        with open_socket(server.port) as first, open_socket(server.port) as second:
+            client, late = Client(first), Client(second)
+            client.say(Hello())
+            client.say(wish())
+            client.until(Frame)
+            handle.die()
+            error = client.until(Failure)
+            assert (error.code, error.retryable, error.fatal) == ("worker_died", True, True)
+            assert client.closed() == 4503
+            late.say(Hello())
+            late.say(wish())
+            assert late.until(Failure).got == "the worker died"

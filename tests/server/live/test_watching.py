@@ -14,6 +14,7 @@ from worldline.core.live.client import (
     Keys,
     Leave,
     Prompt,
+    Rejoin,
     Settings,
     Watch,
 )
@@ -161,6 +162,26 @@ async def test_the_token_of_who_gave_the_controls_away_only_watches(rig: Rig) ->
     back = rig.connect()
     await back.rejoin(seat.token)
     assert not (await back.until(Opened)).controls
+
+
+async def test_controls_that_go_to_and_fro_leave_few_tokens(rig: Rig) -> None:
+    holder, spectator, _ = await two(rig)
+    sockets = {True: holder, False: spectator}
+    names = {True: rig.house.rooms[0].holder, False: ""}
+    names[False] = next(name for name in rig.house.rooms[0].guests if name != names[True])
+    for number in range(1, 40):
+        giver = number % 2 == 1
+        sockets[giver].send(GiveControl(id=number, viewer=names[not giver] or ""))
+        await sockets[giver].until(Received, id=number)
+    tokens = [m.token for s in (holder, spectator) for m in s.seen if isinstance(m, Seat)]
+    assert len({token for token in tokens if token}) > 20
+    back = [rig.connect() for _ in tokens]
+    known = 0
+    for socket, token in zip(back, tokens, strict=True):
+        await socket.hello()
+        socket.send(Rejoin(token=token or ""))
+        known += not isinstance(await socket.next(), Failure)
+    assert 7 <= known <= 8  # the newest of all may not have been read yet
 
 
 async def test_giving_to_nobody_is_refused(rig: Rig) -> None:

@@ -113,14 +113,16 @@ class Host:
     def _see_off(self, room: Room, work: asyncio.Task[None], draining: bool) -> None:
         """Tell everybody the end at once, before the engine has let go."""
         error = work.exception() if work.done() and not work.cancelled() else None
+        refused = False
         if isinstance(error, InputError) and not room.is_open and not room.over.done():
             self._refuse(room, error)
+            refused = True
         if not room.over.done():
             done: ByeCode = "draining" if draining else "complete"
             room.end(ending(done) if error is None else self._broken(room, error))
         how = room.over.result()
         log(logger, logging.INFO, "world over", world=room.id, code=how.message.code)
-        self._services.metrics.count_session(how.message.code)
+        self._services.metrics.count_session("refused" if refused else how.message.code)
         for guest in room.guests.values():
             guest.end(how)
 

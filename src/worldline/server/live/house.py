@@ -35,6 +35,7 @@ from worldline.server.warmup import State
 
 logger = logging.getLogger("worldline.server")
 
+MAX_KEYS: Final = 8  # tokens of one world: of its holder, and of those who were
 FAREWELL_S: Final = 2.0  # for a last word to a peer that may not read
 
 
@@ -246,7 +247,9 @@ class House:
         readiness = self._services.readiness
         if self._draining:
             raise DrainingError("the server is being stopped", expected="another server, or later")
-        if readiness.state is State.FAILED or not self._services.engine.alive():
+        if not self._services.engine.alive():
+            raise CapacityError("the server cannot serve", got="the worker died")
+        if readiness.state is State.FAILED:
             raise CapacityError("the server cannot serve", got=readiness.reason)
 
     def _check_share(self, client: str) -> None:
@@ -285,8 +288,11 @@ class House:
         room.seated.set()
 
     def new_key(self, room: Room, guest: Guest) -> None:
-        """The holder gets a token; older ones only watch from now on."""
+        """The holder gets a token; older ones only watch, and the oldest not even that."""
         token = secrets.token_urlsafe(32)
+        older = [key for key, name in self._keys.items() if name == room.id]
+        for key in older[: 1 - MAX_KEYS]:
+            del self._keys[key]
         room.key = _digest(token)
         self._keys[room.key] = room.id
         guest.send(Seat(world=room.id, viewer=guest.id, token=token))
