@@ -140,9 +140,9 @@ export class Session {
     const again = this.ended.value?.error?.retryable === true;
     if (this.phase.value !== "reconnecting" && !again) return;
     if (again) this.#backoff.reset();
+    this.ended.value = null;
     this.#cancel?.();
     if (!this.#link) this.#connect();
-    this.ended.value = null;
   }
 
   /** Breaks the connection and comes back at once, for instance with another format. */

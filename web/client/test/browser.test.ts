@@ -93,4 +93,13 @@ describe.skipIf(browser === null)("in Chromium", () => {
     expect(numbers.at(-1)).toBeGreaterThanOrEqual(9000);
     expect(left).toBe("ended");
   });
+
+  it("over plain http from another machine it says so and shows pictures", () => {
+    const { secure, support, asked, painted, reason } = answer.insecure;
+    expect(secure).toBe(false);
+    expect(support.formats).toEqual(["jpeg", "webp", "raw"]);
+    expect(asked).toBe("jpeg");
+    expect(painted).toBe(4);
+    expect(reason).toMatch(/plain http/);
+  });
 });

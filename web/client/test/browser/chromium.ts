@@ -15,6 +15,7 @@ const NAMES = ["chromium", "chromium-browser", "google-chrome"];
 const FLAGS = [
   "--headless=new", "--no-sandbox", "--no-first-run", "--disable-extensions", "--disable-dev-shm-usage",
   "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--force-device-scale-factor=1",
+  "--host-resolver-rules=MAP insecure.test 127.0.0.1", // a name that is no secure context
   "--disable-background-networking", "--disable-component-update",
 ];
 

@@ -219,6 +219,49 @@ async function rtc(): Promise<Rtc> {
   return { numbers, kind, after, left: visit.phase.value };
 }
 
+interface Insecure {
+  readonly secure: boolean;
+  readonly support: Awaited<ReturnType<typeof supported>>;
+  readonly asked: string | undefined;
+  readonly painted: number;
+  readonly reason: string | null | undefined;
+}
+
+/** The same over plain http from another machine: no video decoder, so pictures. */
+async function plainHttp(): Promise<Insecure> {
+  let socket!: FakeSocket;
+  const environment = { ...browserEnvironment(), socket: (url: string, protocols: string[]) => (socket = new FakeSocket(url, protocols)) };
+  const visit = connect(location.href, { start: { enter: { prompt: "x", image: new Uint8Array(1) } }, environment });
+  let painted = 0;
+  visit.on("painted", () => painted++);
+  const canvas = makeCanvas(WIDTH, HEIGHT);
+  visit.attach(canvas);
+  const letGo = visit.hands.listen(canvas);
+  await until(() => socket !== undefined);
+  socket.open();
+  socket.say(READY);
+  socket.say({ type: "seat", world: "w", viewer: "v", token: "t" });
+  socket.say(OPENED);
+  const source = makeCanvas(WIDTH, HEIGHT);
+  source.getContext("2d")?.fillRect(0, 0, 9, 9);
+  const blob = await new Promise<Blob | null>((resolve) => source.toBlob(resolve, "image/jpeg"));
+  const payload = new Uint8Array((await blob?.arrayBuffer()) ?? new ArrayBuffer(0));
+  for (let i = 0; i < 4; i++) socket.say(frame(i, { payload }));
+  await until(() => painted === 4);
+  letGo();
+  const reason = visit.decoder.value?.reason;
+  visit.leave();
+  return { secure: isSecureContext, support: await supported(browserCodecs(), isSecureContext), asked: socket.of("enter")[0]?.format, painted, reason };
+}
+
+function inFrame(): Promise<Insecure> {
+  const inner = document.createElement("iframe");
+  inner.style.cssText = "width:400px;height:300px";
+  inner.src = `http://insecure.test:${location.port}/`;
+  document.body.prepend(inner);
+  return new Promise((resolve) => addEventListener("message", ({ data }) => resolve(data as Insecure)));
+}
+
 async function until(condition: () => boolean): Promise<void> {
   for (let i = 0; i < 1500 && !condition(); i++) await new Promise((resolve) => setTimeout(resolve, 10));
 }
@@ -243,6 +286,7 @@ async function main(): Promise<unknown> {
     warped: await world(true),
     plain: await world(false),
     rtc: await rtc(),
+    insecure: await inFrame(),
   };
 }
 
@@ -256,9 +300,15 @@ export interface Answer {
   readonly warped: Awaited<ReturnType<typeof world>>;
   readonly plain: Awaited<ReturnType<typeof world>>;
   readonly rtc: Rtc;
+  readonly insecure: Insecure;
 }
 
-if (typeof document !== "undefined") {
+if (typeof document !== "undefined" && parent !== self) {
+  void plainHttp().then(
+    (answer) => parent.postMessage(answer, "*"),
+    (error: unknown) => parent.postMessage({ error: String(error) }, "*"),
+  );
+} else if (typeof document !== "undefined") {
   void main()
     .catch((error: unknown) => ({ error: error instanceof Error ? `${error.message}\n${error.stack}` : String(error) }))
     .then((answer) => fetch("answer", { method: "POST", body: JSON.stringify(answer) }));
