@@ -86,7 +86,13 @@ def test_import_linter_agrees() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["worldline", "worldline.server.app", "worldline.runtime.handle", "worldline.cli.main"],
+    [
+        "worldline",
+        "worldline.server.app",
+        "worldline.runtime.handle",
+        "worldline.cli.main",
+        "worldline.client",
+    ],
 )
 def test_importing_the_server_side_leaves_torch_out(module: str) -> None:
     script = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
