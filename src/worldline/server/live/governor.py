@@ -81,7 +81,7 @@ class Governor:
         self.misses = 0
         self._chunk_s = chunk_s
         self._restart_s = restart_s
-        self._offered = tuple(sorted(set(levers), key=LEVERS.index))
+        self._offered: tuple[Lever, ...] = tuple(sorted(set(levers), key=LEVERS.index))
         self._pulled: list[Lever] = []
         self._needs, self._alone = Recent(), Recent()
         self._works, self._encodes = Recent(), Recent()
@@ -153,7 +153,7 @@ class Governor:
         self._spare_for = self._spare_for + 1 if factor < SPARE and not self._late else 0
         self._since += 1
         if behind and self._since >= PATIENCE:
-            helpful = [lever for lever in self._offered if self._helps(lever)]
+            helpful: list[Lever] = [lever for lever in self._offered if self._helps(lever)]
             if helpful:
                 self._pulled.append(helpful[0])
                 self._since = 0
