@@ -200,6 +200,9 @@ const PASSING = new Set([1001, 1005, 1006, 1011, 1012, 1013, 1014]);
 export function closeError(code: number, reason: string, wasOpen: boolean): WorldError | null {
   if (code === 1000) return null;
   const details = { retryable: PASSING.has(code), closeCode: code };
-  if (!wasOpen) return new WorldError("unreachable", reason || "the server cannot be reached", { ...details, retryable: true });
+  if (!wasOpen) {
+    const words = reason || "the server cannot be reached";
+    return new WorldError("unreachable", words, { ...details, retryable: true });
+  }
   return new WorldError("connection_lost", reason || `the connection broke (${code})`, details);
 }

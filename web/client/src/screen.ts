@@ -270,7 +270,9 @@ export class Screen {
   #measureRefresh(nowMs: number): void {
     const ms = this.#tickMs === null ? 0 : nowMs - this.#tickMs;
     this.#tickMs = nowMs;
-    if (ms > 2 && ms < 100) this.#refreshMs += (Math.min(ms, 50) - this.#refreshMs) * (ms < this.#refreshMs ? 0.2 : 0.02);
+    if (ms <= 2 || ms >= 100) return;
+    const weight = ms < this.#refreshMs ? 0.2 : 0.02;
+    this.#refreshMs += (Math.min(ms, 50) - this.#refreshMs) * weight;
   }
 
   #makeGaze(): void {

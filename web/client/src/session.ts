@@ -126,7 +126,10 @@ export class Session {
     const atMs = draft.at_ms ?? this.#environment.now();
     const receipt = this.#receipts.open(id, draft.type);
     if (this.#inWorld && this.send({ ...draft, id, at_ms: atMs } as Input)) this.#events.sent(id, draft, atMs);
-    else this.#receipts.failed(id, new WorldError("not_open", "no world is open to receive this", { id, retryable: true }));
+    else {
+      const details = { id, retryable: true };
+      this.#receipts.failed(id, new WorldError("not_open", "no world is open to receive this", details));
+    }
     return receipt;
   }
 
@@ -173,7 +176,8 @@ export class Session {
     this.#bye = null;
     this.clock.reset();
     this.#go(this.opened.value || this.#backoff.attempt > 0 ? "reconnecting" : "connecting");
-    const link = { url: this.#url, token: this.#options.token ?? null, client: this.#options.client ?? "@worldline/client" };
+    const { token = null, client = "@worldline/client" } = this.#options;
+    const link = { url: this.#url, token, client };
     try {
       this.#link = new Link(
         { ...link, formats: this.#formats, first: () => this.#first() },
@@ -263,8 +267,8 @@ export class Session {
       this.#finish({ code, message, error: null });
       return;
     }
-    const known =
-      wasOpen || this.seat.value !== null || this.queue.value !== null || this.#backoff.attempt > 0 || "rejoin" in this.#start;
+    const placed = wasOpen || this.seat.value !== null || this.queue.value !== null;
+    const known = placed || this.#backoff.attempt > 0 || "rejoin" in this.#start;
     const pause =
       known && error.retryable && this.#options.reconnect !== false
         ? this.#backoff.next(this.#environment.now(), error.retryAfterMs)

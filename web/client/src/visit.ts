@@ -260,7 +260,9 @@ export class Visit {
   /** A decoder failed for good: the world is asked for in another format. */
   #giveUp(format: Wire.Format, error: Error): void {
     this.session.without(format);
-    this.#reason = `This browser cannot decode the ${format} stream (${error.message}), so the world is sent as single pictures.`;
+    this.#reason =
+      `This browser cannot decode the ${format} stream (${error.message}), ` +
+      "so the world is sent as single pictures.";
     const next = this.session.format;
     if (this.session.holds) this.session.input({ type: "settings", format: next });
     else this.session.restart();

@@ -6,10 +6,9 @@ import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { connect, type World } from "../src/index.js";
 import type { ServerMessage } from "../src/protocol.js";
 import { FakeBrowser, FakeCodecs, frame, OPENED, READY, settled } from "./fakes.js";
+import { canvas, stubBrowser } from "./visiting.js";
 
-beforeEach(() => {
-  vi.stubGlobal("ResizeObserver", class { observe(): void {} disconnect(): void {} });
-});
+beforeEach(stubBrowser);
 afterEach(() => {
   vi.unstubAllGlobals();
 });
@@ -48,11 +47,6 @@ const step = fc.oneof(
   { weight: 2, arbitrary: fc.integer({ min: 1, max: 30_000 }).map((wait) => ({ wait })) },
   { weight: 4, arbitrary: fc.constantFrom("press", "lift", "turn", "prompt", "paint", "retry", "reset", "pause").map((act) => ({ act })) },
 );
-
-function canvas(): HTMLCanvasElement {
-  const context = { drawImage: () => undefined, setTransform: () => undefined };
-  return { width: 0, height: 0, clientWidth: 832, clientHeight: 480, getContext: () => context } as unknown as HTMLCanvasElement;
-}
 
 function act(world: World, browser: FakeBrowser, name: string): void {
   switch (name) {

@@ -58,7 +58,10 @@ function parseHeader(text: string): Header {
   const kind = /'descr'\s*:\s*'([<>=|]?)f([48])'/.exec(text);
   const order = /'fortran_order'\s*:\s*(True|False)/.exec(text);
   const shape = /'shape'\s*:\s*\(([\d,\s]*)\)/.exec(text);
-  if (!kind) throw bad("the array's type cannot be read", "float32 or float64", /'descr'[^,]*/.exec(text)?.[0] ?? "none");
+  if (!kind) {
+    const got = /'descr'[^,]*/.exec(text)?.[0] ?? "none";
+    throw bad("the array's type cannot be read", "float32 or float64", got);
+  }
   if (!order || !shape) throw bad("the .npy header cannot be read");
   const sizes = (shape[1] as string).split(",").map((part) => part.trim()).filter((part) => part !== "");
   return {

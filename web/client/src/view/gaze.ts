@@ -97,8 +97,8 @@ export class Gaze {
     this.#atMs = nowMs;
     if (this.#looks()) {
       const { rig, fps, latentFrames, speed } = this.#options;
-      const latentFramesGone = ((ms / 1000) * fps * speed) / latentFrames;
-      this.#turn(this.#motion.yaw * rig.yaw_deg * latentFramesGone, this.#motion.pitch * rig.pitch_deg * latentFramesGone);
+      const gone = ((ms / 1000) * fps * speed) / latentFrames;
+      this.#turn(this.#motion.yaw * rig.yaw_deg * gone, this.#motion.pitch * rig.pitch_deg * gone);
       this.#turnedMs = nowMs;
     } else if (this.#shown && this.#settled(nowMs)) {
       const left = Math.exp(-ms / FADE_MS);
