@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.server.live.stage import (
     CHUNK_S,
@@ -26,7 +27,7 @@ from worldline.core.live.common import Format
 from worldline.core.live.server import Chunk, Frame, Notice, Pong
 from worldline.server.live import stream as stream_module
 from worldline.server.live.broadcast import formats
-from worldline.server.live.following import MOST_BYTES, MOST_PICTURES
+from worldline.server.live.following import MOST_BYTES, MOST_PICTURES, Pace, Unit
 from worldline.server.live.viewer import MOST_MESSAGES, ReaderStuck
 from worldline.server.waiting import stop
 
@@ -277,3 +278,53 @@ async def test_what_is_encoded_is_counted(stage: Stage) -> None:
     assert count("worldline_live_encoded_total", {"format": "jpeg"}) == 36
     assert count("worldline_live_key_frames_total") == 1
     assert count("worldline_live_behind_total") == 1
+
+
+class Noise(Stage):
+    """A world of coarse noise, which takes all the bits it is given."""
+
+    def pixels(self) -> NDArray[np.uint8]:
+        blocks = np.random.default_rng(self.number).integers(
+            0, 256, (PICTURES, HEIGHT // 4, WIDTH // 4, 3), dtype=np.uint8
+        )
+        return blocks.repeat(4, axis=1).repeat(4, axis=2)
+
+
+@needs_h264
+async def test_the_holders_bitrate_reaches_the_encoder() -> None:
+    async with staged(Noise) as stage:
+        eyes = stage.watch("a", holder=True)
+
+        async def kbps(seconds: int) -> float:
+            eyes.transport.sent.clear()
+            for _ in range(round(seconds / LATENT_S)):
+                await stage.latent()
+            return sum(8 * len(frame.payload) for frame in eyes.frames) / seconds / 1000
+
+        before = await kbps(4)
+        stage.broadcast.settings(bitrate_kbps=100)
+        await kbps(4)
+        assert await kbps(4) < 150 < before
+        stage.broadcast.settings(bitrate_kbps=10**9)
+        assert stage.broadcast.stream.asked_kbps == stage.broadcast.config.max_bitrate_kbps
+
+
+async def test_a_still_that_was_overtaken_is_not_sent(stage: Stage) -> None:
+    """It would show a later picture before the key frame it came back at."""
+    eyes = Eyes(stage, "a")
+    stage.eyes.append(eyes)
+    begun, made = asyncio.Event(), asyncio.Event()
+
+    async def still(_: Format) -> Unit:
+        begun.set()
+        await made.wait()
+        return Unit(9, "jpeg", True, b"still", b"")
+
+    eyes.viewer.begin("h264", Pace(chunk_s=CHUNK_S), still)
+    eyes.viewer.saw(6)
+    await begun.wait()
+    eyes.viewer.offer(Unit(7, "h264", True, b"key frame", b""))
+    eyes.viewer.offer(Unit(8, "h264", False, b"the next", b""))
+    made.set()
+    await stage.quiet()
+    assert eyes.transport.sent == [b"key frame", b"the next"]
