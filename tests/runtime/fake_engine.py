@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from worldline.core.motion import START_POSE, Motion, Rig
 from worldline.runtime.protocol import Counts, OpenRequest, WorkerSettings
 
 WIDTH, HEIGHT, CHUNK = 32, 16, 2
+PIECES = 3  # of a session that is moved
 SHARED = Path("/dev/shm")
 INFO = WorldInfo(
     model="fake",
@@ -108,13 +109,11 @@ class FakeSession:
                 raise RuntimeError("the fake engine was told to fail after its frames")
         return Chunk(self._index - 1, frames, StageTimings(total_ms=1.0), poses)
 
-    def park(self) -> None:
-        """Be parked."""
-        self.parked = True
-
-    def unpark(self) -> None:
-        """Be back."""
-        self.parked = False
+    def moving(self, *, back: bool = False) -> Iterator[None]:
+        """Be parked, or back, after some pieces."""
+        for _ in range(PIECES):
+            yield
+        self.parked = not back
 
     def reset(self, seed: int | None = None) -> None:
         """Begin again."""

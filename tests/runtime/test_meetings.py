@@ -41,7 +41,7 @@ def test_a_recalled_chunk_is_put_where_its_frames_are_fetched() -> None:
 def test_after_a_chunk_that_failed_no_first_chunk_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """It may have made the ring's history anew already, under another prompt."""
 
-    def fails(*given: object) -> None:
+    def fails(*given: object, **named: object) -> None:
         raise RuntimeError("no memory")
 
     world = tiny.world(options=EngineOptions(recache=True))

@@ -13,7 +13,7 @@ With `window` -1 nothing is evicted and the buffers grow by doubling (films).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import NamedTuple, Self
 
 import torch
@@ -162,8 +162,11 @@ class FrameRing(ABC):
         """An empty ring of the same kind and sizes on another device."""
         return type(self)(self.params, dtype=self._dtype, device=device, pick=self._pick)
 
-    def copy_from(self, other: FrameRing) -> None:
-        """Hold the bits that `other`, a twin, holds; only slots that are filled are copied."""
+    def copying(self, other: FrameRing) -> Iterator[None]:
+        """Take over the bits that `other`, a twin, holds, one buffer at a time.
+
+        Only slots that are filled are copied. `other` must not change meanwhile.
+        """
         assert type(self) is type(other) and self.params == other.params, "no twins"
         if other._capacity > self._capacity:
             self._grow(other._capacity)
@@ -171,6 +174,7 @@ class FrameRing(ABC):
         filled = min(self._end, self._capacity) * self.params.tokens_per_frame
         for mine, theirs in zip(self.buffers(), other.buffers(), strict=True):
             mine[:, :filled].copy_(theirs[:, :filled])
+            yield
 
     def write(self, layer: int, k: Tensor, v: Tensor) -> None:
         """Write `k, v [1, L, N, D]` of block `layer` into the current chunk's slots."""

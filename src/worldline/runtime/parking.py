@@ -9,6 +9,7 @@ On a CPU the host's memory is the device's; the move is then a copy, and the rin
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -36,14 +37,18 @@ class _Kept(NamedTuple):
     past: tuple[Past, ...]
 
 
-def park(engine: Engine, state: SessionState) -> None:
-    """Move a session to host memory, if it is not there; what fails leaves it on the device."""
+def parking(engine: Engine, state: SessionState) -> Iterator[None]:
+    """Move a session to host memory, piece by piece, if it is not there.
+
+    Until the last piece it is on the device as it was; what fails or is not finished leaves it
+    there. It must not be stepped meanwhile.
+    """
     if state.parked:
         return
     first_chunk.remember(engine, state)
-    engine.lane.join()  # the decoder's history was made in a stream of its own
     ring = state.kv.twin(HOST)
-    ring.copy_from(state.kv)
+    yield from ring.copying(state.kv)
+    engine.lane.join()  # the decoder's history was made in a stream of its own
     kept, decoder = _moved(_kept(state), HOST), _moved(state.decoder, HOST)
     state.caches.clear()
     left, state.kv = state.kv, ring
@@ -54,10 +59,11 @@ def park(engine: Engine, state: SessionState) -> None:
     engine.ledger.park(state.session_id, ring.nbytes + sum(tensors.values()))
 
 
-def unpark(engine: Engine, state: SessionState) -> None:
-    """Move a session back, if it is not there; what fails leaves it parked.
+def unparking(engine: Engine, state: SessionState) -> Iterator[None]:
+    """Move a session back, piece by piece, if it is not there.
 
-    Raises `CapacityError` where others have taken its place.
+    What fails or is not finished leaves it parked. Raises `CapacityError` where others have taken
+    its place.
     """
     if not state.parked:
         return
@@ -66,7 +72,7 @@ def unpark(engine: Engine, state: SessionState) -> None:
     ring: FrameRing | None = None
     try:
         ring = take_ring(engine, state.geometry, state.settings)
-        ring.copy_from(state.kv)
+        yield from ring.copying(state.kv)
         kept = _moved(_kept(state), device)
         with engine.lane.decoding(kept.image.picture):  # the decoder's stream is to own its history
             decoder = _moved(state.decoder, device)

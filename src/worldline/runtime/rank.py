@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import msgspec
@@ -21,6 +21,7 @@ from worldline.core.config import WorldInfo
 from worldline.core.errors import ImageError, SessionError, SessionMissingError
 from worldline.core.motion import Motion, Rig
 from worldline.runtime import protocol
+from worldline.runtime.moves import Moves, Tell
 from worldline.runtime.protocol import (
     CloseReply,
     CloseRequest,
@@ -38,8 +39,6 @@ from worldline.runtime.protocol import (
     StepRequest,
 )
 from worldline.runtime.shm import SlotWriter
-
-Tell = Callable[[FramesReply], None]  # sends what comes before a reply
 
 
 class EngineSession(Protocol):
@@ -71,12 +70,8 @@ class EngineSession(Protocol):
         """
         ...
 
-    def park(self) -> None:
-        """Move all state to host memory."""
-        ...
-
-    def unpark(self) -> None:
-        """Move it back; nothing where it is there."""
+    def moving(self, *, back: bool = False) -> Iterator[None]:
+        """Move all state to host memory, or back, a piece at a time."""
         ...
 
     def reset(self, seed: int | None = None) -> None:
@@ -165,16 +160,20 @@ class Rank:
         self._world = world
         self._live: dict[str, _Live] = {}
         self._last: _Live | None = None
+        self.moves = Moves()
 
-    def answer(self, body: protocol.Request, tell: Tell) -> Reply:
-        """The reply to one call; `tell` sends frames ahead of it. Raises what the engine raises."""
+    def answer(self, body: protocol.Request, tell: Tell) -> Reply | None:
+        """The reply to one call; `tell` sends frames ahead of it. Raises what the engine raises.
+
+        None where `tell` will send the reply later, see `moves`.
+        """
         match body:
             case OpenRequest():
                 return self._open(body)
             case StepRequest():
                 return self._step(body, tell)
             case ParkRequest():
-                return self._park(body)
+                return self._park(body, tell)
             case ResetRequest():
                 return self._reset(body)
             case CountRequest():
@@ -241,6 +240,7 @@ class Rank:
         )
 
     def _step(self, request: StepRequest, tell: Tell) -> StepReply:
+        self.moves.finish(request.session_id)
         live = self._live.get(request.session_id)
         expected = 0 if live is None else live.next_index
         if live is None or request.chunk_index != expected:
@@ -276,13 +276,9 @@ class Rank:
             poses=chunk.poses,
         )
 
-    def _park(self, request: ParkRequest) -> DoneReply:
-        session = self._session(request.session_id).session
-        if request.back:
-            session.unpark()
-        else:
-            session.park()
-        return DoneReply(session_id=request.session_id)
+    def _park(self, request: ParkRequest, tell: Tell) -> None:
+        live = self._session(request.session_id)
+        self.moves.begin(request.session_id, live.session.moving(back=request.back), tell)
 
     def _reset(self, request: ResetRequest) -> DoneReply:
         live = self._session(request.session_id)
@@ -291,12 +287,14 @@ class Rank:
         return DoneReply(session_id=request.session_id)
 
     def _session(self, session_id: str) -> _Live:
+        self.moves.finish(session_id)
         live = self._live.get(session_id)
         if live is None:
             raise SessionMissingError("there is no such session", got=session_id)
         return live
 
     def _close(self, request: CloseRequest) -> CloseReply:
+        self.moves.cancel(request.session_id)
         live = self._live.pop(request.session_id, None)
         if live is not None:
             if live is self._last:

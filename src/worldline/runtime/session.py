@@ -78,7 +78,7 @@ class Session:
         was, and the same chunk can be asked for again.
         """
         engine, state = self._open()
-        parking.unpark(engine, state)
+        self.unpark()
         clock = engine.clock()
         outlet = Outlet(aborted=aborted, on_frames=on_frames)
         before, start = state.prompt, state.start
@@ -109,15 +109,22 @@ class Session:
         pipeline.picture_condition(engine, state, range(start, start + self.chunk))
         first_chunk.remember(engine, state)
 
-    @torch.no_grad()
     def park(self) -> None:
         """Move all state to host memory, bit for bit; the device's is free for others."""
-        parking.park(*self._open())
+        for _ in self.moving():
+            pass
+
+    def unpark(self) -> None:
+        """Move it back, as the next step would. Raises `CapacityError`."""
+        for _ in self.moving(back=True):
+            pass
 
     @torch.no_grad()
-    def unpark(self) -> None:
-        """Move it back, as the next step would."""
-        parking.unpark(*self._open())
+    def moving(self, *, back: bool = False) -> Iterator[None]:
+        """`park`, or `unpark` with `back`, a piece at a time; no step before the last of them."""
+        engine, state = self._open()
+        move = parking.unparking if back else parking.parking
+        yield from move(engine, state)
 
     def reset(self, seed: int | None = None) -> None:
         """Back to the start picture and the first prompt; None keeps the seed.

@@ -36,12 +36,19 @@ Send = Callable[[Answer], None]
 
 
 def rank_loop(rank: Rank, inbox: queue.SimpleQueue[Call], send: Send) -> None:
-    """Answer calls in the order they came until `ShutdownRequest`."""
+    """Answer calls in the order they came until `ShutdownRequest`; move what is to be moved."""
     while True:
-        call = inbox.get()
+        try:
+            call = inbox.get(block=not rank.moves)
+        except queue.Empty:
+            rank.moves.advance()
+            continue
         if isinstance(call.body, ShutdownRequest):
             return rank.close_all()
-        send(Answer(call.id, _answer_or_error(rank, call, send)))
+        reply = _answer_or_error(rank, call, send)
+        if reply is not None:
+            send(Answer(call.id, reply))
+        rank.moves.advance()
         if inbox.empty():
             rank.prepare()
 
@@ -109,10 +116,10 @@ def _receive(pipe: Connection, inbox: queue.SimpleQueue[Call]) -> None:
             return
 
 
-def _answer_or_error(rank: Rank, call: Call, send: Send) -> Reply:
+def _answer_or_error(rank: Rank, call: Call, send: Send) -> Reply | None:
     """An error belongs to the call that caused it and to no other session."""
     try:
-        return rank.answer(call.body, lambda frames: send(Answer(call.id, frames)))
+        return rank.answer(call.body, lambda reply: send(Answer(call.id, reply)))
     except WorldlineError as error:
         return protocol.error_to_reply(error)
     except Exception as error:
