@@ -136,52 +136,30 @@ class _Total(Collector):
 
 
 class _Live:
-    """Counters of live worlds."""
+    """Counters and histograms of live worlds."""
 
     def __init__(self, metrics: Metrics) -> None:
-        registry = metrics.registry
-        name = "worldline_live_{}".format
-        self.chunks = Counter(name("chunks"), "Chunks shown", registry=registry)
-        self.frames = Counter(name("frames"), "Pictures shown", registry=registry)
-        self.bytes = Counter(name("bytes"), "Bytes of one rendition", registry=registry)
-        self.encoded = Counter(
-            name("encoded"), "Pictures encoded, by format", ["format"], registry=registry
+        self._registry = metrics.registry
+        self.chunks = self._counter("chunks", "Chunks shown")
+        self.frames = self._counter("frames", "Pictures shown")
+        self.bytes = self._counter("bytes", "Bytes of one rendition")
+        self.misses = self._counter("deadline_misses", "Chunks that came too late")
+        self.stalls = self._counter("stalls", "Times a client's screen stood still")
+        self.dropped = self._counter("dropped_frames", "Pictures that clients skipped")
+        self.levers = self._counter("levers", "Chunks made cheaper, by lever", "lever")
+        self.stages = self._histogram("stage_seconds", "Stages", "stage")
+        self.inputs = self._histogram("input_seconds", "An input's way to the screen", "part")
+        self.lead = self._histogram("lead_seconds", "Video queued ahead")
+        self.factor = self._histogram(
+            "real_time_factor", "Work over playing time; above 1 is too slow", buckets=FACTORS
         )
-        self.encoded_bytes = Counter(
-            name("encoded_bytes"), "Their bytes, by format", ["format"], registry=registry
-        )
-        self.key_frames = Counter(name("key_frames"), "Key frames of H.264", registry=registry)
-        self.behind = Counter(
-            name("behind"), "Times a viewer left a stream for stills", registry=registry
-        )
-        self.misses = Counter(
-            name("deadline_misses"), "Chunks that came after the screen ran dry", registry=registry
-        )
-        self.stalls = Counter(
-            name("stalls"), "Times a client's screen stood still", registry=registry
-        )
-        self.dropped = Counter(
-            name("dropped_frames"), "Pictures that clients skipped", registry=registry
-        )
-        self.levers = Counter(
-            name("levers"), "Chunks made cheaper, by lever", ["lever"], registry=registry
-        )
-        self.stages = Histogram(
-            name("stage_seconds"), "Stages", ["stage"], buckets=BUCKETS, registry=registry
-        )
-        self.inputs = Histogram(
-            name("input_seconds"),
-            "An input's way to the screen",
-            ["part"],
-            buckets=BUCKETS,
-            registry=registry,
-        )
-        self.lead = Histogram(
-            name("lead_seconds"), "Video queued ahead", buckets=BUCKETS, registry=registry
-        )
-        self.factor = Histogram(
-            name("real_time_factor"),
-            "Compute over playing time; above 1 is too slow",
-            buckets=FACTORS,
-            registry=registry,
+
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(f"worldline_live_{name}", help_text, labels, registry=self._registry)
+
+    def _histogram(
+        self, name: str, help_text: str, *labels: str, buckets: tuple[float, ...] = BUCKETS
+    ) -> Histogram:
+        return Histogram(
+            f"worldline_live_{name}", help_text, labels, buckets=buckets, registry=self._registry
         )
