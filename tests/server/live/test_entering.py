@@ -70,19 +70,72 @@ async def test_a_queue_tells_places_and_moves_up(start: Start) -> None:
     assert isinstance(await second.next(), Seat)
     assert (await third.until(Queued)).position == 1
     await second.until(Opened)
+    assert rig.house.waiting == 1
+
+
+async def test_who_drops_out_of_the_queue_is_passed_over_and_loses_the_place(start: Start) -> None:
+    rig = await start(seats=1, heartbeat_s=0, idle_lease_s=0)
+    first, second, third, fourth = (rig.connect() for _ in range(4))
+    await first.walk()
+    await second.queue()
+    await third.queue(seed=1)
+    await fourth.queue(seed=2)
+    await second.leave()
+    first.send(Leave())
+    await third.until(Opened)
+    assert (await fourth.until(Queued)).position == 2  # the place of the second is kept a while
+    await rig.clock.advance(60.1)
+    assert (await fourth.until(Queued)).position == 1
+    assert len(rig.house.rooms) == 2
+
+
+async def test_who_comes_back_to_the_queue_has_the_same_place(start: Start) -> None:
+    rig = await start(seats=1, heartbeat_s=0, worlds_per_client=3)
+    first, second, third = (rig.connect() for _ in range(3))
+    await first.walk()
+    await second.queue(seed=1)
+    await third.queue(seed=2)
+    await second.leave()
+    again = rig.connect()
+    await again.hello()
+    again.send(wish(seed=1))
+    assert (await again.until(Queued)).position == 1
+    assert len(rig.house.rooms) == 3
+    stranger = rig.connect(host="127.0.0.9")
     await third.leave()
-    assert rig.house.waiting == 0
+    assert (await stranger.queue(seed=2)).position == 3
+    await rig.clock.advance(61)
+    assert (await stranger.until(Queued)).position == 2
+    first.send(Leave())
+    await again.until(Opened)
+    assert rig.worlds.last.enter.seed == 1
 
 
-async def test_who_drops_out_of_the_queue_frees_the_place(start: Start) -> None:
+async def test_who_leaves_the_queue_frees_the_place(start: Start) -> None:
     rig = await start(seats=1)
     first, second, third = rig.connect(), rig.connect(), rig.connect()
     await first.walk()
     await second.queue()
     await third.queue()
-    await second.leave()
+    second.send(Leave())
+    assert (await second.closed())[1] == 4001
     assert (await third.until(Queued)).position == 1
     assert len(rig.house.rooms) == 2
+
+
+async def test_who_is_back_when_a_seat_is_free_gets_it_at_once(start: Start) -> None:
+    rig = await start(seats=1)
+    first, second = rig.connect(), rig.connect()
+    await first.walk()
+    await second.queue()
+    await second.leave()
+    first.send(Leave())
+    await first.closed()
+    while rig.services.seats.taken:
+        await settle()
+    again = rig.connect()
+    await again.walk()
+    assert len(rig.worlds.made) == 2
 
 
 async def test_a_full_queue_says_when_to_come_back_and_closes(start: Start) -> None:

@@ -50,9 +50,9 @@ def test_a_term_that_is_0_ends_nothing_but_a_world_without_grace(
     terms: Terms, tenancy: Tenancy
 ) -> None:
     ends = {due.term: due.at for due in agenda(terms, tenancy) if due.what == "end"}
-    assert ("lifetime" in ends) == bool(terms.lifetime_s)
+    assert ("lifetime" in ends) == (bool(terms.lifetime_s) and tenancy.open)
     assert ("holder_gone" in ends) == (tenancy.gone is not None)
-    idle = bool(terms.idle_s) and not tenancy.moving and tenancy.gone is None
+    idle = bool(terms.idle_s) and tenancy.open and not tenancy.moving and tenancy.gone is None
     assert ("idle" in ends) == idle
     if idle:
         assert ends["idle"] == tenancy.heard + terms.idle_s

@@ -54,12 +54,20 @@ class Host:
     async def entertain(self, room: Room, *, draining: Callable[[], bool]) -> None:
         """One room from `enter` to its end; whatever ends it, everybody in it is told why."""
         work = asyncio.create_task(self._work(room))
+        keeper = asyncio.create_task(
+            keep(
+                self._clock,
+                room.changed,
+                agenda=lambda: agenda(self._terms, room.tenancy),
+                act=lambda due: self._act(room, due),
+            )
+        )
         try:
             await asyncio.wait({work, room.over}, return_when=asyncio.FIRST_COMPLETED)
             self._see_off(room, work, draining())
         finally:
             try:
-                await stop(work)
+                await stop(work, keeper)
             finally:
                 await self._clear(room)
 
@@ -76,19 +84,8 @@ class Host:
         broadcast.opened(await world.open())
         log(logger, logging.INFO, "world opened", world=room.id)
         room.opened()
-        keeper = asyncio.create_task(
-            keep(
-                self._clock,
-                room.changed,
-                agenda=lambda: agenda(self._terms, room.tenancy),
-                act=lambda due: self._act(room, due),
-            )
-        )
-        try:
-            await world.run()
-            await self._play_out(broadcast)
-        finally:
-            await stop(keeper)
+        await world.run()
+        await self._play_out(broadcast)
 
     async def _play_out(self, broadcast: Broadcast) -> None:
         """Let the last pictures leave before anybody is told goodbye."""
@@ -122,7 +119,8 @@ class Host:
             room.end(ending(done) if error is None else self._broken(room, error))
         how = room.over.result()
         log(logger, logging.INFO, "world over", world=room.id, code=how.message.code)
-        self._services.metrics.count_session("refused" if refused else how.message.code)
+        if room.seated.is_set():
+            self._services.metrics.count_session("refused" if refused else how.message.code)
         for guest in room.guests.values():
             guest.end(how)
 

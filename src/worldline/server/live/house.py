@@ -94,6 +94,8 @@ class House:
         """
         self._check_open()
         wish = entering.checked(enter, info=self._services.engine.info, config=self._config)
+        if (place := self._place_of(guest, wish)) is not None:
+            return place
         self._check_share(guest.client)
         if self._line.full:
             raise CapacityError(
@@ -154,15 +156,15 @@ class House:
         return room
 
     def gone(self, guest: Guest) -> None:
-        """A connection is lost. Who waited in line loses the place; a world waits for its holder.
+        """A connection is lost: a world, or a place in line, waits for its holder.
 
-        A world that nobody can come back to ends at once.
+        One that nobody can come back to ends at once.
         """
         room, guest.room = guest.room, None
         if room is None:
             return
         room.remove(guest)
-        if not room.seated.is_set() or (not self._config.grace_s and room.is_gone):
+        if room.is_gone and not self._config.grace_s:
             room.end(ending("left"))
 
     def leave(self, guest: Guest) -> None:
@@ -252,6 +254,19 @@ class House:
         if readiness.state is State.FAILED:
             raise CapacityError("the server cannot serve", got=readiness.reason)
 
+    def _place_of(self, guest: Guest, wish: Enter) -> Room | None:
+        """The place in line that this client left without saying so, asking for the same."""
+        for name in self._line.places():
+            room = self._rooms[name]
+            if room.is_gone and room.client == guest.client and room.enter == wish:
+                guest.room = room
+                room.add(guest, holds=True)
+                self._fill()
+                if name in self._line:
+                    self._tell_place(room, self._line.places()[name])
+                return room
+        return None
+
     def _check_share(self, client: str) -> None:
         limit = self._config.worlds_per_client
         if limit and sum(room.client == client for room in self.rooms) >= limit:
@@ -271,9 +286,14 @@ class House:
         if self._services.readiness.state is not State.READY:
             return
         moved = False
-        while (first := self._line.first) is not None and self._services.seats.take(first):
-            self._line.leave(first)
-            self._seat(self._rooms[first])
+        for name in self._line.places():
+            room = self._rooms[name]
+            if room.is_gone:
+                continue  # the place is kept for a while, the seat is not
+            if not self._services.seats.take(name):
+                break
+            self._line.leave(name)
+            self._seat(room)
             moved = True
         if moved:
             self._tell_places()

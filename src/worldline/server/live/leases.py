@@ -40,7 +40,8 @@ class Tenancy(NamedTuple):
 
     `heard` is the holder's last input, or when the last one ends that goes on by itself; `moving`
     says that a key or stick is held. `gone` is since when the holder's connection is lost,
-    `waiting` since when nothing is generated, None while it is not so.
+    `waiting` since when nothing is generated, None while it is not so. A place in line, and a world
+    that opens, is not `open` yet: neither its age nor idleness counts.
     """
 
     began: float
@@ -48,6 +49,7 @@ class Tenancy(NamedTuple):
     moving: bool = False
     gone: float | None = None
     waiting: float | None = None
+    open: bool = True
 
 
 class Due(NamedTuple):
@@ -74,11 +76,11 @@ def terms_of(config: ServerConfig) -> Terms:
 def agenda(terms: Terms, tenancy: Tenancy) -> list[Due]:
     """All that is due if nothing changes, in order. A wait without a holder is not idleness."""
     ends: list[tuple[Term, float, float]] = []  # term, its begin, its length
-    if terms.lifetime_s:
+    if terms.lifetime_s and tenancy.open:
         ends.append(("lifetime", tenancy.began, terms.lifetime_s))
     if tenancy.gone is not None:
         ends.append(("holder_gone", tenancy.gone, terms.grace_s))
-    elif terms.idle_s and not tenancy.moving:
+    elif terms.idle_s and tenancy.open and not tenancy.moving:
         ends.append(("idle", tenancy.heard, terms.idle_s))
     dues = [due for term, begin, length in ends for due in _ending(term, begin, length, terms)]
     if tenancy.waiting is not None and terms.park_s:

@@ -73,7 +73,7 @@ class Room:
         self._asking: dict[str, None] = {}
         self._suspended = False  # by us, because nobody holds the controls
         self._paused = False  # by the visitor
-        self.tenancy = Tenancy(began=clock.now(), heard=clock.now())
+        self.tenancy = Tenancy(began=clock.now(), heard=clock.now(), open=False)
 
     @property
     def is_gone(self) -> bool:
@@ -105,7 +105,8 @@ class Room:
         """The engine has opened the world: everybody is told what it is."""
         self.is_open = True
         now = self._clock.now()
-        self.tenancy = self.tenancy._replace(began=now, heard=now)
+        self.tenancy = self.tenancy._replace(began=now, heard=now, open=True)
+        self.changed.set()
         for guest in self.guests.values():
             self._show_in(guest)
         self._tell_control()
