@@ -14,6 +14,7 @@ from tests.server.live.stage import (
     CHUNK_S,
     FPS,
     HEIGHT,
+    HERE,
     LATENT_S,
     PICTURES,
     WIDTH,
@@ -25,6 +26,7 @@ from tests.server.live.stage import (
 )
 from worldline.core.live.common import Format
 from worldline.core.live.server import Chunk, Frame, Notice, Pong
+from worldline.core.motion import Pose
 from worldline.server.live import stream as stream_module
 from worldline.server.live.broadcast import formats
 from worldline.server.live.following import MOST_BYTES, MOST_PICTURES, Pace, Unit
@@ -57,6 +59,17 @@ async def test_every_picture_arrives_in_order_with_its_facts(stage: Stage, forma
     assert [f.number for f in eyes.frames if f.first] == [0, 12]
     assert [f.key for f in eyes.frames] == [format != "h264" or n == 0 for n in range(16)]
     assert isinstance(eyes.frames[0].codec, str) is (format == "h264")
+
+
+async def test_a_picture_says_how_far_it_has_turned_itself(stage: Stage) -> None:
+    eyes = stage.watch("a", "jpeg")
+    await stage.latent()
+    stage.pose = Pose(HERE.c2w, HERE.yaw + 6.0, HERE.pitch - 2.0)
+    await stage.latent()
+    turned = [(frame.yaw - HERE.yaw, frame.pitch - HERE.pitch) for frame in eyes.frames]
+    still = [(0.0, 0.0)] * 4
+    assert turned == [*still, (1.5, -0.5), (3.0, -1.0), (4.5, -1.5), (6.0, -2.0)]
+    assert all(frame.pose == HERE.c2w for frame in eyes.frames)
 
 
 async def test_raw_is_the_pixels(stage: Stage) -> None:

@@ -47,6 +47,14 @@ class Picture(NamedTuple):
     place: int
     places: int
 
+    @property
+    def turned(self) -> tuple[float, float]:
+        """Yaw and pitch of this picture, in degrees: a latent frame's pose is that of its last
+        picture, and the motion inside it is even."""
+        share = (self.place + 1) / self.places
+        yaw = self.before.yaw + share * (self.view.yaw - self.before.yaw)
+        return yaw, self.before.pitch + share * (self.view.pitch - self.before.pitch)
+
 
 class Renditions:
     """The pictures of one world as images."""
@@ -118,6 +126,7 @@ def unit(
 ) -> Unit:
     """A picture with its message; `data` are its encoded bytes."""
     height, width, _ = picture.pixels.shape
+    yaw, pitch = picture.turned
     frame = Frame(
         number=picture.number,
         chunk=picture.chunk,
@@ -130,8 +139,8 @@ def unit(
         key=key,
         first=picture.first,
         codec=msgspec.UNSET if codec is None else codec,
-        yaw=picture.view.yaw,
-        pitch=picture.view.pitch,
+        yaw=yaw,
+        pitch=pitch,
         pose=picture.view.c2w,
         encoded_ms=encoded_ms,
     )

@@ -89,7 +89,8 @@ export interface Applied {
  * `number` counts pictures from the world's start; `input` is the newest input it shows; `yaw` and
  * `pitch` are the degrees turned since the start, right and up. `encoded_ms` is server time.
  * `codec` is the RFC 6381 string, with every key frame. `first` marks the first of its chunk.
- * `pose` is where the camera is, camera-to-world rows (3x4) since the start.
+ * `pose` is where the camera is at the last picture of this latent frame, camera-to-world rows
+ * (3x4) since the start; `yaw` and `pitch` are those of this picture.
  */
 export interface Frame {
   readonly type: "frame";
