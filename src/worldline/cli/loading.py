@@ -28,13 +28,18 @@ from worldline.runtime.savings import check_levers
 if TYPE_CHECKING:
     from worldline.runtime.engine import World
 
+ENGINE = "worldline.runtime.engine:load"
+STILL = "worldline.bench.still:load"
+
 
 def worker_settings(options: ModelOptions) -> WorkerSettings:
     """Options over environment variables over defaults. Raises: ConfigError."""
     env = read_env()
     check_levers(options.lossy)
+    still = options.model.partition("-")[0] == "still"  # no model, for measurements
     return WorkerSettings(
         model=options.model,
+        engine=STILL if still else ENGINE,
         device=options.device or env.device,
         dtype=options.dtype,
         mode=options.mode or env.mode,
