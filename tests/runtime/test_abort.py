@@ -16,6 +16,7 @@ from worldline.core.errors import AbortedError
 from worldline.core.motion import Motion
 from worldline.runtime.conditions import Controls
 from worldline.runtime.engine import World
+from worldline.runtime.lane import InTurn
 from worldline.runtime.session import Session
 
 WALK: list[Controls] = [[("w",), (), ("l",)], None, [("s", "k")] * 3]
@@ -130,6 +131,34 @@ def test_a_turned_ring_is_turned_once() -> None:
         give_up(session, poll, WALK[1])
         anchors.add(session.state.anchor)
     assert len(anchors) == 1 and anchors != {0}
+
+
+class Paced(InTurn):
+    """A lane that notes when it is waited for."""
+
+    def __init__(self, order: list[str]) -> None:
+        super().__init__()
+        self._order = order
+
+    def pace(self) -> None:
+        self._order.append("wait")
+
+
+def test_the_queue_is_kept_short_where_a_chunk_may_be_given_up() -> None:
+    """The device has come near before each question; nobody waits for it where none is asked."""
+    order: list[str] = []
+    world = tiny.world()
+    world.shared = world.shared._replace(lane=Paced(order))
+    session = start(world)
+
+    def aborted() -> bool:
+        order.append("ask")
+        return False
+
+    session.step(WALK[0])
+    assert order == []
+    session.step(WALK[0], aborted=aborted)
+    assert order == ["wait", "ask"] * POLLS
 
 
 def test_after_frames_were_shown_nothing_is_given_up() -> None:

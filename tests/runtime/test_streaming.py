@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 import worldline
 from tests import tiny
 from tests.preview import random_decoder
+from worldline.core.camera import Intrinsics
 from worldline.core.chunk import Decoded
-from worldline.core.errors import AbortedError
-from worldline.core.motion import START_POSE, Motion
+from worldline.core.errors import AbortedError, ControlError
+from worldline.core.motion import START_POSE, Motion, Rig
 from worldline.runtime.conditions import Controls
 from worldline.runtime.engine import World
 from worldline.runtime.lane import InTurn
@@ -136,3 +137,34 @@ def test_poses_say_where_the_camera_is() -> None:
     turns = [0, 1, 2, 2.5, 3, 3.5]
     assert [pose.yaw for pose in poses] == pytest.approx([rig.yaw_deg * turn for turn in turns])
     assert poses[-1].c2w[3::4] == poses[2].c2w[3::4]  # turning does not walk
+
+
+def test_speed_and_lens_are_the_sessions_own() -> None:
+    """Another rig moves the camera by its own speed, another lens shows another picture."""
+    world, frames = tiny.world(), []
+    lens = Intrinsics(250.0, 250.0, 416.0, 240.0)
+    for rig, k in ((None, None), (Rig(move=2.0, yaw_deg=10.0), None), (None, lens)):
+        with world.start(tiny.picture(), tiny.PROMPT, steps=1, rig=rig, intrinsics=k) as session:
+            chunk = session.step([("l",)] * 3)
+            frames.append(chunk.frames)
+            assert chunk.poses[-1].yaw == pytest.approx(2 * session.rig.yaw_deg)
+            wide = (k or world.preset.intrinsics).fx * tiny.WIDTH / 832
+            assert session.intrinsics.fx == pytest.approx(wide)
+    assert not np.array_equal(frames[0], frames[1]) and not np.array_equal(frames[0], frames[2])
+    for wrong in ({"rig": Rig(move=0.0)}, {"intrinsics": Intrinsics(0.0, 1.0, 1.0, 1.0)}):
+        with pytest.raises(ControlError):
+            world.start(tiny.picture(), tiny.PROMPT, **wrong)  # type: ignore[arg-type]
+    assert world.counts().rings == 0
+
+
+@pytest.mark.parametrize(
+    "motions",
+    [[Motion()] * 2, [Motion()] * 4, [Motion(x=float("nan"))] * 3, [Motion(yaw=1.5)] * 3],
+    ids=["few", "many", "nan", "fast"],
+)
+def test_motions_that_cannot_be_are_refused(motions: list[Motion]) -> None:
+    with tiny.world().start(tiny.picture(), tiny.PROMPT, steps=1) as session:
+        with pytest.raises(ControlError):
+            session.step(motions)
+        assert session.next_chunk == 0
+        assert session.step().poses[-1] == START_POSE

@@ -47,6 +47,13 @@ class Lane(Protocol):
         """What the passes' stream does from here on comes after what was decoded."""
         ...
 
+    def pace(self) -> None:
+        """Wait until no more than what was queued since the last call is still to be done.
+
+        Called between passes that may be given up: a queue that holds a whole chunk cannot be.
+        """
+        ...
+
 
 class InTurn:
     """One after the other, in the current stream."""
@@ -75,6 +82,9 @@ class InTurn:
     def join(self) -> None:
         """See `Lane`."""
 
+    def pace(self) -> None:
+        """See `Lane`; nothing is queued."""
+
 
 def choose_lane(device: torch.device, without: Collection[str]) -> Lane:
     """The lane of a device; `without` names savings that are switched off."""
@@ -89,6 +99,7 @@ class SideStream:
     def __init__(self, device: torch.device, *, on_host: bool = False) -> None:
         """`on_host` as in `InTurn`."""
         self._stream = torch.cuda.Stream(device)
+        self._last: torch.cuda.Event | None = None
         self._on_host = on_host
 
     @contextmanager
@@ -124,3 +135,10 @@ class SideStream:
     def join(self) -> None:
         """See `Lane`."""
         torch.cuda.current_stream(self._stream.device).wait_stream(self._stream)
+
+    def pace(self) -> None:
+        """See `Lane`; one pass runs while the next one is queued, so the device never waits."""
+        before, self._last = self._last, torch.cuda.Event()
+        self._last.record(torch.cuda.current_stream(self._stream.device))
+        if before is not None:
+            before.synchronize()

@@ -8,7 +8,6 @@ without a model; tests compare both with what is measured.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -23,7 +22,7 @@ from worldline.runtime.shared import Engine
 from worldline.runtime.state import Geometry
 from worldline.runtime.weigh import tensors_in, weigh
 
-SMALL, LARGER = Geometry(48, 32), Geometry(96, 32)
+SMALL, LARGER = Geometry(64, 64), Geometry(128, 64)  # 16 and 32 tokens a latent frame
 
 
 class _Line(NamedTuple):
@@ -83,17 +82,16 @@ class MemoryPlan:
     def _at(self, chunk: int, geometry: Geometry) -> tuple[int, int, int, int]:
         vae, size = self._engine.vae, (geometry.height, geometry.width)
         dit, device = self._components.dit, self._device
-        measure = partial(taken, device=device)
-        decoded = decoding(vae, chunk, geometry.latent, device=device, measure=measure)
-        encoded = encoding(vae, chunk, size, device=device, measure=measure)
-        passed = passing(dit, chunk, geometry.tokens, measure=measure)
+        decoded = decoding(vae, chunk, geometry.latent, device=device, measure=taken)
+        encoded = encoding(vae, chunk, size, device=device, measure=taken)
+        passed = passing(dit, chunk, geometry.tokens, measure=taken)
         return decoded.history, decoded.workspace, encoded, passed
 
     def _held(self) -> int:
         """Bytes of the loaded networks on the device, packed copies included."""
-        settle(self._components.dit)
         if self._device.type == "cuda":
             return torch.cuda.memory_allocated(self._device)
+        settle(self._components.dit)
         parts = self._components
         held = [parts.dit, parts.low_noise_dit, parts.vae, parts.preview, parts.text]
         return weigh(t for t in tensors_in(held) if t.device.type == self._device.type).nbytes

@@ -27,10 +27,15 @@ class Outlet:
         *,
         aborted: Callable[[], bool] | None = None,
         on_frames: Callable[[Decoded], None] | None = None,
+        pace: Callable[[], None] | None = None,
     ) -> None:
-        """`aborted` is asked between passes; `on_frames` takes pictures as they are decoded."""
+        """`aborted` is asked between passes; `on_frames` takes pictures as they are decoded.
+
+        `pace` is called before `aborted` is, see `lane.Lane.pace`.
+        """
         self._aborted = aborted
         self._on_frames = on_frames
+        self._pace = pace
         self._coming: deque[Fetch] = deque()
         self._shown: list[NDArray[np.uint8]] = []
         self.poses: tuple[Pose, ...] = ()  # of the latent frames, once they are known
@@ -47,7 +52,11 @@ class Outlet:
 
     def check(self) -> None:
         """Raise `AbortedError` if the chunk is wanted no more and can still be given up."""
-        if self._aborted is not None and not self._shown and self._aborted():
+        if self._aborted is None or self._shown:
+            return
+        if self._pace is not None:
+            self._pace()
+        if self._aborted():
             raise AbortedError("the chunk was given up on request")
 
     def commit(self) -> None:

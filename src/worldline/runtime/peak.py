@@ -1,8 +1,8 @@
 """The most that tensors take while something runs, in a worker that has other things to do.
 
-A GPU's allocator knows. On the host the storages of all tensors that Python sees are counted; what
-an operator takes for itself is not. `bench.live` and `bench.workspace` see more, and load parts of
-torch for it that a worker does without.
+The storages of all tensors that Python sees are counted; what an operator takes for itself is not,
+which on a GPU depends on the algorithm it happens to choose. `bench.live` and `bench.workspace` see
+more, and load parts of torch for it that a worker does without.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
@@ -60,15 +59,8 @@ class FunctionPeak(TorchFunctionMode):
         return result
 
 
-def taken(run: Callable[[], object], device: torch.device) -> int:
-    """Bytes beyond those held before, at the worst moment of `run`."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        run()
-        torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device) - before
+def taken(run: Callable[[], object]) -> int:
+    """Bytes of the tensors that `run` makes, at the worst moment."""
     with FunctionPeak() as mode:
         run()
     return mode.storages.peak

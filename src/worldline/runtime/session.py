@@ -80,7 +80,7 @@ class Session:
         engine, state = self._open()
         self.unpark()
         clock = engine.clock()
-        outlet = Outlet(aborted=aborted, on_frames=on_frames)
+        outlet = Outlet(aborted=aborted, on_frames=on_frames, pace=engine.lane.pace)
         before, start = state.prompt, state.start
         if prompt is not None:
             with clock.stage("conditions"):
