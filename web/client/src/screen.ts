@@ -174,11 +174,11 @@ export class Screen {
     this.#active = false;
     this.#playout.rest();
     this.frames.rest();
-    this.#gaze?.reset();
   }
 
   /** The world goes on. */
   wake(): void {
+    if (!this.#active) this.#gaze?.forget();
     this.#active = true;
   }
 
@@ -196,6 +196,7 @@ export class Screen {
   tick(nowMs: number): void {
     this.#measureRefresh(nowMs);
     const taken = this.#painter ? this.#playout.take(nowMs) : null;
+    if (this.#gaze && this.#opened) this.#gaze.fps = Math.min(this.#opened.fps, this.#playout.rate);
     if (taken) this.#show(taken.item, taken.jump, nowMs);
     this.#draw(nowMs);
     if (taken || nowMs - this.#reportedMs > 10 * REPORT_MS) this.#report(nowMs, taken?.item.info.first === true);
@@ -237,8 +238,8 @@ export class Screen {
     if (!this.#painter || !frame) return;
     const blendMs = this.#playoutOptions.blendMs;
     const share = blendMs > 0 ? Math.min(1, (nowMs - this.#blendFrom + this.#refreshMs) / blendMs) : 1;
-    const view = this.#gaze?.at(nowMs) ?? null;
-    const drawing = view ? this.#turned(frame, view, share) : { ...PLAIN, share };
+    const asked = this.#active ? this.#gaze?.at(nowMs) : null;
+    const drawing = this.#gaze ? this.#turned(frame, asked ?? frame, share) : { ...PLAIN, share };
     if (!this.#dirty && this.#drawn && sameDrawing(this.#drawn, drawing)) return;
     const busy = this.#painter.kind === "2d" && nowMs - this.#drawnMs < FLAT_MS;
     if (!this.#dirty && busy && share === 1) return;

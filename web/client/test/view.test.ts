@@ -131,6 +131,13 @@ describe("gaze", () => {
     expect(gaze.at(1900)?.yaw).toBeCloseTo(22);
   });
 
+  it("turns as slowly as a world that cannot keep up", () => {
+    const gaze = looking(90);
+    gaze.fps = 4;
+    gaze.moved({ ...STILL, yaw: 1 }, 1000);
+    expect(gaze.at(2000)?.yaw).toBeCloseTo(16);
+  });
+
   it("goes no further than it may", () => {
     const gaze = looking(12);
     gaze.turned(100, 0, 1000);
@@ -170,6 +177,15 @@ describe("gaze", () => {
     const gaze = looking(500);
     gaze.turned(0, 200, 1000);
     expect(gaze.at(1000)?.pitch).toBe(85);
+  });
+
+  it("forgets what was asked of a world that stood still", () => {
+    const gaze = looking();
+    gaze.turned(5, 0, 1000);
+    gaze.forget();
+    expect(gaze.at(1001)?.yaw).toBe(10);
+    gaze.turned(2, 0, 1002);
+    expect(gaze.at(1003)?.yaw).toBe(12);
   });
 
   it("follows the frame after a reset", () => {

@@ -42,6 +42,11 @@ export class Gaze {
     this.#options = { ...this.#options, speed };
   }
 
+  /** Frames per second as they really come: a world that is slow turns slowly, too. */
+  set fps(fps: number) {
+    if (fps !== this.#options.fps) this.#options = { ...this.#options, fps };
+  }
+
   moved(motion: Motion, atMs: number): void {
     this.#advance(atMs);
     const looked = this.#looks();
@@ -80,6 +85,12 @@ export class Gaze {
     const pitch = this.#asked.pitch - shown.pitch;
     const share = Math.min(1, this.#options.maxDegrees / Math.max(1e-9, Math.hypot(yaw, pitch)));
     return { yaw: shown.yaw + yaw * share, pitch: shown.pitch + pitch * share };
+  }
+
+  /** What the hand asked for up to now leads nowhere: the world stood still. */
+  forget(): void {
+    if (this.#shown) this.#asked = { ...this.#shown };
+    this.#unsent = false;
   }
 
   /** The world is elsewhere (a reset, a new connection): the next frame says where. */

@@ -99,7 +99,7 @@ function setUp(gl: WebGL2RenderingContext): Uniforms | null {
     gl.activeTexture(gl.TEXTURE0 + unit);
     gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
     for (const side of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) {
-      gl.texParameteri(gl.TEXTURE_2D, side, gl.CLAMP_TO_EDGE);
+      gl.texParameteri(gl.TEXTURE_2D, side, gl.MIRRORED_REPEAT); // what a turn lays bare looks like its edge
     }
     for (const filter of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) {
       gl.texParameteri(gl.TEXTURE_2D, filter, gl.LINEAR);

@@ -31,14 +31,20 @@ function sample(picture: Uint8ClampedArray, size: { width: number; height: numbe
   for (let j = -1; j <= 2; j++) {
     for (let i = -1; i <= 2; i++) {
       const weight = mitchell(x - left - i) * mitchell(y - top - j);
-      const column = Math.min(size.width - 1, Math.max(0, left + i));
-      const row = Math.min(size.height - 1, Math.max(0, top + j));
+      const column = mirrored(left + i, size.width);
+      const row = mirrored(top + j, size.height);
       for (let c = 0; c < 3; c++) {
         sum[c] = (sum[c] as number) + weight * (picture[(row * size.width + column) * 4 + c] as number);
       }
     }
   }
   return sum;
+}
+
+/** Beyond its edges the picture goes on as in a mirror. */
+function mirrored(at: number, size: number): number {
+  const within = ((at % (2 * size)) + 2 * size) % (2 * size);
+  return within < size ? within : 2 * size - 1 - within;
 }
 
 export interface Difference {
