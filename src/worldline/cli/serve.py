@@ -118,7 +118,11 @@ def _run(
     from worldline.server.serve import make_server
 
     app = create_app(config, handle, keyring=doors.keyring)
-    admin = None if doors.admin is None else AdminDoor(app, doors.keyring, doors.admin)
+    admin = (
+        None
+        if doors.admin is None
+        else AdminDoor(app, doors.keyring, doors.admin, doors.certificate)
+    )
     server = make_server(config, app, certificate=doors.certificate, admin=admin)
     server.run(sockets=[listener])
     return 0 if server.started else 1

@@ -6,7 +6,6 @@ import asyncio
 import signal
 import socket
 from types import FrameType
-from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
@@ -14,14 +13,11 @@ from starlette.applications import Starlette
 from worldline.core.config import ServerConfig
 from worldline.server.doors.admin import AdminDoor, AdminServer, admin_server
 from worldline.server.doors.listening import GuardedSocket, PatientHttp
-from worldline.server.doors.tls import Certificate
+from worldline.server.doors.tls import CIPHERS, Certificate
 from worldline.server.live.house import House
 from worldline.server.waiting import stop
 
 POLL_S = 0.1
-
-
-CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2; 1.3 has only good ones
 
 
 class _Server(uvicorn.Server):

@@ -46,7 +46,7 @@ def exposed(
         config = ServerConfig(host=host, admin_port=admin_port, **settings)
         ring = keyring() if keys else Keyring()
         app = create_app(config, FakeHandle(), keyring=ring)
-        door = None if beside is None else AdminDoor(app, ring, beside)
+        door = None if beside is None else AdminDoor(app, ring, beside, certificate)
         server = make_server(config, app, certificate=certificate, admin=door)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

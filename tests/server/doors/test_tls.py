@@ -17,7 +17,7 @@ from cryptography import x509
 from websockets.sync.client import connect
 
 from tests.server.doors.exposed import exposed
-from tests.server.doors.knocking import LIVE, VISITOR
+from tests.server.doors.knocking import BOSS, LIVE, VISITOR
 from worldline.core.errors import ConfigError
 from worldline.server.doors import tls
 from worldline.server.doors.tls import Certificate, certificate
@@ -102,3 +102,14 @@ def test_https_and_wss(tmp_path: Path) -> None:
             assert msgspec.msgpack.decode(answer)["type"] == "ready"
         with pytest.raises(httpx.HTTPError):
             httpx.get(f"http://127.0.0.1:{server.port}/healthz")
+
+
+def test_the_administrators_port_is_encrypted_where_others_can_reach_it(tmp_path: Path) -> None:
+    found = made(tmp_path, datetime.now(UTC))
+    trust = ssl.create_default_context(cafile=str(found.cert))
+    boss = {"Authorization": f"Bearer {BOSS}"}
+    with exposed(certificate=found, admin=True, admin_host="0.0.0.0") as server:
+        url = f"https://127.0.0.1:{server.admin}/metrics"
+        assert httpx.get(url, verify=trust, headers=boss).status_code == 200
+    with exposed(certificate=found, admin=True) as server:  # on loopback nobody listens in
+        assert httpx.get(f"http://127.0.0.1:{server.admin}/metrics").status_code == 200

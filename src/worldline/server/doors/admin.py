@@ -18,17 +18,23 @@ from worldline.core.config import ServerConfig
 from worldline.server.doors.gate import doors
 from worldline.server.doors.keys import Keyring
 from worldline.server.doors.listening import PatientHttp
-from worldline.server.doors.policy import admin_policy_of
+from worldline.server.doors.policy import admin_policy_of, is_loopback
+from worldline.server.doors.tls import CIPHERS, Certificate
 from worldline.server.http import ADMIN_ROUTES, OPEN_ROUTES
 from worldline.server.waiting import AsyncClock, LoopClock
 
 
 class AdminDoor(NamedTuple):
-    """What the listener needs: the main app, the keys, and a bound socket."""
+    """What the listener needs: the main app, the keys, and a bound socket.
+
+    A certificate is used where others can reach it: an administrator's key should not be readable
+    on the way.
+    """
 
     app: Starlette
     keyring: Keyring
     listener: socket.socket
+    certificate: Certificate | None = None
 
 
 def admin_app(
@@ -59,6 +65,7 @@ class AdminServer(uvicorn.Server):
 
 def admin_server(config: ServerConfig, door: AdminDoor) -> AdminServer:
     """A server for the administrators' app: `serve(sockets=[door.listener])`."""
+    signed = None if is_loopback(config.admin_host) else door.certificate
     return AdminServer(
         uvicorn.Config(
             admin_app(config, door.app, door.keyring),
@@ -68,6 +75,9 @@ def admin_server(config: ServerConfig, door: AdminDoor) -> AdminServer:
             limit_concurrency=config.max_connections,
             timeout_keep_alive=max(1, round(config.head_timeout_s)),
             server_header=False,
+            ssl_certfile=signed and signed.cert,
+            ssl_keyfile=None if signed is None else str(signed.key),
+            ssl_ciphers=CIPHERS,
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -24,6 +24,7 @@ from typing import Any, Final, NamedTuple
 from worldline.core.errors import ConfigError
 
 SELF_SIGNED: Final = "self-signed"
+CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2; 1.3 has only good ones
 VALID: Final = timedelta(days=397)  # the longest that browsers take from anybody
 RENEW: Final = timedelta(days=14)
 _NAME: Final = "worldline, self-signed"
