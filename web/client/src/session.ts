@@ -105,9 +105,14 @@ export class Session {
     this.#formats = this.#formats.filter((known) => known !== format);
   }
 
+  /** True between `opened` and the end of a connection. */
+  get inWorld(): boolean {
+    return this.#inWorld && this.#link?.open === true;
+  }
+
   /** True while inputs of this visitor count. */
   get holds(): boolean {
-    if (this.#link?.open !== true || !this.#inWorld) return false;
+    if (!this.inWorld) return false;
     return this.control.value?.yours ?? this.opened.value?.controls ?? false;
   }
 

@@ -264,7 +264,7 @@ export class Visit {
       `This browser cannot decode the ${format} stream (${error.message}), ` +
       "so the world is sent as single pictures.";
     const next = this.session.format;
-    if (this.session.holds) this.session.input({ type: "settings", format: next });
+    if (this.session.inWorld) this.session.input({ type: "settings", format: next });
     else this.session.restart();
   }
 
