@@ -13,7 +13,7 @@ from tests.e2e.browsers import FLAGS, MISSING, find_browser
 from tests.e2e.scripted import page_server
 from tests.e2e.serving import serving
 
-STEP_LIMIT_MS = 60_000  # of one step of the browser, on a busy machine
+STEP_LIMIT_MS = 120_000  # of one step of the browser, on a busy machine
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 768}}
 PHONE: dict[str, Any] = {
     "viewport": {"width": 390, "height": 844},
@@ -41,9 +41,11 @@ def browser(chromium_path: Path) -> Generator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def serve_arguments() -> list[str]:
-    """What `worldline serve` is started with."""
-    return ["--model", "pocket", "--seats", "2"]
+def serve_arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What `worldline serve` is started with: a browser on a busy machine looks idle for long."""
+    settings = tmp_path_factory.mktemp("serve") / "server.toml"
+    settings.write_text("seats = 2\nidle_lease_s = 0\n", encoding="utf-8")
+    return ["--model", "pocket", "--config", str(settings)]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import io
 import re
 import threading
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -186,16 +186,16 @@ class Scripted:
 
     def _hear(self, route: WebSocketRoute, data: str | bytes) -> None:
         assert isinstance(data, bytes), "the protocol is binary"
-        message = _read(data)
+        message: ClientMessage = _read(data)
         now = self.now
         if isinstance(message, client.Hello):
             route.send(_write(msgspec.structs.replace(self._ready, server_ms=now)))
         elif isinstance(message, client.Ping):
             route.send(_write(server.Pong(at_ms=message.at_ms, server_ms=now)))
             return
-        elif isinstance(message, client.InputMessage):
-            route.send(_write(server.Received(id=message.id, server_ms=now)))
         self.heard.append(message)
+        if isinstance(message, client.InputMessage):
+            route.send(_write(server.Received(id=message.id, server_ms=now)))
 
 
 def picture(turn: float = 0.0, name: str = "the-golden-ball.png") -> bytes:
@@ -271,8 +271,3 @@ def page_server() -> Generator[str]:
         http.shutdown()
         http.server_close()
         thread.join()
-
-
-def inputs(messages: Iterable[ClientMessage]) -> list[client.InputMessage]:
-    """Those that a hand made."""
-    return [message for message in messages if isinstance(message, client.InputMessage)]

@@ -22,7 +22,7 @@ from tests.e2e.walking import (
     wait_for_frames,
 )
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 TURN = 28  # frames recorded of a turn: seven latent frames
 LEAST_SHIFT = 2.0  # pixels per latent frame; a full turn of the pocket world moves about eight

@@ -12,7 +12,7 @@ from playwright.sync_api import Page
 from tests.e2e.motion import Frames
 
 WIDTH, HEIGHT = 160, 96  # the pocket world's own size
-FRAME_LIMIT_MS = 60_000
+FRAME_LIMIT_MS = 180_000
 QUALITY = 82  # of JPEG screenshots: large soft pictures, a tenth of a PNG
 MOST_BYTES = 115_000
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "docs" / "screenshots"
