@@ -125,24 +125,9 @@ def unit(
     codec: str | None = None,
 ) -> Unit:
     """A picture with its message; `data` are its encoded bytes."""
-    height, width, _ = picture.pixels.shape
-    yaw, pitch = picture.turned
-    frame = Frame(
-        number=picture.number,
-        chunk=picture.chunk,
-        latent_frame=picture.latent_frame,
-        format=kind,
-        width=width,
-        height=height,
-        payload=data,
-        input=picture.input,
-        key=key,
-        first=picture.first,
-        codec=msgspec.UNSET if codec is None else codec,
-        yaw=yaw,
-        pitch=pitch,
-        pose=picture.view.c2w,
-        encoded_ms=encoded_ms,
+    frame = _frame(picture, kind, data)
+    frame = msgspec.structs.replace(
+        frame, key=key, encoded_ms=encoded_ms, codec=msgspec.UNSET if codec is None else codec
     )
     return Unit(
         number=picture.number,
@@ -155,4 +140,22 @@ def unit(
         place=picture.place,
         places=picture.places,
         frame=frame,
+    )
+
+
+def _frame(picture: Picture, kind: Format, data: bytes) -> Frame:
+    height, width, _ = picture.pixels.shape
+    return Frame(
+        number=picture.number,
+        chunk=picture.chunk,
+        latent_frame=picture.latent_frame,
+        format=kind,
+        width=width,
+        height=height,
+        payload=data,
+        input=picture.input,
+        first=picture.first,
+        yaw=picture.view.yaw,
+        pitch=picture.view.pitch,
+        pose=picture.view.c2w,
     )
