@@ -116,3 +116,14 @@ async def test_closing_tells_everybody(start: Start) -> None:
     assert (await third.closed())[1] == 4503
     await closing
     await rig.empty()
+
+
+async def test_what_is_said_after_leaving_is_not_heard(rig: Rig) -> None:
+    socket = rig.connect()
+    await socket.walk()
+    socket.send(Leave())
+    socket.send(wish())
+    socket.send(wish())
+    assert (await socket.closed())[1] == 4001
+    await rig.empty()
+    assert len(rig.worlds.made) == 1

@@ -68,7 +68,9 @@ class Talk:
         self._attempts_left = services.config.init_attempts
 
     def hear(self, data: bytes | None) -> None:
-        """Deal with one message; None stands for a text frame."""
+        """Deal with one message; None stands for a text frame. After its end nothing is heard."""
+        if self._guest.over.done():
+            return
         message: ClientMessage | None = None
         try:
             message = _decode(data)
