@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldline.core.clock import Clock
-from worldline.core.live.common import Format
+from worldline.core.live.shared import Format
 from worldline.core.live.server import Frame
 from worldline.core.motion import Pose
 from worldline.media import jpeg, raw, webp
@@ -145,6 +145,7 @@ def unit(
 
 def _frame(picture: Picture, kind: Format, data: bytes) -> Frame:
     height, width, _ = picture.pixels.shape
+    yaw, pitch = picture.turned
     return Frame(
         number=picture.number,
         chunk=picture.chunk,
@@ -155,7 +156,7 @@ def _frame(picture: Picture, kind: Format, data: bytes) -> Frame:
         payload=data,
         input=picture.input,
         first=picture.first,
-        yaw=picture.view.yaw,
-        pitch=picture.view.pitch,
+        yaw=yaw,
+        pitch=pitch,
         pose=picture.view.c2w,
     )
