@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from worldline.core.live.common import State
+from worldline.core.live.shared import State
 from worldline.core.states import FOLLOWING, follow, may_follow
 
 

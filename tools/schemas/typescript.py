@@ -14,7 +14,7 @@ from typing import Any, get_args
 import msgspec
 from msgspec import inspect as shapes
 
-from worldline.core.live import ClientMessage, ServerMessage, common
+from worldline.core.live import ClientMessage, ServerMessage, shared
 from worldline.core.live.client import HandMessage, Input
 
 HEAD = """\
@@ -31,9 +31,9 @@ export * from "./protocol/client.js";
 export * from "./protocol/server.js";
 """
 ALIASES: Mapping[str, tuple[Any, ...]] = {
-    "Action": get_args(common.Action),
-    "Format": get_args(common.Format),
-    "State": get_args(common.State),
+    "Action": get_args(shared.Action),
+    "Format": get_args(shared.Format),
+    "State": get_args(shared.State),
 }
 NAMES: Mapping[frozenset[Any], str] = {frozenset(values): name for name, values in ALIASES.items()}
 SIMPLE: Mapping[type[shapes.Type], str] = {
@@ -50,17 +50,17 @@ def render() -> dict[str, str]:
     """Every TypeScript file by its path below the root."""
     clients, servers = members(ClientMessage), members(ServerMessage)
     parts = nested(servers)
-    shared = [
+    common = [
         HEAD,
-        f'export const SUBPROTOCOL = "{common.SUBPROTOCOL}";',
-        f"export const VERSION = {common.VERSION};\n",
+        f'export const SUBPROTOCOL = "{shared.SUBPROTOCOL}";',
+        f"export const VERSION = {shared.VERSION};\n",
         *(f"export type {name} = {quoted(values)};\n" for name, values in ALIASES.items()),
         *(interface(struct, client=False) for struct in parts),
     ]
     names = [*ALIASES, *(struct.__name__ for struct in parts)]
     return {
         f"{FOLDER}.ts": HEAD + ABOUT,
-        f"{FOLDER}/parts.ts": "\n".join(shared),
+        f"{FOLDER}/parts.ts": "\n".join(common),
         f"{FOLDER}/client.ts": direction("client", clients, names),
         f"{FOLDER}/server.ts": direction("server", servers, names),
     }

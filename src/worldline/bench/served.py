@@ -20,7 +20,7 @@ from worldline.bench.picture import Bar, Lines, Stacked
 from worldline.bench.start import picture_file
 from worldline.client import AsyncClient, AsyncWorld, Picture, Receipt, WorldOptions
 from worldline.core.errors import ProtocolError
-from worldline.core.live.common import Format
+from worldline.core.live.shared import Format
 
 KEYS: Final = ("w", "a", "s", "d", "i", "j", "k", "l")
 REST_S: Final = (0.3, 1.5)

@@ -39,7 +39,6 @@ from worldline.core.live.client import (
     Shown,
     Watch,
 )
-from worldline.core.live.common import Format, State
 from worldline.core.live.server import (
     Applied,
     Bye,
@@ -58,6 +57,7 @@ from worldline.core.live.server import (
     StateChange,
     Traced,
 )
+from worldline.core.live.shared import Format, State
 from worldline.core.secret import Secret
 
 Make = Callable[[int, float], Input | None]  # input id, our clock in ms -> the message, if any

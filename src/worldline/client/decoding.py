@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from worldline.core.errors import ImageError
-from worldline.core.live.common import Format
 from worldline.core.live.server import Frame
+from worldline.core.live.shared import Format
 
 Pixels = NDArray[np.uint8]
 StartImage = str | Path | bytes | Image.Image | Pixels

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final, cast, get_args
 
 from worldline.core.errors import ControlError
-from worldline.core.live.common import Action
+from worldline.core.live.shared import Action
 
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
 

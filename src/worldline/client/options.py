@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from worldline.core.live.common import Format
+from worldline.core.live.shared import Format
 
 
 class WorldOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,8 +9,8 @@ from worldline.client.clock_sync import ClockSync
 from worldline.client.conversation import Conversation
 from worldline.client.picture import Picture, html_of
 from worldline.core.errors import SessionClosedError
-from worldline.core.live.common import State
 from worldline.core.live.server import Chunk, ControlOf, Opened, Ready, Recording, Traced
+from worldline.core.live.shared import State
 
 T = TypeVar("T")
 

@@ -28,8 +28,8 @@ from worldline.client.receipts import Receipt
 from worldline.client.state import Known
 from worldline.client.verbs import Verbs
 from worldline.core.errors import SessionClosedError
-from worldline.core.live.common import Format
 from worldline.core.live.server import Queued, ServerMessage
+from worldline.core.live.shared import Format
 from worldline.core.secret import Secret
 
 R = TypeVar("R")

@@ -30,7 +30,7 @@ from worldline.core.live.client import (
     Settings,
     Trace,
 )
-from worldline.core.live.common import Format
+from worldline.core.live.shared import Format
 
 R = TypeVar("R")
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from worldline.core.live.common import State
+from worldline.core.live.shared import State
 
 FOLLOWING: Final[Mapping[State, frozenset[State]]] = MappingProxyType(
     {

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, get_args
 
 from worldline.core.errors import WorldlineError
-from worldline.core.live.common import State
+from worldline.core.live.shared import State
 from worldline.runtime.protocol import Counts
 from worldline.server.live.house import House
 from worldline.server.services import Services

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from tests.fakes import FakeClock, FakeTransport
 from worldline.core.config import ServerConfig
 from worldline.core.live import ServerMessage
-from worldline.core.live.common import Format
 from worldline.core.live.server import Frame, Opened, RigSpeed
+from worldline.core.live.shared import Format
 from worldline.core.motion import Pose
 from worldline.media import h264
 from worldline.server.live.broadcast import Broadcast

@@ -24,8 +24,8 @@ from tests.server.live.stage import (
     opened,
     staged,
 )
-from worldline.core.live.common import Format
 from worldline.core.live.server import Chunk, Frame, Notice, Pong
+from worldline.core.live.shared import Format
 from worldline.core.motion import Pose
 from worldline.server.live import stream as stream_module
 from worldline.server.live.broadcast import formats

@@ -13,7 +13,7 @@ from tests.fakes import FakeClock, settle
 from worldline.core import errors
 from worldline.core.live.client import Camera, Keys, Pad, Pause, Release, Resume, Script
 from worldline.core.live.codes import ByeCode, Close, bye, close_of, failure
-from worldline.core.live.common import Action
+from worldline.core.live.shared import Action
 from worldline.server.live.keeper import keep
 from worldline.server.live.leases import Due, Tenancy, Terms, agenda, heard
 from worldline.server.live.line import Line

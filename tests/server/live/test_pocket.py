@@ -17,7 +17,6 @@ from tests.server.live.calling import Client, open_socket
 from tests.server.live.test_comings_and_goings import get, wait_for
 from tests.server.live_server import LiveServer
 from worldline.core.live.client import Enter, Hello, Keys, Rejoin, Script
-from worldline.core.live.common import Action
 from worldline.core.live.server import (
     Applied,
     Bye,
@@ -28,6 +27,7 @@ from worldline.core.live.server import (
     Received,
     Seat,
 )
+from worldline.core.live.shared import Action
 from worldline.models.pocket import params as pocket
 from worldline.runtime.handle import WorkerHandle
 from worldline.runtime.protocol import WorkerSettings

@@ -17,7 +17,6 @@ from worldline.core.live.client import (
     Resume,
     Script,
 )
-from worldline.core.live.common import Action
 from worldline.core.live.server import (
     Failure,
     Frame,
@@ -26,6 +25,7 @@ from worldline.core.live.server import (
     Pong,
     Received,
 )
+from worldline.core.live.shared import Action
 
 pytestmark = pytest.mark.anyio
 

@@ -23,8 +23,8 @@ from worldline.core.live.client import (
     Resume,
     Shown,
 )
-from worldline.core.live.common import State
 from worldline.core.live.server import Opened, Received, RigSpeed, ServerMessage, StateChange
+from worldline.core.live.shared import State
 from worldline.core.motion import Pose
 from worldline.core.states import follow
 from worldline.server.live.broadcast import Broadcast

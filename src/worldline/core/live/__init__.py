@@ -15,6 +15,6 @@ Unknown fields are ignored by both sides, unknown types are refused with `error`
 from __future__ import annotations
 
 from worldline.core.live.client import ClientMessage as ClientMessage
-from worldline.core.live.common import SUBPROTOCOL as SUBPROTOCOL
-from worldline.core.live.common import VERSION as VERSION
 from worldline.core.live.server import ServerMessage as ServerMessage
+from worldline.core.live.shared import SUBPROTOCOL as SUBPROTOCOL
+from worldline.core.live.shared import VERSION as VERSION

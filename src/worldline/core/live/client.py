@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from worldline.core.live.common import (
+from worldline.core.live.shared import (
     VERSION,
     Action,
     Count,

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from worldline.core.live.common import Format, Message, State
+from worldline.core.live.shared import Format, Message, State
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

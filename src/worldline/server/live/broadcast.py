@@ -15,8 +15,8 @@ from concurrent.futures import Executor
 from typing import Final, Protocol
 
 from worldline.core.config import ServerConfig
-from worldline.core.live.common import Format
 from worldline.core.live.server import Opened, ServerMessage
+from worldline.core.live.shared import Format
 from worldline.core.motion import Pose
 from worldline.media import h264
 from worldline.server.live.bitrate import Holder

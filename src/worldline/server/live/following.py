@@ -17,8 +17,8 @@ from collections import deque
 from enum import Enum
 from typing import Final, NamedTuple
 
-from worldline.core.live.common import Format
 from worldline.core.live.server import Frame
+from worldline.core.live.shared import Format
 from worldline.core.motion import Pose
 from worldline.server.live.idr import Pleas, plead
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldline.core.live.client import Enter
-from worldline.core.live.common import State
 from worldline.core.live.server import Opened, RigSpeed
+from worldline.core.live.shared import State
 from worldline.runtime.protocol import OpenReply, OpenRequest
 
 PICTURES: int = 4  # that one latent frame becomes; the very first becomes one

@@ -15,8 +15,8 @@ from typing import BinaryIO, Final
 from worldline.core.camera import Intrinsics
 from worldline.core.clock import Clock
 from worldline.core.errors import CapacityError, ConfigError
-from worldline.core.live.common import Format
 from worldline.core.live.server import Notice, Recording
+from worldline.core.live.shared import Format
 from worldline.media.camera_files import POSES, PoseFile, between, write_rest
 from worldline.media.fragmented import FragmentedMp4, Sample
 from worldline.server.live.broadcast import Broadcast

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldline.core.clock import Clock
-from worldline.core.live.shared import Format
 from worldline.core.live.server import Frame
+from worldline.core.live.shared import Format
 from worldline.core.motion import Pose
 from worldline.media import jpeg, raw, webp
 from worldline.server.live.following import Unit

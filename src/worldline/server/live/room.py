@@ -26,8 +26,8 @@ from worldline.core.live.client import (
     Settings,
     Trace,
 )
-from worldline.core.live.common import State
 from worldline.core.live.server import ControlOf, Notice, Received, ServerMessage
+from worldline.core.live.shared import State
 from worldline.server.live.broadcast import Broadcast
 from worldline.server.live.guest import Ending, Guest
 from worldline.server.live.leases import Tenancy, heard

@@ -42,7 +42,7 @@ from av.packet import Packet
 
 from worldline.core.clock import Clock
 from worldline.core.errors import InputError
-from worldline.core.live.common import Format
+from worldline.core.live.shared import Format
 from worldline.server.live.bitrate import LEAST
 from worldline.server.live.following import Following, Pace, Unit
 

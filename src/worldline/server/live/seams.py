@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from worldline.core.live.client import Input, Playhead
-from worldline.core.live.common import State
 from worldline.core.live.server import Opened, ServerMessage
+from worldline.core.live.shared import State
 
 if TYPE_CHECKING:
     from worldline.server.live.guest import Guest

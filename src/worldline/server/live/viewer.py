@@ -16,7 +16,6 @@ from typing import Final
 import msgspec
 
 from worldline.core.clock import Clock
-from worldline.core.live.common import Format
 from worldline.core.live.server import (
     Chunk,
     ControlOf,
@@ -26,6 +25,7 @@ from worldline.core.live.server import (
     ServerMessage,
     StateChange,
 )
+from worldline.core.live.shared import Format
 from worldline.server.live.following import Following, Pace, Turn, Unit
 from worldline.server.outbox import Outbox, SocketClosed
 

@@ -36,8 +36,8 @@ from worldline.core.live.client import (
     Script,
     Settings,
 )
-from worldline.core.live.common import State
 from worldline.core.live.server import Opened, Received, ServerMessage, StateChange
+from worldline.core.live.shared import State
 from worldline.core.states import follow
 from worldline.server.device import Device, Turn
 from worldline.server.live.frames import Audience
