@@ -131,6 +131,18 @@ def test_what_was_sent_and_not_shown_counts() -> None:
     assert not following.behind
 
 
+def test_reports_about_the_stream_before_do_not_count() -> None:
+    following = Following(chained=True, pace=PACE)
+    following.shown(999)
+    for number in range(1000, 1010):
+        now = number / 16
+        following.offer(unit(number, key=number == 1000), now)
+        assert following.take(now) == unit(number, key=number == 1000)
+        following.wrote(number, 0.0)
+        following.shown(number - 1)
+    assert not following.behind
+
+
 def test_without_reports_nothing_is_held_back() -> None:
     following = streaming()
     for number in range(1, 400):

@@ -146,6 +146,8 @@ class Following:
 
     def wrote(self, number: int, seconds: float) -> None:
         """Picture `number` is written, and it took so long."""
+        if self._sent < 0:  # what was reported before is about another stream
+            self._shown = max(self._shown, number - 1)
         self._sent = max(self._sent, number)
         if self.behind:
             self._still = max(self._still, number)
