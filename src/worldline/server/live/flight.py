@@ -100,7 +100,13 @@ class Flight:
         self._let_go()
 
     def stages(self, now: float) -> dict[str, float]:
-        """Where its time went, in ms, up to `now`."""
+        """Where its time went, in ms, up to `now`.
+
+        `inbox` is the longest that one of its inputs waited, `wait` the governor's, `device` the
+        wait for a turn, `step` the engine's (of it `conditions`, `picture`, `denoise`, `context`,
+        `decode`, `transfer`), `encode_wait` and `encode` the pictures', summed. `total` runs from
+        asking for the device to the last picture.
+        """
         assert self._result is not None, "the engine is done with it"
         timings = self._result.timings
         seconds = {
