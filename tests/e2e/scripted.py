@@ -82,7 +82,7 @@ class Scripted:
     """Answers `hello`, pings and inputs by itself; everything else is said by the test."""
 
     def __init__(self, page: Page, *, ready: server.Ready = READY) -> None:
-        self.heard: list[ClientMessage] = []
+        self.heard: list[object] = []  # messages of `core.live.client`
         self.sockets: list[WebSocketRoute] = []
         self.deaf = False
         self._page = page
