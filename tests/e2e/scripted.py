@@ -198,9 +198,10 @@ class Scripted:
             route.send(_write(server.Received(id=message.id, server_ms=now)))
 
 
-def picture(turn: float = 0.0, name: str = "the-golden-ball.png") -> bytes:
-    """A JPEG of 160 x 96 of a gallery picture, shifted as a turn would."""
-    with Image.open(GALLERY / name) as image:
+def picture(turn: float = 0.0) -> bytes:
+    """A JPEG of 160 x 96 of the gallery's first picture, shifted as a turn would."""
+    entries = msgspec.json.decode((GALLERY / "gallery.json").read_bytes())
+    with Image.open(GALLERY / entries[0]["file"]) as image:
         small = image.convert("RGB").resize((160, 96))
     shifted = Image.new("RGB", small.size)
     offset = round(2.4 * turn) % 160
