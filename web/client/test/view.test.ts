@@ -197,6 +197,72 @@ describe("gaze", () => {
     expect(gaze.at(1200)).toEqual({ yaw: 0, pitch: 0 });
   });
 
+  it("goes along with a world that something else turns", () => {
+    const gaze = looking();
+    for (let i = 1; i < 100; i++) {
+      gaze.painted({ yaw: 10 - 1.5 * i, pitch: 0.2 * i, input: 0 }, 1000 + 62 * i);
+      expect(gaze.at(1000 + 62 * i)).toEqual({ yaw: 10 - 1.5 * i, pitch: 0.2 * i });
+    }
+  });
+
+  it("is not pulled to the right by old frames when the hand went back to the left", () => {
+    const gaze = looking();
+    gaze.turned(4, 0, 1000);
+    gaze.sent(1);
+    gaze.turned(-4, 0, 1100);
+    gaze.sent(2);
+    gaze.painted({ yaw: 12, pitch: 0, input: 1 }, 1400);
+    gaze.painted({ yaw: 14, pitch: 0, input: 1 }, 1460);
+    expect(gaze.at(1460)?.yaw).toBeCloseTo(10);
+    gaze.painted({ yaw: 12, pitch: 0, input: 2 }, 1700);
+    gaze.painted({ yaw: 10, pitch: 0, input: 2 }, 1760);
+    expect(gaze.at(1760)?.yaw).toBeCloseTo(10);
+  });
+
+  it.each([
+    [1000, 2250, 400],
+    [1030, 1320, 500],
+    [1010, 1060, 400], // a tap: the world turns a whole latent frame
+    [1000, 4000, 700],
+  ])("is smooth and never behind the true picture: a key held from %i to %i, shown %i ms later", (press, release, lag) => {
+    // Latent frames of 250 ms, each sampled so much before its first picture; the world turns 6 degrees in each.
+    const gaze = new Gaze({ rig: OPENED.rig, fps: 16, latentFrames: 4, maxDegrees: 30, speed: 1 });
+    const pictures: { at: number; yaw: number; input: number }[] = [];
+    let yaw = 0;
+    let seen = false;
+    for (let sampled = 0; sampled < 6000; sampled += 250) {
+      const tapped: boolean = !seen && press > sampled - 250 && release <= sampled;
+      const turns: boolean = (press <= sampled && sampled < release) || tapped;
+      seen ||= turns;
+      const input = release <= sampled ? 2 : press <= sampled ? 1 : 0;
+      for (let i = 1; i <= 4; i++) pictures.push({ at: sampled + lag + (i - 1) * 62.5, yaw: yaw + (turns ? 1.5 * i : 0), input });
+      if (turns) yaw += 6;
+    }
+    let last = 0;
+    let truth = 0;
+    for (let now = 0; now < 7000; now += 1000 / 60) {
+      if (last === 0 && now >= press && now < press + 17) {
+        gaze.moved({ ...STILL, yaw: 1 }, press);
+        gaze.sent(1);
+      }
+      if (now >= release && now < release + 17) {
+        gaze.moved(STILL, release);
+        gaze.sent(2);
+      }
+      while (pictures[0] && pictures[0].at <= now) {
+        truth = pictures[0].yaw;
+        gaze.painted({ ...pictures[0], pitch: 0 }, now);
+        pictures.shift();
+      }
+      const at = gaze.at(now)?.yaw ?? 0;
+      expect(at).toBeGreaterThan(last - 0.15); // what the hand asked for and did not get fades slowly
+      expect(at - last).toBeLessThan(1.6); // no more than the pictures themselves do
+      expect(at).toBeGreaterThanOrEqual(truth - 1e-9);
+      last = at;
+    }
+    expect(last).toBeCloseTo(yaw, 1);
+  });
+
   it("never jumps backwards while a held key turns the world as it should", () => {
     // The world follows the key 600 ms late, in whole latent frames.
     const gaze = looking(60);

@@ -26,6 +26,7 @@ export class Gaze {
   #options: GazeOptions;
   #motion: Motion = STILL;
   #asked: { yaw: number; pitch: number } = { yaw: 0, pitch: 0 };
+  #way = { yaw: 0, pitch: 0 }; // where the hand turned last, as a sign
   #shown: View | null = null;
   #atMs = 0;
   #turnedMs = Number.NEGATIVE_INFINITY; // when the hand last turned
@@ -73,7 +74,11 @@ export class Gaze {
     this.#shown = { yaw: view.yaw, pitch: view.pitch };
     this.#shownInput = Math.max(this.#shownInput, view.input);
     if (!old) this.#asked = { ...this.#shown };
-    else if (Math.abs(old.yaw - view.yaw) + Math.abs(old.pitch - view.pitch) > 0.01) this.#movedMs = atMs;
+    else if (Math.abs(old.yaw - view.yaw) + Math.abs(old.pitch - view.pitch) > 0.01) {
+      this.#movedMs = atMs;
+      this.#follow("yaw", old.yaw);
+      this.#follow("pitch", old.pitch);
+    }
   }
 
   /** The view to show now: where the hand looks, at most `maxDegrees` from the newest frame. */
@@ -102,6 +107,23 @@ export class Gaze {
     this.#unsent = false;
   }
 
+  /**
+   * The world turned beyond what the hand asked for: it rounds up to whole latent frames, or something
+   * else turns it (a path, another hand). The view goes along, and is never held back; except where
+   * the hand has turned the other way since, which the next frames will show.
+   */
+  #follow(axis: "yaw" | "pitch", before: number): void {
+    const now = (this.#shown as View)[axis];
+    const way = Math.sign(now - before);
+    const back = this.#way[axis] === -way && this.#pending;
+    if ((now - this.#asked[axis]) * way > 0 && !back) this.#asked[axis] = now;
+  }
+
+  /** The hand turns, or did so and no frame shows it. */
+  get #pending(): boolean {
+    return this.#looks() || this.#unsent || this.#shownInput < this.#lookInput;
+  }
+
   #advance(nowMs: number): void {
     const ms = nowMs - this.#atMs;
     if (ms <= 0) return;
@@ -122,8 +144,7 @@ export class Gaze {
   #settled(nowMs: number): boolean {
     if (nowMs - this.#turnedMs > GIVE_UP_MS && nowMs - this.#movedMs > FADE_MS) return true;
     const latentMs = (1000 * this.#options.latentFrames) / this.#options.fps;
-    if (this.#unsent || this.#shownInput < this.#lookInput) return false;
-    return nowMs - this.#movedMs > 1.5 * latentMs;
+    return !this.#pending && nowMs - this.#movedMs > 1.5 * latentMs;
   }
 
   #hand(atMs: number): void {
@@ -133,6 +154,8 @@ export class Gaze {
 
   #turn(yaw: number, pitch: number): void {
     if (!this.#shown) return;
+    if (yaw !== 0) this.#way.yaw = Math.sign(yaw);
+    if (pitch !== 0) this.#way.pitch = Math.sign(pitch);
     const limit = this.#options.rig.pitch_limit_deg;
     this.#asked.yaw += yaw;
     this.#asked.pitch = Math.min(limit, Math.max(-limit, this.#asked.pitch + pitch));
