@@ -27,6 +27,7 @@ from tests.server.live.stage import (
 from worldline.core.live.server import Chunk, Frame, Notice, Pong
 from worldline.core.live.shared import Format
 from worldline.core.motion import Pose
+from worldline.media import webp
 from worldline.server.live import stream as stream_module
 from worldline.server.live.broadcast import formats
 from worldline.server.live.following import MOST_BYTES, MOST_PICTURES, Pace, Unit
@@ -341,3 +342,18 @@ async def test_a_still_that_was_overtaken_is_not_sent(stage: Stage) -> None:
     made.set()
     await stage.quiet()
     assert eyes.transport.sent == [b"key frame", b"the next"]
+
+
+async def test_a_format_that_fails_costs_nobody_else_a_picture(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = stage.watch("a", "raw", holder=True), stage.watch("b", "webp")
+
+    def broken(*_: object) -> bytes:
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(webp, "encode_webp", broken)
+    for _ in range(3):
+        await stage.latent()
+    assert numbers(good) == list(range(12)) and bad.frames == []
+    assert stage.released == 3

@@ -224,7 +224,7 @@ class Broadcast:
         if kind == "h264":
             unit = await self._stream(picture)
         else:
-            unit = await self._renditions.image(picture, kind)
+            unit = await self._image(picture, kind)
         if unit is None:
             return 0
         for one in self._followers():
@@ -237,6 +237,17 @@ class Broadcast:
         left = sum(one.following.left for one in self._followers() if one.following is not None)
         self._metrics.count_behind(max(0, left - self._left))
         self._left = left
+
+    async def _image(self, picture: Picture, kind: Format) -> Unit | None:
+        """A format that fails costs those who chose it their picture, and nobody else anything.
+
+        Nor may it end `show` while another format still reads the pixels.
+        """
+        try:
+            return await self._renditions.image(picture, kind)
+        except Exception:
+            logger.exception("a picture could not be encoded")
+            return None
 
     async def _stream(self, picture: Picture) -> Unit | None:
         now = self._clock.now()
