@@ -38,6 +38,11 @@ class Rig:
         """All live worlds."""
         return self.app.state.house
 
+    @property
+    def lent(self) -> int:
+        """How many seats may be lent at most."""
+        return self.services.config.lend_seats
+
     def connect(self, **how: Any) -> LiveSocket:
         """A new connection."""
         socket = LiveSocket(self.app, **how)

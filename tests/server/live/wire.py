@@ -169,6 +169,12 @@ class LiveSocket:
             found.append(self._from_app.get_nowait())
         return found
 
+    def skim(self) -> None:
+        """Read what is there, without waiting."""
+        message = self._from_app.get_nowait()
+        if message["type"] == "websocket.send":
+            self.seen.append(_DECODER.decode(message["bytes"]))
+
     @property
     def silent(self) -> bool:
         """Whether nothing is waiting to be read."""
