@@ -23,7 +23,7 @@ from worldline.core.live.shared import (
 )
 
 
-class Hello(Message, kw_only=True, tag="hello"):
+class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     """The first message. `token` is the key of a server that asks for one (never in the URL)."""
 
     version: int = VERSION
@@ -32,7 +32,7 @@ class Hello(Message, kw_only=True, tag="hello"):
     formats: Annotated[tuple[Format, ...], Meta(max_length=8)] = ("jpeg",)
 
 
-class Enter(Message, kw_only=True, tag="enter"):
+class Enter(Message, frozen=True, kw_only=True, tag="enter"):
     """Start a world. `image` holds an encoded picture; sizes in pixels, None is the model's.
 
     `lead_ms` is how much video the client wants queued ahead; `speed` scales every motion.
@@ -55,34 +55,34 @@ class Enter(Message, kw_only=True, tag="enter"):
     spectators: bool = True
 
 
-class Rejoin(Message, kw_only=True, tag="rejoin"):
+class Rejoin(Message, frozen=True, kw_only=True, tag="rejoin"):
     """Come back to the world that `token` (from `seat`) belongs to, within its grace time."""
 
     token: Secret
     format: Format = "jpeg"
 
 
-class Watch(Message, kw_only=True, tag="watch"):
+class Watch(Message, frozen=True, kw_only=True, tag="watch"):
     """See somebody else's world: `world` is the id it shares."""
 
     world: Name
     format: Format = "jpeg"
 
 
-class InputMessage(Message, kw_only=True):
+class InputMessage(Message, frozen=True, kw_only=True):
     """What a hand does. `id` is the client's counter, rising; `at_ms` when it happened there."""
 
     id: InputId
     at_ms: Ms = 0.0
 
 
-class Keys(InputMessage, kw_only=True, tag="keys"):
+class Keys(InputMessage, frozen=True, kw_only=True, tag="keys"):
     """The keys held from now on; the newest such message holds, an empty one lets go of all."""
 
     held: Annotated[tuple[Action, ...], Meta(max_length=8)]
 
 
-class Pad(InputMessage, kw_only=True, tag="pad"):
+class Pad(InputMessage, frozen=True, kw_only=True, tag="pad"):
     """Sticks as they stand: shares of full speed. `x` right, `z` ahead, `yaw` right, `pitch` up."""
 
     x: Unit = 0.0
@@ -91,20 +91,20 @@ class Pad(InputMessage, kw_only=True, tag="pad"):
     pitch: Unit = 0.0
 
 
-class Pointer(InputMessage, kw_only=True, tag="pointer"):
+class Pointer(InputMessage, frozen=True, kw_only=True, tag="pointer"):
     """A turn of the view by so many degrees, right and up; walked off at most at full speed."""
 
     yaw: Degrees = 0.0
     pitch: Degrees = 0.0
 
 
-class Script(InputMessage, kw_only=True, tag="script"):
+class Script(InputMessage, frozen=True, kw_only=True, tag="script"):
     """Actions per latent frame, then standing still; replaces what the hands hold."""
 
     frames: Annotated[tuple[tuple[Action, ...], ...], Meta(min_length=1, max_length=512)]
 
 
-class Camera(InputMessage, kw_only=True, tag="camera"):
+class Camera(InputMessage, frozen=True, kw_only=True, tag="camera"):
     """A path: camera-to-world rows (3x4) at `rate` poses per second of video, relative to now.
 
     It is resampled to latent frames and clipped at full speed; `loop` begins again at its end.
@@ -115,11 +115,11 @@ class Camera(InputMessage, kw_only=True, tag="camera"):
     loop: bool = False
 
 
-class Release(InputMessage, kw_only=True, tag="release"):
+class Release(InputMessage, frozen=True, kw_only=True, tag="release"):
     """Let go of everything: keys, sticks, pending turns, scripts and paths."""
 
 
-class Settings(InputMessage, kw_only=True, tag="settings"):
+class Settings(InputMessage, frozen=True, kw_only=True, tag="settings"):
     """Change what holds from now on; None leaves it."""
 
     speed: Annotated[float, Meta(ge=0, le=1)] | None = None
@@ -129,50 +129,50 @@ class Settings(InputMessage, kw_only=True, tag="settings"):
     bitrate_kbps: Annotated[int, Meta(ge=50, le=100_000)] | None = None
 
 
-class Prompt(InputMessage, kw_only=True, tag="prompt"):
+class Prompt(InputMessage, frozen=True, kw_only=True, tag="prompt"):
     """New words, from the next chunk on; blended over so many chunks."""
 
     text: Text
     blend_chunks: Annotated[int, Meta(ge=0, le=64)] = 0
 
 
-class Pause(InputMessage, kw_only=True, tag="pause"):
+class Pause(InputMessage, frozen=True, kw_only=True, tag="pause"):
     """Stop generating after the chunk in flight; the world stays."""
 
 
-class Resume(InputMessage, kw_only=True, tag="resume"):
+class Resume(InputMessage, frozen=True, kw_only=True, tag="resume"):
     """Go on after a pause."""
 
 
-class Reset(InputMessage, kw_only=True, tag="reset"):
+class Reset(InputMessage, frozen=True, kw_only=True, tag="reset"):
     """Back to the start picture, with the same seed or a new one."""
 
     seed: Annotated[int, Meta(ge=0, le=2**53)] | None = None
 
 
-class Record(InputMessage, kw_only=True, tag="record"):
+class Record(InputMessage, frozen=True, kw_only=True, tag="record"):
     """Begin or end a recording on the server."""
 
     on: bool
 
 
-class Trace(InputMessage, kw_only=True, tag="trace"):
+class Trace(InputMessage, frozen=True, kw_only=True, tag="trace"):
     """Begin or end a Chrome trace of this session."""
 
     on: bool
 
 
-class AskControl(InputMessage, kw_only=True, tag="ask_control"):
+class AskControl(InputMessage, frozen=True, kw_only=True, tag="ask_control"):
     """A spectator asks for the controls."""
 
 
-class GiveControl(InputMessage, kw_only=True, tag="give_control"):
+class GiveControl(InputMessage, frozen=True, kw_only=True, tag="give_control"):
     """The holder gives the controls to a viewer that asked."""
 
     viewer: Name
 
 
-class Playhead(Message, kw_only=True, tag="playhead"):
+class Playhead(Message, frozen=True, kw_only=True, tag="playhead"):
     """What is on screen: running number of the frame, queued video ahead of it, stalls so far."""
 
     frame: Count
@@ -182,7 +182,7 @@ class Playhead(Message, kw_only=True, tag="playhead"):
     dropped: Count = 0
 
 
-class Shown(Message, kw_only=True, tag="shown"):
+class Shown(Message, frozen=True, kw_only=True, tag="shown"):
     """The first frame that shows input `id` was painted at `at_ms`; the parts are the client's."""
 
     id: InputId
@@ -192,11 +192,11 @@ class Shown(Message, kw_only=True, tag="shown"):
     decoded_ms: Ms
 
 
-class KeyFrame(Message, kw_only=True, tag="key_frame"):
+class KeyFrame(Message, frozen=True, kw_only=True, tag="key_frame"):
     """The decoder lost its thread and needs an IDR."""
 
 
-class RtcOffer(Message, kw_only=True, tag="rtc_offer"):
+class RtcOffer(Message, frozen=True, kw_only=True, tag="rtc_offer"):
     """Pictures by WebRTC: an offer with one video that is only received, and all its candidates.
 
     Answered by `rtc_answer`. Once connected, `frame` messages come without payload; when the
@@ -206,13 +206,13 @@ class RtcOffer(Message, kw_only=True, tag="rtc_offer"):
     sdp: Annotated[str, Meta(max_length=65_536)]
 
 
-class Ping(Message, kw_only=True, tag="ping"):
+class Ping(Message, frozen=True, kw_only=True, tag="ping"):
     """Heartbeat and clock: answered at once by `pong`."""
 
     at_ms: Ms
 
 
-class Leave(Message, kw_only=True, tag="leave"):
+class Leave(Message, frozen=True, kw_only=True, tag="leave"):
     """End the world (its holder) or stop watching (a spectator)."""
 
 

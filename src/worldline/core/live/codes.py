@@ -72,6 +72,7 @@ _BYES: Final[dict[ByeCode, str]] = {
     "stopped": "the server has stopped",
 }
 
+
 def close_of(reason: WorldlineError | ByeCode) -> Close:
     """The close code that goes with an error, or with an end that is none."""
     if isinstance(reason, str):

@@ -37,7 +37,7 @@ class RigSpeed(msgspec.Struct, frozen=True, kw_only=True):
     pitch_limit_deg: float
 
 
-class Ready(Message, kw_only=True, tag="ready"):
+class Ready(Message, frozen=True, kw_only=True, tag="ready"):
     """The answer to `hello`. `formats` are those the server can send, best first."""
 
     version: int
@@ -50,7 +50,7 @@ class Ready(Message, kw_only=True, tag="ready"):
     server_ms: float
 
 
-class Seat(Message, kw_only=True, tag="seat"):
+class Seat(Message, frozen=True, kw_only=True, tag="seat"):
     """There is a place. `token` opens this world again and is a secret; `world` may be shared."""
 
     world: str
@@ -58,7 +58,7 @@ class Seat(Message, kw_only=True, tag="seat"):
     token: str | UnsetType = UNSET
 
 
-class Queued(Message, kw_only=True, tag="queued"):
+class Queued(Message, frozen=True, kw_only=True, tag="queued"):
     """All places are taken; `position` 1 is next. Sent again whenever it changes."""
 
     position: int
@@ -66,7 +66,7 @@ class Queued(Message, kw_only=True, tag="queued"):
     retry_after_ms: int
 
 
-class Opened(Message, kw_only=True, tag="opened"):
+class Opened(Message, frozen=True, kw_only=True, tag="opened"):
     """The world as it really is: pixels, frames per second, latent frames, and the camera.
 
     `latent_frames` is how many pictures one latent frame becomes; `first_frame` the running number
@@ -90,21 +90,21 @@ class Opened(Message, kw_only=True, tag="opened"):
     state: State
 
 
-class StateChange(Message, kw_only=True, tag="state"):
+class StateChange(Message, frozen=True, kw_only=True, tag="state"):
     """The world's state, and why it changed where that is not plain."""
 
     state: State
     reason: str = ""
 
 
-class Received(Message, kw_only=True, tag="received"):
+class Received(Message, frozen=True, kw_only=True, tag="received"):
     """First receipt: input `id` was read and is valid."""
 
     id: int
     server_ms: float
 
 
-class Applied(Message, kw_only=True, tag="applied"):
+class Applied(Message, frozen=True, kw_only=True, tag="applied"):
     """Second receipt: input `id` shapes the world from this latent frame of this chunk on.
 
     It follows the picture that shows it; `server_ms` is when the chunk sampled the hands.
@@ -116,7 +116,7 @@ class Applied(Message, kw_only=True, tag="applied"):
     server_ms: float
 
 
-class Frame(Message, kw_only=True, tag="frame"):
+class Frame(Message, frozen=True, kw_only=True, tag="frame"):
     """One picture, or one access unit of H.264 (Annex B, SPS and PPS before every IDR).
 
     `number` counts pictures from the world's start; `input` is the newest input it shows; `yaw` and
@@ -143,7 +143,7 @@ class Frame(Message, kw_only=True, tag="frame"):
     encoded_ms: float = 0.0
 
 
-class Chunk(Message, kw_only=True, tag="chunk"):
+class Chunk(Message, frozen=True, kw_only=True, tag="chunk"):
     """After the frames of a chunk: where its time went, in ms. `wait` is the governor's."""
 
     index: int
@@ -157,14 +157,14 @@ class Chunk(Message, kw_only=True, tag="chunk"):
     levers: tuple[str, ...] = ()
 
 
-class Pong(Message, kw_only=True, tag="pong"):
+class Pong(Message, frozen=True, kw_only=True, tag="pong"):
     """The answer to `ping`."""
 
     at_ms: float
     server_ms: float
 
 
-class RtcAnswer(Message, kw_only=True, tag="rtc_answer"):
+class RtcAnswer(Message, frozen=True, kw_only=True, tag="rtc_answer"):
     """The answer to `rtc_offer`, with all candidates.
 
     A picture's RTP time is `number` times 90000 / fps, plus an offset that stays the same.
@@ -173,7 +173,7 @@ class RtcAnswer(Message, kw_only=True, tag="rtc_answer"):
     sdp: str
 
 
-class Notice(Message, kw_only=True, tag="notice"):
+class Notice(Message, frozen=True, kw_only=True, tag="notice"):
     """Something will happen or has happened; `in_ms` is when, 0 for now."""
 
     code: str
@@ -181,7 +181,7 @@ class Notice(Message, kw_only=True, tag="notice"):
     in_ms: int = 0
 
 
-class ControlOf(Message, kw_only=True, tag="control"):
+class ControlOf(Message, frozen=True, kw_only=True, tag="control"):
     """Who holds the controls, how many watch, and who asks for them."""
 
     yours: bool
@@ -189,7 +189,7 @@ class ControlOf(Message, kw_only=True, tag="control"):
     asking: tuple[str, ...] = ()
 
 
-class Recording(Message, kw_only=True, tag="recording"):
+class Recording(Message, frozen=True, kw_only=True, tag="recording"):
     """A recording began, or ended and can be fetched under `url` (relative)."""
 
     on: bool
@@ -197,14 +197,14 @@ class Recording(Message, kw_only=True, tag="recording"):
     seconds: float = 0.0
 
 
-class Traced(Message, kw_only=True, tag="traced"):
+class Traced(Message, frozen=True, kw_only=True, tag="traced"):
     """A Chrome trace ended and can be fetched under `url` (relative)."""
 
     on: bool
     url: str = ""
 
 
-class Failure(Message, kw_only=True, tag="error"):
+class Failure(Message, frozen=True, kw_only=True, tag="error"):
     """A refusal or a failure. `id` names the input it answers; without one it is the connection's.
 
     `fatal` says that the socket closes next.
@@ -220,7 +220,7 @@ class Failure(Message, kw_only=True, tag="error"):
     retry_after_ms: int | UnsetType = UNSET
 
 
-class Bye(Message, kw_only=True, tag="bye"):
+class Bye(Message, frozen=True, kw_only=True, tag="bye"):
     """The last message before a close that is no failure."""
 
     code: str
