@@ -45,7 +45,6 @@ def assemble(
         dit.join_projections()
     passes = _passes(EagerPasses(dit), options, device, off)
     full, preview = components.vae, components.preview
-    chooser = attention_chooser(mode=mode, device=device)
     recorded = not isinstance(passes, EagerPasses)
     return Engine(
         preset=components.preset,
@@ -62,7 +61,7 @@ def assemble(
         rings=RingPool(idle=IDLE_RINGS if recorded else 0, drop=passes.forget),
         ledger=Ledger(),
         ring_kind=Int8Ring if options.kv == "8bit" else KVRing,
-        chooser=chooser,
+        chooser=attention_chooser(mode=mode, device=device),
         lane=choose_lane(device, off),
         math=_math(mode, options, device, off),
         without=off,

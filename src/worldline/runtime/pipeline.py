@@ -72,23 +72,29 @@ def next_chunk(
         key = key_of(engine, state, motion)
         kept = recall(engine, state, key)
     state.opening = None  # what it left in the session is about to change
+    coming = Coming(frames, motion, prompt, outlet, steps)
     try:
-        coming = Coming(frames, motion, prompt, outlet, steps)
         made = kept or generate(engine, state, coming, clock)
         hand_on(engine, made, outlet, clock)
     except BaseException:
         engine.workspace.clear()
         state.kv.rewind(frames.start)
         raise
+    write_back(state, coming, made)
+    state.opening = None if key is None or kept else Opening(key, made)
+    return made
+
+
+def write_back(state: SessionState, coming: Coming, made: Generated) -> None:
+    """Let the session stand behind the chunk that was made."""
+    frames, motion, prompt, *_ = coming
     if state.past is not None:
         past = replay.Past(frames, made.latents, motion, prompt, state.anchor)
         state.past.keep(past, state.kv.present_frames(frames.stop))
     if state.film is not None:
         state.film.append(made.latents)
-    state.opening = None if key is None or kept else Opening(key, made)
     state.prompt, state.camera, state.decoder = prompt, motion.camera, made.decoder
     state.next_chunk += 1
-    return made
 
 
 def generate(engine: Engine, state: SessionState, coming: Coming, clock: StageClock) -> Generated:

@@ -81,15 +81,13 @@ class Session:
         self.unpark()
         clock = engine.clock()
         outlet = Outlet(aborted=aborted, on_frames=on_frames, pace=engine.lane.pace)
-        before, start = state.prompt, state.start
+        before, start, index = state.prompt, state.start, state.next_chunk
         if prompt is not None:
             with clock.stage("conditions"):
                 text = engine.text(prompt)
                 state.prompt = conditions.switch_prompt(before, text, blend_chunks)
+        if prompt is not None or (steps is not None and index == 0):
             state.start = None  # no longer an ordinary one
-        if steps is not None and state.next_chunk == 0:
-            state.start = None
-        index = state.next_chunk
         try:
             made = pipeline.next_chunk(engine, state, controls, clock, outlet=outlet, steps=steps)
         except BaseException:
