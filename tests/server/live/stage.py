@@ -87,7 +87,13 @@ class Stage:
         self.latents = 0
         self.released = 0
         self.pose = HERE
+        self.latent_s = LATENT_S
         self.eyes: list[Eyes] = []
+
+    def slow_down(self, times: int) -> None:
+        """The same pictures, less often: minutes pass in fewer of them."""
+        self.broadcast.opened(opened(fps=FPS // times))
+        self.latent_s = times * LATENT_S
 
     def watch(self, name: str, format: Format = "h264", *, holder: bool = False) -> Eyes:
         eyes = Eyes(self, name, holder=holder)
@@ -116,7 +122,7 @@ class Stage:
             await self.broadcast.show(pictures)
         self.latents += 1
         self.number += PICTURES
-        await self.pass_time(LATENT_S)
+        await self.pass_time(self.latent_s)
 
     async def pass_time(self, seconds: float) -> None:
         await self.quiet()
