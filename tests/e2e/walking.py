@@ -113,6 +113,7 @@ def screenshot(page: Page, name: str) -> None:
     if os.environ.get("WORLDLINE_WRITE_SCREENSHOTS") != "1":
         return
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.wait_for_timeout(700)  # what fades in is there
     for quality in (QUALITY, 70, 55):
         picture = page.screenshot(type="jpeg", quality=quality)
         if len(picture) < MOST_BYTES:
