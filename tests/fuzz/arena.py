@@ -84,7 +84,7 @@ async def arena() -> AsyncGenerator[tuple[Starlette, FakeHandle]]:
             ticking.cancel()
             await asyncio.wait({ticking})
         logger.removeHandler(complaints)
-    assert complaints.heard == []
+    assert complaints.heard == [], complaints.heard
     handle.nothing_is_left()
 
 
