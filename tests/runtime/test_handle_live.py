@@ -107,6 +107,7 @@ def test_an_aborted_step_fails_and_can_be_asked_for_again(
     for name in "ab":
         assert [pixel(step(shared_worker, name, i)) for i in range(3)] == [40, 41, 42]
         assert shared_worker.abort(name) is False
+        shared_worker.close(name)
 
 
 def test_park_unpark_reset_and_counts_cross(shared_worker: WorkerHandle) -> None:
