@@ -22,6 +22,7 @@ from worldline.server.app import create_app
 
 IN_CI: Final = 2000
 MESSAGES: Final = int(os.environ.get("WORLDLINE_FUZZ_MESSAGES", str(IN_CI)))
+PATIENCE_S: Final = max(600, MESSAGES // 2)  # of a test, on a machine that does other things too
 AT_ONCE: Final = 20  # messages of one example
 STEP_S: Final = 0.05
 # Rates and leases are off: what is looked for lies behind them, and they have tests of their own.

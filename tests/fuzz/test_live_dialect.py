@@ -8,11 +8,11 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 
-from tests.fuzz.arena import AT_ONCE, MANY, run
+from tests.fuzz.arena import AT_ONCE, MANY, PATIENCE_S, run
 from tests.fuzz.grammar import EDGES, bytes_of, message_of, simple
 from tests.server.live.wire import LiveSocket, wish
 from tests.server.sockets import picture
@@ -132,6 +132,8 @@ def check(socket: LiveSocket) -> list[Any]:
     return found
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(PATIENCE_S)
 @MANY
 @given(said=said, opening=st.sampled_from(OPENINGS))
 def test_anything_may_be_said(said: list[bytes | str], opening: tuple[ClientMessage, ...]) -> None:
@@ -165,7 +167,7 @@ def test_the_messages_that_are_drawn_are_understood(struct: type[msgspec.Struct]
     """Or else the fuzzing would only ever meet the decoder."""
     found: list[bytes] = []
 
-    @MANY
+    @settings(MANY, max_examples=100)
     @given(message_of(struct, KNOWN))
     def draw(message: dict[str, Any]) -> None:
         try:

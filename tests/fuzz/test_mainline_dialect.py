@@ -7,11 +7,12 @@ import functools
 import hashlib
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 
-from tests.fuzz.arena import AT_ONCE, MANY, run
+from tests.fuzz.arena import AT_ONCE, MANY, PATIENCE_S, run
 from tests.fuzz.grammar import EDGES, anything, bytes_of, message_of, simple, texts
 from tests.server.old_client import OldClient
 from tests.server.sockets import Socket, init, picture
@@ -133,6 +134,8 @@ def check(socket: Socket) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(PATIENCE_S)
 @MANY
 @given(said=said, begins=st.booleans())
 def test_anything_may_be_said(said: list[bytes | str], begins: bool) -> None:
