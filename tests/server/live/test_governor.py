@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from worldline.core.config import Lever
 from worldline.server.live.governor import PATIENCE, SETTLED, Cost, Governor, Recent
-from worldline.server.live.playout import GROWTH, MARGIN_S, Playout
+from worldline.server.live.playout import ENOUGH, GROWTH, MARGIN_S, Playout
 
 FPS, CHUNK_S, FRAMES = 16.0, 0.75, 12
 LEAD_S = 0.1
@@ -73,12 +73,26 @@ class TestPlayout:
         assert screen.margin_s == MARGIN_S * GROWTH
         for _ in range(40):
             screen.chunk()
-        assert screen.margin_s == MARGIN_S
+        assert screen.margin_s == pytest.approx(MARGIN_S * ENOUGH, rel=0.05)  # not where it stood
+        for _ in range(1000):
+            screen.chunk()
+        assert screen.margin_s == MARGIN_S  # the way may have become better
         for stalls in range(5, 99):
             screen.report(2, stalls, 100.2)
         assert screen.margin_s == CHUNK_S
         screen.leave()
         assert screen.margin_s == MARGIN_S
+
+    def test_standing_still_because_we_were_late_widens_nothing(self) -> None:
+        screen = playout()
+        screen.shown(0, 16, 100.0)
+        screen.report(1, 0, 100.0)
+        screen.report(15, 1, 101.5)  # our own books say that it had run dry by then
+        screen.shown(16, 28, 102.0)
+        screen.report(17, 2, 102.1)
+        assert screen.margin_s == MARGIN_S
+        screen.report(18, 3, 102.2)  # plenty was on its way, and none was there
+        assert screen.margin_s == MARGIN_S * GROWTH
 
     def test_after_a_pause_the_screen_begins_anew(self) -> None:
         screen = playout()

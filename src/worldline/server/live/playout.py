@@ -13,6 +13,10 @@ from typing import Final
 MARGIN_S: Final = 0.02
 GROWTH: Final = 1.5
 DECAY: Final = 0.98  # of the margin, per chunk without a stall
+ENOUGH: Final = (
+    1.2  # times the margin at which the screen stood still: less is not tried again soon
+)
+FORGET: Final = 0.9995  # of what is enough, per chunk
 
 
 class Playout:
@@ -24,8 +28,8 @@ class Playout:
         self._end = self._made = 0
         self._anchor: tuple[float, int] | None = None  # when which picture was on screen
         self._stalls: int | None = None
-        self._stalled = False
-        self._margin_s = MARGIN_S
+        self._stalled = self._was_late = False
+        self._margin_s = self._least_s = MARGIN_S
 
     @property
     def margin_s(self) -> float:
@@ -51,6 +55,7 @@ class Playout:
         late = 0.0 if dry is None else max(0.0, now - dry)
         if dry is None or late:
             self._anchor = now, first  # the screen stood still and goes on with these
+        self._was_late = self._was_late or late > 0
         self._end = end
         return late
 
@@ -61,16 +66,20 @@ class Playout:
         """
         if frame >= self._end:
             return
-        self._anchor = now, frame
-        if self._stalls is not None and stalls > self._stalls:
+        ours = self._was_late or self.lead_s(now) <= 0  # we were too slow, not the way too long
+        self._anchor, self._was_late = (now, frame), False
+        if self._stalls is not None and stalls > self._stalls and not ours:
             self._stalled = True
+            self._least_s = min(self._margin_s * ENOUGH, self._chunk_s)
             self._margin_s = min(self._margin_s * GROWTH, self._chunk_s)
         self._stalls = stalls
 
     def chunk(self) -> None:
-        """A chunk has ended; the margin shrinks again when nothing stood still during it."""
+        """A chunk has ended; the margin shrinks again when nothing stood still during it, but for
+        a long time not to where something did."""
+        self._least_s = max(MARGIN_S, self._least_s * FORGET)
         if not self._stalled:
-            self._margin_s = max(MARGIN_S, self._margin_s * DECAY)
+            self._margin_s = max(self._least_s, self._margin_s * DECAY)
         self._stalled = False
 
     def stop(self) -> None:
@@ -79,7 +88,8 @@ class Playout:
 
     def leave(self) -> None:
         """Forget what this client reported: another one has the controls."""
-        self._stalls, self._stalled, self._margin_s = None, False, MARGIN_S
+        self._stalls, self._stalled = None, False
+        self._margin_s = self._least_s = MARGIN_S
 
     def _played(self, end: int) -> float | None:
         if self._anchor is None:
