@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from worldline.cli.options import Serve
+from worldline.cli.options import Play, Serve
 from worldline.cli.settings import keyring_of, server_config
 from worldline.core.config import ServerConfig
 from worldline.core.errors import ConfigError
@@ -22,6 +22,13 @@ def silent(options: Serve, environ: dict[str, str]) -> Any:
 
 def test_defaults_are_the_settings_own() -> None:
     assert server_config(Serve()) == ServerConfig()
+
+
+def test_who_plays_at_home_is_not_hurried(tmp_path: Path) -> None:
+    assert server_config(Play()) == ServerConfig(idle_lease_s=0)
+    file = tmp_path / "server.toml"
+    file.write_text("idle_lease_s = 9")
+    assert server_config(Play(config=file)).idle_lease_s == 9
 
 
 def test_a_file_sets_what_no_option_does(tmp_path: Path) -> None:

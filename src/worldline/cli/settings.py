@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from worldline.cli.options import Serve
+from worldline.cli.options import Play, Serve
 from worldline.core.config import ServerConfig
 from worldline.core.env import read_secret
 from worldline.core.errors import ConfigError
@@ -48,6 +48,8 @@ _SHOWN_KEY: Final = (
 def server_config(options: Serve) -> ServerConfig:
     """The settings of one server. Raises: ConfigError."""
     values = {} if options.config is None else read_settings(options.config)
+    if isinstance(options, Play):  # whoever plays on their own machine may look as long as they like
+        values.setdefault("idle_lease_s", 0.0)
     defaults = {field.name: field.default for field in dataclasses.fields(Serve)}
     for option, setting in _SETTINGS.items():
         given = getattr(options, option)
