@@ -20,13 +20,13 @@ def _spreads(figures: LatencyFigures) -> Table:
     table.add_column("ms")
     for name in ("p50", "p95", "p99"):
         table.add_column(name, justify="right", min_width=9)
-    table.add_column("formula mean", justify="right")
+    table.add_column("formula mean", justify="right", no_wrap=True)
     table.add_column("formula p95", justify="right")
     formula = figures.expected
     _row(table, "input to photon", figures.total, f"{formula.mean:.0f}", f"{formula.p95:.0f}")
     for name in PARTS:
         _row(table, f"  {name}", figures.parts[name])
-    _row(table, "transport, every frame", figures.transport)
+    _row(table, "transport", figures.transport)
     _row(table, "  network", figures.transport_network)
     _row(table, "  decoding", figures.transport_decoding)
     return table
