@@ -15,6 +15,7 @@ export type ClientCode =
   | "unreadable" // the server sent what this client cannot read
   | "wrong_server" // it speaks another protocol or version
   | "not_open" // no world is open to receive this
+  | "unanswered" // thousands of later inputs were sent, and this one has no receipt
   | "closed" // the visitor left
   | "bad_file"; // a file of a path or picture that cannot be used
 

@@ -5,7 +5,7 @@
  * ever sampled counts as applied where the newer one is.
  */
 
-import type { WorldError } from "./errors.js";
+import { WorldError } from "./errors.js";
 import type { Input } from "./inputs.js";
 import type { Applied, Received } from "./protocol.js";
 
@@ -45,6 +45,7 @@ class Pending {
   readonly applied = new Deferred<Applied>();
   readonly shown = new Deferred<ShownAt>();
   place: Applied | null = null;
+  seen = false;
 
   constructor(id: number, hand: boolean) {
     this.id = id;
@@ -78,7 +79,7 @@ export class Receipts {
     this.#pending.set(id, pending);
     if (this.#pending.size > MAX_PENDING) {
       const [oldest] = this.#pending.keys();
-      if (oldest !== undefined) this.#pending.delete(oldest);
+      if (oldest !== undefined) this.failed(oldest, new WorldError("unanswered", "the server never answered this"));
     }
     return pending.receipt;
   }
@@ -89,10 +90,10 @@ export class Receipts {
 
   applied(message: Applied): void {
     const exact = this.#pending.get(message.id);
-    if (exact) place(exact, message);
+    if (exact) this.#place(exact, message);
     if (exact && !exact.hand) return;
     for (const pending of this.#pending.values()) {
-      if (pending.hand && pending.id < message.id && !pending.place) place(pending, message);
+      if (pending.hand && pending.id < message.id && !pending.place) this.#place(pending, message);
     }
   }
 
@@ -101,9 +102,10 @@ export class Receipts {
     const found: number[] = [];
     for (const pending of this.#pending.values()) {
       const seen = pending.place ? !before(at, pending.place) : pending.hand && pending.id <= at.input;
-      if (!seen) continue;
+      if (!seen || pending.seen) continue;
+      pending.seen = true;
       pending.shown.resolve(where);
-      this.#pending.delete(pending.id);
+      if (pending.place) this.#pending.delete(pending.id); // else its second receipt is still to come
       found.push(pending.id);
     }
     return found;
@@ -114,16 +116,17 @@ export class Receipts {
     this.#pending.delete(id);
   }
 
+  #place(pending: Pending, message: Applied): void {
+    pending.place = message;
+    pending.applied.resolve(message);
+    if (pending.seen) this.#pending.delete(pending.id);
+  }
+
   /** Rejects all that is open: the connection is gone. */
   clear(error: WorldError): void {
     for (const pending of this.#pending.values()) pending.reject(error);
     this.#pending.clear();
   }
-}
-
-function place(pending: Pending, message: Applied): void {
-  pending.place = message;
-  pending.applied.resolve(message);
 }
 
 function before(a: PictureAt, b: PictureAt): boolean {

@@ -24,6 +24,22 @@ describe("receipts", () => {
     expect(browser.socket.of("shown")).toMatchObject([{ id: receipt.id, frame: 16 }]);
   });
 
+  it("come in any order: shown before applied, and both are settled", async () => {
+    const found = await live();
+    const { browser, world } = found;
+    const receipt = world.play({ poses: [Array<number>(12).fill(0), Array<number>(12).fill(0)], rate: 4 });
+    await show(found, 0, 12, { input: receipt.id });
+    await expect(receipt.shown).resolves.toMatchObject({ frame: 0 });
+    browser.socket.say({ type: "applied", id: receipt.id, chunk: 0, latent_frame: 0, server_ms: 9 });
+    await expect(receipt.applied).resolves.toMatchObject({ chunk: 0 });
+    expect(browser.socket.of("shown").length).toBe(1);
+    const unanswered = world.play({ poses: [Array<number>(12).fill(0), Array<number>(12).fill(0)], rate: 4 });
+    await show(found, 12, 12, { input: unanswered.id });
+    await unanswered.shown;
+    browser.socket.drop(1006);
+    await expect(unanswered.applied).rejects.toMatchObject({ code: "connection_lost" });
+  });
+
   it("reject with the server's error, and say so", async () => {
     const { browser, world } = await live();
     const refused: string[] = [];
