@@ -100,7 +100,9 @@ async def test_a_walk_as_a_trace_file() -> None:
         # Long after: how much of our time has passed meanwhile depends on how busy this machine is.
         times = {"received_ms": 595_970.0, "decoded_ms": 595_975.0, "at_ms": 596_000.0}
         rig.socket.send(Shown(id=2, frame=frame.number, **times))
-        rig.socket.send(Playhead(frame=frame.number, lead_ms=0, at_ms=596_010.0, stalls=3, dropped=2))
+        rig.socket.send(
+            Playhead(frame=frame.number, lead_ms=0, at_ms=596_010.0, stalls=3, dropped=2)
+        )
         await rig.until(Chunk)
         rig.socket.send(TraceMessage(id=3, on=False))
         ended: Traced = await rig.until(Traced)

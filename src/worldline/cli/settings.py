@@ -48,7 +48,7 @@ _SHOWN_KEY: Final = (
 def server_config(options: Serve) -> ServerConfig:
     """The settings of one server. Raises: ConfigError."""
     values = {} if options.config is None else read_settings(options.config)
-    if isinstance(options, Play):  # whoever plays on their own machine may look as long as they like
+    if isinstance(options, Play):  # on one's own machine one may look as long as one likes
         values.setdefault("idle_lease_s", 0.0)
     defaults = {field.name: field.default for field in dataclasses.fields(Serve)}
     for option, setting in _SETTINGS.items():
