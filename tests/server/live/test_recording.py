@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import numpy as np
@@ -50,7 +51,7 @@ class Desk:
 
 
 @asynccontextmanager
-async def recording(tmp_path: Path, **config: object) -> AsyncGenerator[Desk]:
+async def recording(tmp_path: Path, **config: Any) -> AsyncGenerator[Desk]:
     async with staged(recordings_dir=str(tmp_path), **config) as stage:
         desk = Desk(stage)
         yield desk
