@@ -57,10 +57,10 @@ class Shown(NamedTuple):
 
 
 ACTS = (
-    Act("Red columns at dusk", "w-9 wl-3 w-5", "bright snow", "w-4 wj-6 w-3"),
+    Act("Red columns at dusk", "w-9 wl-3 w-5", "night court", "w-4 wj-6 w-3"),
     Act("Gates in the lagoon", "-1 wa-9 wj-2 w-4", "rose lagoon", "w-3 l-7 wl-3 w-3"),
     Act("White columns on a meadow", "w-6 wj-4 w-4", "autumn meadow", "w-6 wl-4 d-5"),
-    Act("Lanterns at twilight", "w-5 wj-4 w-5", "dusk court", "w-4 j-5 w-5"),
+    Act("Lanterns at twilight", "w-5 wj-4 w-5", "bright snow", "w-4 j-5 w-5"),
 )
 
 
