@@ -79,7 +79,8 @@ class Recordings:
         Raises: ConfigError where nothing can be recorded, CapacityError without room for it.
         """
         if not self._config.max_recordings_bytes:
-            raise ConfigError("this server does not record", expected="--max-recordings-mb above 0")
+            wanted = "the setting max_recordings_bytes above 0"
+            raise ConfigError("this server does not record", expected=wanted)
         if not h264.available():
             raise ConfigError("recording needs PyAV", expected='pip install "worldline[video]"')
         self._forget_old()
