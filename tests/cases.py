@@ -97,7 +97,7 @@ CPU = [
         bounds=(
             Bound("ablation/none_of_the_savings/max_abs", at_most=1e-5),
             Bound("work/chunk/gflop", at_most=4.2),
-            Bound("peak_memory_mb", at_most=600),
+            Bound("peak_memory_mb", at_most=720),
         ),
     ),
     Case(
