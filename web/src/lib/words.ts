@@ -81,6 +81,7 @@ export const WORDS: Readonly<Record<string, Words>> = {
   protocol_error: { title: "Page and server disagree", detail: "They may be of different releases: load the page again." },
   invalid_event: { title: "Page and server disagree", detail: "They may be of different releases: load the page again." },
   unreachable: { title: "No connection", detail: "The server cannot be reached. Is it still running?", offer: "again" },
+  unanswered: { title: "No answer", detail: "The server never answered an input. Come back to the same world.", offer: "again" },
   connection_lost: { title: "Connection lost", detail: "It could not be made again in time.", offer: "again" },
   unreadable: { title: "Page and server disagree", detail: "They may be of different releases: load the page again." },
   wrong_server: { title: "Another kind of server", detail: "What answers at this address does not speak with this page." },
@@ -115,6 +116,8 @@ export const NOTICES: Readonly<Record<string, string | null>> = {
   warming_up: "The model is warming up.",
   draining: "The server is being stopped. This world closes.",
   control_asked: null, // a question with buttons
+  recording_limit: "The recording has reached its limit and ended.",
+  recording_failed: "The recording has ended: the server cannot go on with it.",
 };
 
 export function sentence(text: string): string {
