@@ -362,6 +362,7 @@ async def test_the_servers_clock_is_known_and_silence_is_a_loss() -> None:
             await clock.advance(5.0)
             await settle()
         assert peer.lines[0].closed
+        assert world.reconnects == 1 and len(peer.lines) == 2, "our own close is no end"
 
 
 async def test_what_a_newer_server_says_is_passed_over() -> None:

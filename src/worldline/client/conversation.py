@@ -22,7 +22,7 @@ from worldline.client.picture import Picture
 from worldline.client.playhead import Player
 from worldline.client.receipts import Receipt, Receipts
 from worldline.core.clock import Clock
-from worldline.core.errors import WorldlineError
+from worldline.core.errors import UnknownWorldError, WorkerDiedError, WorldlineError
 from worldline.core.live.client import (
     Camera,
     ClientMessage,
@@ -120,6 +120,8 @@ class Conversation:
         self.recording: Recording | None = None
         self.traced: Traced | None = None
         self.live = False  # whether inputs can be sent on this connection
+        self.setback: Failure | None = None  # why we were sent away; it passes by itself
+        self.sent_away = False  # on this connection
         self.over = False
         self.reason: WorldlineError | None = None  # why it is over; None for an end that was due
         self.dropped = 0
@@ -140,7 +142,7 @@ class Conversation:
 
     def lost(self) -> None:
         """The connection broke; the world may still be there."""
-        self.live = False
+        self.live = self.sent_away = False
         self._hand.forget()
         self._last_keys = None
         self._decoder.forget()
@@ -181,6 +183,7 @@ class Conversation:
                 self.queued = message
             case Opened(state=state):
                 self.opened, self.state, self.live = message, state, True
+                self.setback = None
                 self._stalled = self.stalls
                 self._player = Player(fps=message.fps, realtime=self._options.realtime)
             case StateChange(state=state):
@@ -208,7 +211,17 @@ class Conversation:
         mine = self.receipts.refused(message)
         # Before a world is open every refusal that is not about an input answers the opening.
         if message.fatal or (not mine and not self.live):
-            self.end(RefusedError(message))
+            self.send_away(message)
+
+    def send_away(self, why: Failure) -> None:
+        """The server ends this connection: the world too, unless that passes by itself."""
+        passes = why.retryable and why.code != WorkerDiedError.code  # its worlds died with it
+        if passes and self.opened is not None:
+            self.setback, self.sent_away = why, True
+        elif why.code == UnknownWorldError.code and self.setback is not None:
+            self.end(RefusedError(self.setback))  # it ended by what sent us away
+        else:
+            self.end(RefusedError(why))
 
     def _where_to(self, ready: Ready) -> ClientMessage:
         """What follows `ready`: the world by its token, or as it was asked for."""

@@ -12,9 +12,11 @@ import msgspec
 from worldline.client.conversation import Conversation
 from worldline.client.errors import ConnectionLostError, RefusedError
 from worldline.client.line import ClientClock, Dial, Line, LineLost
+from worldline.client.mending import Mending
 from worldline.client.options import Patience
-from worldline.core.errors import ProtocolError
+from worldline.core.errors import ProtocolError, WorldlineError
 from worldline.core.live.client import ClientMessage
+from worldline.core.live.codes import Close
 from worldline.core.live.server import Failure, ServerMessage
 
 MOST_WAITING_BYTES: Final = 64 * 2**20  # of frames nobody fetched; then the socket is not read
@@ -24,6 +26,7 @@ QUIET_S: Final = 5.0  # between pings, at most
 UNKNOWN_GRACE_S: Final = 60.0
 NORMAL: Final = 1000
 OWN_CODES: Final = range(4000, 5000)
+PASSING: Final = frozenset({Close.TIMED_OUT, Close.TOO_MANY, Close.BUSY})  # the world is kept
 SERVER_TYPES: Final = frozenset(struct.__struct_config__.tag for struct in get_args(ServerMessage))
 
 
@@ -43,6 +46,11 @@ class Keeper:
         self._waiters: set[asyncio.Future[None]] = set()
         self._task: asyncio.Task[None] | None = None
         self._heard = 0.0
+        self._full = False  # too much waits here: the socket is not read
+        self._silent = False  # this connection was given up, for nothing was heard
+        self._lived_from: float | None = None  # when this connection had the world
+        self._mending = Mending(patience)
+        self._why: WorldlineError | None = None  # there is no connection
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[ServerMessage] = msgspec.msgpack.Decoder(
             ServerMessage
@@ -108,17 +116,17 @@ class Keeper:
 
     async def _connect(self) -> Line | None:
         """A connection, or None once there is no hope left."""
-        began, attempt = self._clock.now(), 0
-        while True:
+        while (pause := self._mending.pause(self._clock.now(), self._grace_s())) is not None:
+            if pause > 0:
+                await self._clock.sleep(pause)
             try:
                 return await self._dial(self._url, tls=self._tls, timeout=self.patience.connect_s)
             except LineLost as error:
-                waited = self._clock.now() - began
-                if self._talk.opened is None or waited >= self._grace_s():
-                    self._talk.end(ConnectionLostError(error.reason))
-                    return None
-            await self._clock.sleep(self.patience.pause(attempt))
-            attempt += 1
+                self._why = ConnectionLostError(error.reason)
+                if self._talk.opened is None:
+                    break
+        self._talk.end(self._why)
+        return None
 
     def _grace_s(self) -> float:
         ready = self._talk.ready
@@ -128,10 +136,11 @@ class Keeper:
     async def _converse(self, line: Line) -> None:
         """Everything on one connection."""
         self._line, self._heard = line, self._clock.now()
+        self._silent, self._lived_from = False, None
         heart = asyncio.create_task(self._beat(line))
         try:
             await self.send(self._talk.opening())
-            while not self._talk.over:
+            while not (self._talk.over or self._talk.sent_away):
                 await self._hear(await line.receive())
         except LineLost as error:
             self._broke(error)
@@ -142,6 +151,8 @@ class Keeper:
                 await asyncio.wait({heart})
             finally:
                 await line.close()
+        if not self._talk.over:
+            self._lose()
 
     async def _hear(self, data: bytes) -> None:
         self._heard = self._clock.now()
@@ -151,8 +162,14 @@ class Keeper:
             self._unreadable(data, error)
             return
         await self.send(self._talk.take(message))
+        if self._talk.live and self._lived_from is None:
+            self._lived_from = self._heard
         self.notify()
-        await self.until(lambda: self._waiting_bytes() < MOST_WAITING_BYTES or self._talk.over)
+        self._full = True
+        try:
+            await self.until(lambda: self._waiting_bytes() < MOST_WAITING_BYTES or self._talk.over)
+        finally:
+            self._full, self._heard = False, self._clock.now()
 
     def _unreadable(self, data: bytes, error: msgspec.MsgspecError) -> None:
         """A newer server may say what we do not know; what we do know must be readable."""
@@ -170,17 +187,28 @@ class Keeper:
     def _broke(self, error: LineLost) -> None:
         """A closed connection: the end, or a loss to recover from."""
         talk = self._talk
+        self._why = ConnectionLostError(f"the server closed the connection: {error}")
         if error.code in OWN_CODES:
+            passes = error.code in PASSING
             name = f"closed_{error.code}"
-            failure = Failure(code=name, message=error.reason, retryable=False, fatal=True)
-            talk.end(RefusedError(failure))
-        elif error.code == NORMAL:
+            talk.send_away(Failure(code=name, message=error.reason, retryable=passes, fatal=True))
+        elif error.code == NORMAL and not self._silent:
             talk.end(None)
         elif talk.opened is None:
-            talk.end(ConnectionLostError(f"the server closed the connection: {error}"))
-        elif not talk.over:
-            self.reconnects += 1
-            talk.lost()
+            talk.end(self._why)
+        self.notify()
+
+    def _lose(self) -> None:
+        """There was a world on the connection that is gone: it is to be found again."""
+        talk, now = self._talk, self._clock.now()
+        after_s = 0.0
+        if talk.sent_away and talk.setback is not None:
+            refused = RefusedError(talk.setback)
+            self._why, after_s = refused, refused.retry_after_s or 0.0
+        lived_s = None if self._lived_from is None else now - self._lived_from
+        self._mending.lost(now, lived_s=lived_s, after_s=after_s)
+        self.reconnects += 1
+        talk.lost()
         self.notify()
 
     async def _beat(self, line: Line) -> None:
@@ -190,7 +218,8 @@ class Keeper:
             if self._talk.live:
                 await self.send([self._talk.playhead()])
             await self._clock.sleep(PING_GAP_S if number < FIRST_PINGS else self._gap_s())
-            if self._clock.now() - self._heard > 2 * self._limit_s():
+            if not self._full and self._clock.now() - self._heard > 2 * self._limit_s():
+                self._silent = True
                 await line.close()
 
     def _limit_s(self) -> float:

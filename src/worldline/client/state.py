@@ -22,7 +22,6 @@ class Known:
         self._talk = talk
         self._address = address
         self._newest: Picture | None = None
-        self._reconnects = 0
 
     @property
     def ready(self) -> Ready:
@@ -83,11 +82,6 @@ class Known:
     def newest(self) -> Picture | None:
         """The frame that was handed out last."""
         return self._newest
-
-    @property
-    def reconnects(self) -> int:
-        """How often the connection was opened again."""
-        return self._reconnects
 
     @property
     def stalls(self) -> int:
