@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from worldline.cli.main import parse
 from worldline.cli.options import Play, Serve
 from worldline.cli.settings import keyring_of, server_config
 from worldline.core.config import ServerConfig
@@ -39,6 +40,19 @@ def test_a_file_sets_what_no_option_does(tmp_path: Path) -> None:
     assert config.allow_origins == ("https://a.example",)
     assert config.tls == "self-signed"
     assert server_config(Serve(config=file, seats=3)).seats == 3
+
+
+def test_an_option_wins_over_the_file_with_the_default_too(tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text(
+        'host = "0.0.0.0"\nseats = 5\nseat_wait_s = 1\ninit_timeout_s = 1\nwarmup_wait_s = 1\n'
+        'admin_host = "0.0.0.0"'
+    )
+    given = "--host 127.0.0.1 --seats 2 --seat-wait 15 --init-timeout 30 --warmup-wait 120"
+    words = [*given.split(), "--admin-host", "127.0.0.1", "--config", str(file)]
+    options = parse(["serve", *words])
+    assert isinstance(options, Serve)
+    assert server_config(options) == ServerConfig()
 
 
 @pytest.mark.parametrize(

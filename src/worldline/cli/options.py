@@ -15,6 +15,7 @@ from tyro.conf import Positional, arg, subcommand
 # The help of these says itself what happens without them; "(default: None)" would not.
 Whole = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 Real = Annotated[float | None, arg(metavar="X", help_behavior_hint="")]
+Seconds = Annotated[float | None, arg(metavar="SECONDS", help_behavior_hint="")]
 Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")]
 File = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
 Size = Annotated[str | None, arg(metavar="WxH", help_behavior_hint="")]
@@ -88,18 +89,18 @@ class SessionOptions:
 class Serve:
     """Serve a model: WebSocket, HTTP and the page."""
 
-    host: str = "127.0.0.1"
-    """Address to listen on; the default is reachable from this machine only."""
+    host: Text = None
+    """Address to listen on; default: 127.0.0.1, reachable from this machine only."""
     port: Whole = None
     """TCP port; default: 30000, or the next free one."""
-    seats: Annotated[int, arg(metavar="N")] = 2
-    """Visitors at the same time."""
-    seat_wait: Annotated[float, arg(metavar="SECONDS")] = 15.0
-    """How long a visitor waits for a seat before being refused."""
-    init_timeout: Annotated[float, arg(metavar="SECONDS")] = 30.0
-    """How long a new connection may take to say what it wants."""
-    warmup_wait: Annotated[float, arg(metavar="SECONDS")] = 120.0
-    """How long a visitor who came before the warm-up ended is kept waiting."""
+    seats: Whole = None
+    """Visitors at the same time; default: 2."""
+    seat_wait: Seconds = None
+    """How long a visitor waits for a seat before being refused; default: 15."""
+    init_timeout: Seconds = None
+    """How long a new connection may take to say what it wants; default: 30."""
+    warmup_wait: Seconds = None
+    """How long a visitor who came before the warm-up ended is kept waiting; default: 120."""
     config: File = None
     """A TOML file of settings (docs/operations.md); options given here win over it."""
     api_keys: File = None
@@ -112,8 +113,8 @@ class Serve:
     """Serve https and wss: a phone on your network needs it for the full picture."""
     admin_port: Whole = None
     """Serve metrics, traces and worlds on a port of their own, and not on the main one."""
-    admin_host: str = "127.0.0.1"
-    """Address of that port."""
+    admin_host: Text = None
+    """Address of that port; default: 127.0.0.1."""
     load: ModelOptions = ModelOptions()
 
 

@@ -1,11 +1,11 @@
 """What `serve` is told, from options, a TOML file and the environment, as settings and keys.
 
-An option that is left at its default leaves the file's value; one that is given wins.
+An option that is not given leaves the file's value, or the setting's own default; one that is given
+wins, whatever it says.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
@@ -50,10 +50,9 @@ def server_config(options: Serve) -> ServerConfig:
     values = {} if options.config is None else read_settings(options.config)
     if isinstance(options, Play):  # on one's own machine one may look as long as one likes
         values.setdefault("idle_lease_s", 0.0)
-    defaults = {field.name: field.default for field in dataclasses.fields(Serve)}
     for option, setting in _SETTINGS.items():
         given = getattr(options, option)
-        if given != defaults[option]:
+        if given is not None and given != ():
             values[setting] = given
     try:
         config = msgspec.convert(values, ServerConfig)
