@@ -206,6 +206,19 @@ def test_a_recording_begins_ends_and_is_offered(walk: Page, scripted: Scripted) 
     _check(walk, "recording")
 
 
+def test_a_recording_outlives_a_world_that_breaks_off(walk: Page, scripted: Scripted) -> None:
+    walk.keyboard.press("KeyR")
+    scripted.await_message(client.Record)
+    scripted.say(server.Recording(on=True, url=f"/v1/worlds/{WORLD}/recording?take=3"))
+    walk.wait_for_selector(".filming")
+    scripted.say(server.Bye(code="lifetime", message="the world reached its maximum lifetime"))
+    scripted.sockets[-1].close(code=4410)
+    walk.wait_for_selector(".overlay.ended")
+    whole = walk.locator(".toast.film a").last
+    assert (whole.get_attribute("href") or "").endswith("/recording?take=3")
+    whole.click(trial=True)
+
+
 def test_announcements_count_down(walk: Page, scripted: Scripted) -> None:
     scripted.say(server.Notice(code="idle", message="the world closes", in_ms=20_000))
     walk.wait_for_selector(".toast:has-text('Are you still there?') .seconds")

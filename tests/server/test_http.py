@@ -59,6 +59,7 @@ async def test_a_dead_worker_is_neither_healthy_nor_ready(rig: Rig) -> None:
     for path in ("/healthz", "/health", "/readyz"):
         response = await get(rig, path)
         assert (response.status_code, response.json()["status"]) == (503, "worker died")
+        assert int(response.headers["Retry-After"]) > 0
 
 
 async def test_gauges_follow_seats_and_sockets(rig: Rig) -> None:

@@ -29,9 +29,10 @@ async def models(request: Request) -> Response:
 
 
 async def health(request: Request) -> Response:
-    """200 while the engine can answer calls, else 503: this process should be replaced."""
-    alive = _services(request).engine.alive()
-    return _json({"status": "ok" if alive else "worker died"}, status=200 if alive else 503)
+    """200 while the engine can answer calls, else 503: another worker is being started."""
+    if _services(request).engine.alive():
+        return _json({"status": "ok"})
+    return _json({"status": "worker died"}, status=503, headers={"Retry-After": RETRY_S})
 
 
 async def ready(request: Request) -> Response:

@@ -19,7 +19,7 @@ from websockets.sync.client import ClientConnection, connect
 from tests.fakes import LIMIT_S
 from tests.server.doors.exposed import Exposed, exposed
 from tests.server.doors.knocking import BOSS, LIVE, MAINLINE, VISITOR
-from worldline.server.doors.listening import PatientHttp
+from worldline.server.doors.listening import GuardedSocket, PatientHttp
 from worldline.server.logs import configure_logging
 
 KIB = 1024
@@ -145,6 +145,25 @@ def test_fragments_before_a_token_add_up(server: Exposed) -> None:
     with live(server) as connection:
         connection.send(iter([bytes(KIB)] * 20))
         assert close_code(connection) == 1009
+
+
+@pytest.mark.parametrize("beats", [True, False])
+def test_a_socket_with_our_own_heartbeat_has_no_other(
+    beats: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pinged: list[str] = []
+    schedule = GuardedSocket.schedule_ping
+
+    def note(self: GuardedSocket) -> None:
+        pinged.append(self.scope["path"])
+        schedule(self)
+
+    monkeypatch.setattr(GuardedSocket, "schedule_ping", note)
+    settings: dict[str, Any] = {} if beats else {"heartbeat_s": 0.0}
+    with exposed(**settings) as server:
+        ready_with_sub_protocol(server)
+        mainline_with_header(server)
+    assert pinged == ([MAINLINE] if beats else [LIVE, MAINLINE])
 
 
 def test_compression_is_not_offered_so_nothing_unpacks(server: Exposed) -> None:

@@ -1,6 +1,7 @@
 """Connections that begin and end anywhere: real sockets, a worker process, shared memory.
 
-1,000 in CI; `WORLDLINE_CONNECTIONS=10000` makes it as many as are asked for.
+1,000 in CI; `WORLDLINE_CONNECTIONS=10000` makes it as many as are asked for. With
+`WORLDLINE_STALLED_S=600` one more stops reading for so long, and then reads on.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ from worldline.server.live.house import House
 from worldline.server.services import Services
 
 CONNECTIONS = int(os.environ.get("WORLDLINE_CONNECTIONS", "1000"))
+STALLED_S = float(os.environ.get("WORLDLINE_STALLED_S", "0"))
 PER_CONNECTION_S = 0.5  # beyond which the whole test is given up
 _DECODER = msgspec.msgpack.Decoder(ServerMessage)
 _ABORT = struct.pack("ii", 1, 0)  # close with a reset, and leave nothing to wait for
@@ -62,7 +64,14 @@ def worker() -> Generator[WorkerHandle]:
 class Visit:
     """One connection that says something, and then ends in some way."""
 
-    def __init__(self, port: int, dice: random.Random, known: dict[str, str]) -> None:
+    def __init__(
+        self,
+        port: int,
+        dice: random.Random,
+        known: dict[str, str],
+        *,
+        reads_ahead: int | None = None,
+    ) -> None:
         self._dice = dice
         self._known = known  # the newest world and token anybody was given
         url = f"ws://127.0.0.1:{port}{ENDPOINT}"
@@ -73,7 +82,7 @@ class Visit:
             compression=None,
             ping_interval=None,
             close_timeout=LIMIT_S,
-            max_queue=None,  # else it may stop reading, and waits in vain for the close frame
+            max_queue=reads_ahead,  # else it may stop reading, and waits in vain for the end
         )
         self._stack = contextlib.ExitStack()
         self.socket: ClientConnection = self._stack.enter_context(opening)
@@ -242,6 +251,31 @@ def test_connections_that_end_anywhere_leave_nothing(worker: WorkerHandle) -> No
         assert (status, set(found.values())) == (200, {0}), found
         wait_for(lambda: descriptors() <= before, f"{descriptors()} open files, were {before}")
         assert fresh_visitor(server.port)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not STALLED_S, reason="takes as long as WORLDLINE_STALLED_S says")
+@pytest.mark.timeout(120 + STALLED_S)
+def test_a_reader_that_stalls_is_not_cut(worker: WorkerHandle) -> None:
+    """It goes on to speak, so it is there; what it reads in the end begins with old pictures."""
+    with LiveServer(worker, seats=1, idle_lease_s=0, max_lifetime_s=0) as server:
+        wait_for(lambda: get(server.port, "/readyz")[0] == 200, "never ready")
+        guest = Visit(server.port, random.Random(1), {}, reads_ahead=1)
+        guest.say(Hello())
+        guest.say(wish(format="raw"))
+        assert isinstance(guest.hear(Frame), Frame)
+        end = time.monotonic() + STALLED_S
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, 5.0))
+            guest.say(Ping(at_ms=1))
+        guest.say(Ping(at_ms=2))
+        pong = guest.hear(Pong)
+        while isinstance(pong, Pong) and pong.at_ms != 2:
+            pong = guest.hear(Pong)
+        assert isinstance(pong, Pong), pong
+        assert isinstance(guest.hear(Frame), Frame)
+        guest.say(Leave())
+        guest.close()
 
 
 def fresh_visitor(port: int) -> bool:

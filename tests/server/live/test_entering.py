@@ -12,7 +12,16 @@ from tests.server.live.wire import wish
 from tests.server.sockets import picture
 from worldline.core.errors import ConfigError, GenerationError
 from worldline.core.live.client import Hello, Keys, Leave, Ping
-from worldline.core.live.server import Failure, Notice, Opened, Pong, Queued, Ready, Seat
+from worldline.core.live.server import (
+    Failure,
+    Frame,
+    Notice,
+    Opened,
+    Pong,
+    Queued,
+    Ready,
+    Seat,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -46,6 +55,21 @@ async def test_entering_gives_a_seat_then_the_world(rig: Rig) -> None:
     assert rig.worlds.last.picture.shape == (24, 32, 3)
     assert rig.worlds.last.enter.image == b""  # taken out: nobody keeps it
     assert rig.services.seats.taken == 1
+
+
+async def test_the_quality_of_enter_holds_from_the_first_picture(rig: Rig) -> None:
+    coarse, fine, usual = (rig.connect() for _ in range(3))
+    pictures: list[bytes] = []
+    for socket, quality in ((coarse, 5), (fine, 95)):
+        await socket.walk(quality=quality)
+        await rig.worlds.last.chunk()
+        pictures.append((await socket.until(Frame)).payload)
+        socket.send(Leave())
+        await socket.closed()
+    await usual.walk()
+    await rig.worlds.last.chunk()
+    pictures.append((await usual.until(Frame)).payload)
+    assert len(set(pictures)) == 3
 
 
 async def test_the_answer_to_enter_does_not_wait_for_its_picture(rig: Rig) -> None:
@@ -245,6 +269,23 @@ async def test_attempts_are_limited(start: Start) -> None:
     assert (error.code, error.fatal, code) == ("invalid_prompt", True, 4400)
 
 
+async def test_pictures_that_cannot_be_read_are_attempts_too(start: Start) -> None:
+    rig = await start(init_attempts=3)
+    socket = rig.connect()
+    await socket.hello()
+    socket.send(wish(prompt=" "))
+    assert not (await socket.next()).fatal
+    for fatal in (False, True):
+        socket.send(wish(image=b"no picture"))
+        error = await socket.next()
+        while not isinstance(error, Failure):
+            error = await socket.next()
+        assert (error.code, error.fatal) == ("invalid_image", fatal)
+        while rig.house.rooms:
+            await settle()
+    assert (await socket.closed())[1] == 4400
+
+
 async def test_before_hello_nothing_but_hello(rig: Rig) -> None:
     socket = rig.connect()
     await socket.accepted()
@@ -349,3 +390,4 @@ async def test_sockets_beyond_the_limit_are_told(start: Start) -> None:
     await second.accepted()
     error, code = await second.closed()
     assert (error.code, code) == ("capacity", 4503)
+    assert error.retry_after_ms > 0

@@ -19,10 +19,12 @@ import pytest
 from starlette.applications import Starlette
 
 from tests.fakes import FakeClock
+from tests.server.live.conftest import Rig
 from tests.server.live.stage import HERE, PICTURES, Stage, needs_h264, opened, staged
 from worldline.core.config import ServerConfig
 from worldline.core.errors import CapacityError, ConfigError
-from worldline.core.live.server import Notice, Recording
+from worldline.core.live.client import Leave, Record
+from worldline.core.live.server import Bye, Notice, Recording
 from worldline.core.motion import Pose
 from worldline.server.live import downloads, recordings
 from worldline.server.live.recording import MOST_WAITING, REFRESH_S, Recorder
@@ -117,6 +119,35 @@ async def test_the_world_ends_and_so_does_the_recording(tmp_path: Path) -> None:
         take = desk.recordings.find("w")
         assert take is not None and take.done.is_set()
         assert len(pictures_in((take.folder / "world.mp4").read_bytes())) == 3 * PICTURES
+
+
+@pytest.mark.parametrize("way", ["complete", "left", "stopped"])
+async def test_who_records_when_the_world_ends_is_told_where_it_is(rig: Rig, way: str) -> None:
+    socket = rig.connect()
+    seat = await socket.walk()
+    (room,) = rig.house.rooms
+    assert room.broadcast is not None
+    room.recorder = Recorder(room.broadcast, rig.services.recordings, rig.clock)
+    socket.send(Record(id=1, on=True))
+    begun = await socket.until(Recording)
+    assert begun.on
+    closing: asyncio.Task[None] | None = None
+    await rig.worlds.last.chunk()
+    if way == "left":
+        socket.send(Leave())
+    elif way == "stopped":
+        closing = asyncio.create_task(rig.house.close())
+    else:
+        rig.worlds.last.complete.set_result(None)
+    ended = await socket.until(Recording)
+    assert (ended.on, ended.url) == (False, begun.url)
+    bye, _ = await socket.closed()
+    assert isinstance(bye, Bye) and bye.code == way
+    if closing is not None:
+        await closing
+    await rig.empty()
+    take = rig.services.recordings.find(seat.world)
+    assert take is not None and take.done.is_set()
 
 
 @pytest.mark.parametrize("limit", [{"max_recording_s": 2.0}, {"max_recording_bytes": 6000}])

@@ -178,6 +178,7 @@ async def test_speed_is_a_setting() -> None:
             stage.handle.allow(2)
             await stage.chunks(3)
             assert [motions[0].z for motions in stage.walked()] == [0.0, 0.5, 0.25]
+            assert world.opened.speed == 0.25  # for who comes back
 
 
 async def test_pause_stops_after_the_chunk_in_flight_and_resume_goes_on() -> None:

@@ -135,6 +135,10 @@ export class Screen {
     return this.#timewarp;
   }
 
+  get speed(): number {
+    return this.#speed;
+  }
+
   /** Scales what the hand's motions turn, as the world's own setting does. */
   set speed(speed: number) {
     this.#speed = speed;

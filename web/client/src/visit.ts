@@ -134,6 +134,7 @@ export class Visit {
     }
     switch (message.type) {
       case "opened":
+        if (message.speed !== undefined) this.screen.speed = message.speed;
         this.screen.open(message);
         this.#follow();
         this.#offerRtc(message.fps);

@@ -182,6 +182,7 @@ export const OPENED: Opened = {
   first_frame: 0,
   controls: true,
   state: "live",
+  speed: 1,
 };
 
 export function frame(number: number, change: Partial<Frame> = {}): Frame {

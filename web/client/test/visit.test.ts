@@ -2,7 +2,8 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 import { resumable } from "../src/index.js";
 import type { ServerMessage } from "../src/protocol.js";
-import { FakeBrowser, FakeCodecs, OPENED, READY, type FakeSocket } from "./fakes.js";
+import { Visit } from "../src/visit.js";
+import { FakeBrowser, FakeCodecs, OPENED, READY, settled, type FakeSocket } from "./fakes.js";
 import { IMAGE, live, SEAT, show, stubBrowser, visit, welcome } from "./visiting.js";
 
 beforeEach(stubBrowser);
@@ -69,6 +70,18 @@ describe("entering", () => {
       expect(world.ended.value?.error?.code).toMatch(/wrong_server|unreadable/);
       expect(world.ended.value?.error?.retryable).toBe(false);
     }
+  });
+
+  it("turns the picture at the world's own speed, also after coming back", async () => {
+    const browser = new FakeBrowser();
+    const options = { environment: browser.environment, codecs: new FakeCodecs(), painter: "2d" as const };
+    const returned = new Visit("ws://host/v1/worlds/live", { start: { rejoin: "secret" }, ...options });
+    await settled();
+    welcome(browser.socket);
+    browser.socket.say(SEAT);
+    browser.socket.say({ ...OPENED, speed: 0.25 });
+    expect(returned.screen.speed).toBe(0.25);
+    returned.close();
   });
 
   it("ignores types of messages it does not know", async () => {

@@ -31,7 +31,7 @@ export interface Kept {
 }
 
 export type Film =
-  | { readonly phase: "on"; readonly since: number }
+  | { readonly phase: "on"; readonly since: number; readonly url: string }
   | { readonly phase: "done"; readonly url: string; readonly seconds: number };
 
 export type PromptState = { readonly phase: "sent" | "shown"; readonly ms: number } | null;
@@ -222,14 +222,23 @@ export class Walk {
       world.ended.subscribe((ended) => {
         if (!ended) return (this.ending.value = null);
         this.ending.value = explain(ended);
+        this.#keepFilm(this.ending.value.resumes);
       }),
       world.recording.subscribe((recording) => {
-        if (recording?.on) this.film.value = { phase: "on", since: performance.now() };
+        if (recording?.on) this.film.value = { phase: "on", since: performance.now(), url: recording.url ?? "" };
         else if (recording?.url) {
           this.film.value = { phase: "done", url: recording.url, seconds: recording.seconds ?? 0 };
         } else this.film.value = null;
       }),
     );
+  }
+
+  /** The server says where a film is before a world ends; a world that broke off could not. */
+  #keepFilm(resumes: boolean): void {
+    const film = this.film.value;
+    if (film?.phase !== "on" || resumes) return;
+    const seconds = (performance.now() - film.since) / 1000;
+    this.film.value = film.url ? { phase: "done", url: film.url, seconds } : null;
   }
 
   #retrying(retry: World["retry"]["value"]): void {

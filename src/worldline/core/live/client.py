@@ -24,7 +24,11 @@ from worldline.core.live.shared import (
 
 
 class Hello(Message, frozen=True, kw_only=True, tag="hello"):
-    """The first message. `token` is the key of a server that asks for one (never in the URL)."""
+    """The first message. `token` is the key of a server that asks for one (never in the URL).
+
+    `formats` are those the client decodes, best first, for logs and tools; what is sent is the
+    `format` of the next message, and JPEG whenever that cannot be had or kept up with.
+    """
 
     version: int = VERSION
     client: Name = ""

@@ -1,9 +1,10 @@
 """The words and numbers of endings in `worldline.v1`: close codes, error codes, notices.
 
-Every socket of ours ends with a close code between 4000 and 4999 and, before it, one message that
+Every socket that we end has a close code between 4000 and 4999 and, before it, one message that
 says why: `bye` for an end that is no failure, `error` with `fatal` for one that is. A close code is
 4000 plus the HTTP status of the same meaning where there is one. The `code` of an `error` is that
-of its class in `core.errors`.
+of its class in `core.errors`. What breaks the rules of WebSocket itself is ended below us, without
+a message: 1009 for a message that is too long to be read.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ class Close(enum.IntEnum):
     TIMED_OUT = 4408  # nothing was said in time
     TAKEN_OVER = 4409  # the same world was opened on another connection: do not come back
     OVER = 4410  # the world ended: idle, at the end of its lifetime, its holder gone
-    TOO_LARGE = 4413  # a message above the limit
     TOO_MANY = 4429  # this client has its share
     BROKEN = 4500  # our fault, and the world is lost
     BUSY = 4503  # no place, or the server stops: come back later
@@ -45,6 +45,8 @@ NoticeCode = Literal[
     "warming_up",  # the model is not ready yet
     "draining",  # the server stops; the world closes
     "control_asked",  # a viewer asks for the controls
+    "recording_limit",  # a recording has ended by itself: its length, or the room for it
+    "recording_failed",  # a recording has ended: it cannot be written, or there is no H.264 now
 ]
 ByeCode = Literal[
     "complete", "left", "idle", "lifetime", "holder_gone", "taken_over", "draining", "stopped"

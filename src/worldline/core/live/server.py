@@ -70,7 +70,8 @@ class Opened(Message, frozen=True, kw_only=True, tag="opened"):
     """The world as it really is: pixels, frames per second, latent frames, and the camera.
 
     `latent_frames` is how many pictures one latent frame becomes; `first_frame` the running number
-    of the next picture (not 0 after a rejoin). `intrinsics` are those of this size.
+    of the next picture (not 0 after a rejoin). `intrinsics` are those of this size; `speed` scales
+    every motion, as `enter` or `settings` said last.
     """
 
     width: int
@@ -88,6 +89,7 @@ class Opened(Message, frozen=True, kw_only=True, tag="opened"):
     first_frame: int
     controls: bool
     state: State
+    speed: float = 1.0
 
 
 class StateChange(Message, frozen=True, kw_only=True, tag="state"):

@@ -40,7 +40,19 @@ logger = logging.getLogger("worldline.server.doors")
 
 LOGGED = Rate(per_s=1.0, burst=20.0)  # refusals worth a line: who knocks often fills no disk
 SIZE_EXTENSION = "worldline.max_message_bytes"
+PULSE_EXTENSION = "worldline.own_pulse"
 _CORS_AGE = b"600"
+
+
+def keep_own_pulse(scope: Scope) -> None:
+    """The app notices itself when this socket's peer is gone: none of the server's own pings.
+
+    To be called before the socket is accepted. A peer that stalls answers no ping, and would be
+    cut although it comes back.
+    """
+    keep: Callable[[], None] | None = scope.get("extensions", {}).get(PULSE_EXTENSION)
+    if keep is not None:
+        keep()
 
 
 class Entry(NamedTuple):

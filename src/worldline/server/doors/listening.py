@@ -17,7 +17,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 from websockets.http11 import Request
 
-from worldline.server.doors.gate import SIZE_EXTENSION
+from worldline.server.doors.gate import PULSE_EXTENSION, SIZE_EXTENSION
 
 
 class PatientHttp(H11Protocol):
@@ -64,7 +64,11 @@ class PatientHttp(H11Protocol):
 
 
 class GuardedSocket(WebSocketsSansIOProtocol):
-    """A WebSocket whose largest message the app may raise: `SIZE_EXTENSION` of the scope."""
+    """A WebSocket with two extensions of the scope for the app.
+
+    It may raise the largest message (`SIZE_EXTENSION`) and do without pings of the protocol's own
+    (`PULSE_EXTENSION`), which cut a peer that does not read.
+    """
 
     def __init__(
         self,
@@ -77,10 +81,14 @@ class GuardedSocket(WebSocketsSansIOProtocol):
         self.conn.debug = False  # it would log heads, and with them tokens
 
     def handle_connect(self, event: Request) -> None:
-        """Offer the extension to the app, which has not run yet."""
+        """Offer the extensions to the app, which has not run yet."""
         super().handle_connect(event)
         if hasattr(self, "scope"):
             self.scope["extensions"][SIZE_EXTENSION] = self._set_max_message  # pyright: ignore
+            self.scope["extensions"][PULSE_EXTENSION] = self._skip_pings  # pyright: ignore
 
     def _set_max_message(self, size: int) -> None:
         self.conn.max_message_size = size
+
+    def _skip_pings(self) -> None:
+        self.ping_interval = None

@@ -38,6 +38,7 @@ class Guest:
         self.viewer = viewer
         self.client = client
         self.room: Room | None = None
+        self.refusals = 0  # of what it said while it had no world
         self.over: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
 
     @property

@@ -125,12 +125,16 @@ class Host:
             guest.end(how)
 
     def _refuse(self, room: Room, error: InputError) -> None:
-        """What was asked for cannot be; the connection may ask for something else."""
+        """What was asked for cannot be; the connection may ask for something else, so often."""
         self._services.metrics.count_error(error.code)
         holder = room.guests.pop(room.holder or "", None)
         if holder is not None:
             holder.room = None
-            holder.send(failure(error))
+            holder.refusals += 1
+            if holder.refusals >= self._config.init_attempts:
+                holder.end(ending(error))
+            else:
+                holder.send(failure(error))
         room.end(ending(UnknownWorldError("this world was never opened")))
 
     def _broken(self, room: Room, error: BaseException) -> Ending:

@@ -169,13 +169,11 @@ class House:
 
     def leave(self, guest: Guest) -> None:
         """`leave` was said: the holder ends the world, anybody else stops watching."""
-        guest.end(ending("left"))
         room = guest.room
-        if room is None:
-            return
-        if room.holder == guest.id:
+        if room is not None and room.holder == guest.id:
             room.end(ending("left"))
-        else:
+        guest.end(ending("left"))
+        if room is not None and room.holder != guest.id:
             room.remove(guest)
 
     def claim(self, room: Room) -> bool:

@@ -31,7 +31,7 @@ def to_open(enter: Enter, picture: NDArray[np.uint8], *, session_id: str) -> Ope
 
 
 def to_opened(
-    reply: OpenReply, *, prompt: str, seed: int, first_frame: int, state: State
+    reply: OpenReply, *, prompt: str, seed: int, speed: float, first_frame: int, state: State
 ) -> Opened:
     """The world as it really is, for the one who has the controls."""
     rig = reply.rig
@@ -56,4 +56,5 @@ def to_opened(
         first_frame=first_frame,
         controls=True,
         state=state,
+        speed=speed,
     )

@@ -15,6 +15,7 @@ from typing import BinaryIO, Final
 from worldline.core.camera import Intrinsics
 from worldline.core.clock import Clock
 from worldline.core.errors import CapacityError, ConfigError
+from worldline.core.live.codes import NoticeCode
 from worldline.core.live.server import Notice, Recording
 from worldline.core.live.shared import Format
 from worldline.media.camera_files import POSES, PoseFile, between, write_rest
@@ -88,6 +89,12 @@ class Recorder:
         """There is no more H.264 in this world."""
         self._stop_early("recording_failed", "the world has no H.264 any more")
 
+    def finish(self) -> None:
+        """End, and tell the holder where it is; nothing when it is off."""
+        if self.on:
+            self._end()
+            self._broadcast.tell_holder(self._told())
+
     async def close(self) -> None:
         """End, and return once the files are whole."""
         if self.on:
@@ -159,11 +166,10 @@ class Recorder:
         size = sum(len(unit.payload) + 128 for unit in batch)  # the tables, and the poses
         return self._recordings.has_room(take, size)
 
-    def _stop_early(self, code: str, message: str) -> None:
+    def _stop_early(self, code: NoticeCode, message: str) -> None:
         if self.on:
-            self._end()
             self._broadcast.tell_holder(Notice(code=code, message=message))
-            self._broadcast.tell_holder(self._told())
+            self.finish()
 
 
 class _Writer:

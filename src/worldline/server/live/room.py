@@ -91,13 +91,20 @@ class Room:
         return len(self.guests) - (self.holder in self.guests)
 
     def end(self, how: Ending) -> None:
-        """Let the world end and its connections close; the first ending counts."""
-        if not self.over.done():
-            self.over.set_result(how)
+        """Let the world end and its connections close; the first ending counts.
+
+        The holder is told where an open recording is before anybody hears goodbye.
+        """
+        if self.over.done():
+            return
+        if self.recorder is not None:
+            self.recorder.finish()
+        self.over.set_result(how)
 
     def furnish(self, world: World, broadcast: Broadcast) -> None:
         """There is a seat: these are made, and whoever is here will see them."""
         self.world, self.broadcast = world, broadcast
+        broadcast.settings(quality=self.enter.quality)
         for guest in self.guests.values():
             broadcast.attach(guest.viewer, guest.viewer.format)
 

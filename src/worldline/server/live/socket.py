@@ -20,7 +20,9 @@ from worldline.core.live import SUBPROTOCOL
 from worldline.core.live.codes import NoticeCode
 from worldline.core.live.server import Notice
 from worldline.server.doors.clients import client_of
+from worldline.server.doors.gate import keep_own_pulse
 from worldline.server.live.guest import Guest, ending
+from worldline.server.live.host import RETRY_MS
 from worldline.server.live.house import FAREWELL_S, House
 from worldline.server.live.keeper import keep
 from worldline.server.live.talk import Talk
@@ -45,12 +47,15 @@ async def live(socket: WebSocket) -> None:
     """The endpoint `/v1/worlds/live`."""
     services: Services = socket.app.state.services
     house: House = socket.app.state.house
+    if services.config.heartbeat_s:
+        keep_own_pulse(socket.scope)
     offered = SUBPROTOCOL in socket.scope.get("subprotocols", ())
     await socket.accept(subprotocol=SUBPROTOCOL if offered else None)
     connection = Connection(socket, services, house)
     if not services.sockets.take(connection.id):
         limit = services.sockets.count
-        connection.refuse(CapacityError("too many sockets are open", expected=f"at most {limit}"))
+        error = CapacityError("too many sockets are open", expected=f"at most {limit}")
+        connection.refuse(error, retry_after_ms=RETRY_MS)
         await connection.serve()
         return
     try:
@@ -87,10 +92,10 @@ class Connection:
         """The name of this connection's viewer."""
         return self._viewer.id
 
-    def refuse(self, error: WorldlineError) -> None:
+    def refuse(self, error: WorldlineError, *, retry_after_ms: int | None = None) -> None:
         """End with an error."""
         self._services.metrics.count_error(error.code)
-        self._guest.end(ending(error))
+        self._guest.end(ending(error, retry_after_ms=retry_after_ms))
 
     async def serve(self) -> None:
         """Run until the peer has left or was told goodbye; nothing of it stays behind."""

@@ -65,7 +65,6 @@ class Talk:
         self._config = services.config
         self._house = house
         self._ready: Ready | None = None
-        self._attempts_left = services.config.init_attempts
 
     def hear(self, data: bytes | None) -> None:
         """Deal with one message; None stands for a text frame. After its end nothing is heard."""
@@ -153,8 +152,9 @@ class Talk:
         self._services.metrics.count_error(error.code)
         retry = RETRY_MS if error.retryable else msgspec.UNSET
         in_lobby = self._guest.room is None and not isinstance(error, SessionError)
-        self._attempts_left -= in_lobby
-        if in_lobby and (error.retryable or self._attempts_left <= 0):
+        self._guest.refusals += in_lobby
+        is_last = error.retryable or self._guest.refusals >= self._config.init_attempts
+        if in_lobby and is_last:
             self._guest.end(ending(error, retry_after_ms=RETRY_MS if error.retryable else None))
         else:
             self._guest.send(failure(error, id=id, retry_after_ms=retry))

@@ -116,6 +116,7 @@ class LiveWorld:
             walk.reply,
             prompt=self._prompt,
             seed=self._seed,
+            speed=walk.controls.hands.speed,
             first_frame=walk.production.next_number,
             state=self._state,
         )

@@ -2,7 +2,12 @@
 
 import type { Action, Format } from "./parts.js";
 
-/** The first message. `token` is the key of a server that asks for one (never in the URL). */
+/**
+ * The first message. `token` is the key of a server that asks for one (never in the URL).
+ *
+ * `formats` are those the client decodes, best first, for logs and tools; what is sent is the
+ * `format` of the next message, and JPEG whenever that cannot be had or kept up with.
+ */
 export interface Hello {
   readonly type: "hello";
   /** default 1 */

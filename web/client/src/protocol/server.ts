@@ -35,7 +35,8 @@ export interface Queued {
  * The world as it really is: pixels, frames per second, latent frames, and the camera.
  *
  * `latent_frames` is how many pictures one latent frame becomes; `first_frame` the running number
- * of the next picture (not 0 after a rejoin). `intrinsics` are those of this size.
+ * of the next picture (not 0 after a rejoin). `intrinsics` are those of this size; `speed` scales
+ * every motion, as `enter` or `settings` said last.
  */
 export interface Opened {
   readonly type: "opened";
@@ -54,6 +55,7 @@ export interface Opened {
   readonly first_frame: number;
   readonly controls: boolean;
   readonly state: State;
+  readonly speed: number;
 }
 
 /** The world's state, and why it changed where that is not plain. */
