@@ -20,7 +20,7 @@ from worldline.core.live.shared import Format
 from worldline.core.motion import Pose
 from worldline.media import h264
 from worldline.server.live.broadcast import Broadcast
-from worldline.server.live.frames import ChunkFrames
+from worldline.server.live.frames import ChunkFrames, Sent
 from worldline.server.live.viewer import Viewer
 from worldline.server.metrics import Metrics
 from worldline.server.outbox import Outbox
@@ -112,17 +112,22 @@ class Stage:
 
     async def latent(self) -> None:
         """Show one, then let its time pass and everybody write."""
+        async with asyncio.timeout(20):
+            await self.show()
+        await self.pass_time(self.latent_s)
+
+    async def show(self) -> Sent:
+        """Show one latent frame."""
         at = self.latents % LATENTS
         pictures = ChunkFrames(
             chunk=self.latents // LATENTS, latent_frame=at, number=self.number,
             frames=self.pixels(), input=7, view=self.pose, first=at == 0,
             last=at == LATENTS - 1, release=self._released,
         )  # fmt: skip
-        async with asyncio.timeout(20):
-            await self.broadcast.show(pictures)
+        sent = await self.broadcast.show(pictures)
         self.latents += 1
         self.number += PICTURES
-        await self.pass_time(self.latent_s)
+        return sent
 
     async def pass_time(self, seconds: float) -> None:
         await self.quiet()
@@ -131,6 +136,8 @@ class Stage:
 
     async def quiet(self) -> None:
         """Until everybody who reads has everything, stills that threads make included."""
+        async with asyncio.timeout(20):
+            await self.broadcast.settle()
         for eyes in self.eyes:
             if eyes.transport.open.is_set() and not eyes.running.done():
                 async with asyncio.timeout(20):

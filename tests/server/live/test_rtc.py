@@ -224,6 +224,18 @@ async def test_an_offer_without_h264_is_refused(call: Call) -> None:
     await until(lambda: any(isinstance(m, Failure) for m in eyes.messages))
 
 
+async def test_a_peer_that_cannot_be_made_is_answered() -> None:
+    async with staged(ice_servers=("http://nobody",)) as stage:
+        call = Call(stage)
+        eyes = stage.watch("a")
+        receiver = Receiver()
+        call.receivers.append(receiver)
+        call.peers.offer(eyes.viewer, await receiver.offer())
+        await until(lambda: any(isinstance(message, Failure) for message in eyes.messages))
+        await until(lambda: len(call.peers) == 0)
+        await call.end()
+
+
 async def test_offers_are_few_and_name_few_addresses(call: Call) -> None:
     eyes = call.stage.watch("a")
     candidate = "a=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\n"

@@ -1,7 +1,9 @@
 """What one world shows, to all who see it: one encode per format, and nobody waits for a viewer.
 
 `show` encodes picture by picture and offers each as soon as it is encoded; it returns when the
-pixels are read, never because of a reader. Key frames are shared (`idr`), the bitrate follows the
+pixels are read, never because of a reader. It waits for the holder's format, which alone counts as
+the cost of encoding, and for H.264, whose pictures need each other; the images of everybody else
+are made beside it (`beside`). Key frames are shared (`idr`), the bitrate follows the
 holder (`bitrate`), and what a viewer gets that cannot keep up is its own affair (`following`).
 Implements `frames.Audience`.
 """
@@ -12,13 +14,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Executor
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from worldline.core.config import ServerConfig
 from worldline.core.live.server import Opened, ServerMessage
 from worldline.core.live.shared import Format
 from worldline.core.motion import Pose
 from worldline.media import h264
+from worldline.server.live.beside import Beside
 from worldline.server.live.bitrate import Holder
 from worldline.server.live.following import Following, Pace, Unit
 from worldline.server.live.frames import ChunkFrames, Sent
@@ -75,6 +78,13 @@ class Follower(Protocol):
         ...
 
 
+class _Made(NamedTuple):
+    """What one picture took: seconds in the encoder, bytes; 0 bytes when nobody needed it."""
+
+    encode_s: float
+    bytes: int
+
+
 class Broadcast:
     """The viewers of one world, and its encoders."""
 
@@ -100,6 +110,8 @@ class Broadcast:
         self._viewers: dict[str, Viewer] = {}
         self._others: list[Follower] = []
         self._renditions = Renditions(clock, encoders)
+        self._beside = Beside(self._offer)
+        self._offered: dict[Format, int] = {}  # number of the newest picture
         self._formats = formats()
         self._pose: Pose | None = None  # of the last latent frame
         self._order = asyncio.Lock()
@@ -162,9 +174,10 @@ class Broadcast:
             async with self._order:
                 started = self._clock.now()
                 split = _split(pictures, self._pose or pictures.view)
-                sizes = [await self._show(picture) for picture in split]
+                made = [await self._show(picture) for picture in split]
                 self._pose = pictures.view
-            return Sent(started - asked, self._clock.now() - started, sum(sizes))
+            encode_s, size = sum(one.encode_s for one in made), sum(one.bytes for one in made)
+            return Sent(started - asked, encode_s, size)
         finally:
             pictures.release()
 
@@ -195,6 +208,10 @@ class Broadcast:
             most = self.config.max_bitrate_kbps
             self.stream.asked_kbps = min(bitrate_kbps, most) if most else bitrate_kbps
 
+    async def settle(self) -> None:
+        """Return once every picture so far was offered to everybody, those made beside too."""
+        await self._beside.settle()
+
     async def close(self) -> None:
         """Detach everybody and end the encoder, once the picture in hand is done."""
         async with self._order:
@@ -202,6 +219,7 @@ class Broadcast:
                 self.detach(viewer)
             self._end_others()
             self.stream.close()
+        await self._beside.close()
         for close in self.closers:
             await close()
 
@@ -209,29 +227,43 @@ class Broadcast:
         yield from self._viewers.values()
         yield from self._others
 
-    async def _show(self, picture: Picture) -> int:
-        """Encode one picture in every format that is followed; bytes of the smallest one."""
-        self._renditions.keep(picture)
-        kinds: set[Format] = {one.format for one in self._followers() if one.following is not None}
-        made = await asyncio.gather(*(self._offer(picture, kind) for kind in formats_in(kinds)))
+    async def _show(self, picture: Picture) -> _Made:
+        """Encode one picture for all; seconds for the holder, bytes of the smallest format."""
+        kept = self._renditions.keep(picture)
+        who = [one for one in self._followers() if one.following is not None]
+        kinds: set[Format] = {one.format for one in who}
+        held: set[Format] = {one.format for one in who if one.holder} or kinds
+        later = kinds - held - {"h264"}
+        if later:
+            self._beside.put(kept, formats_in(later))
+        now = formats_in(kinds - later)
+        made = await asyncio.gather(*(self._offer(picture, kind) for kind in now))
         for one in self._followers():
-            one.saw(picture.number)
+            if one.format not in later:  # who is offered it later sees it then
+                one.saw(picture.number)
         self._count_behind()
-        return min((size for size in made if size), default=0)
+        costs = [one.encode_s for kind, one in zip(now, made, strict=True) if kind in held]
+        sizes = [one.bytes for one in made if one.bytes]
+        return _Made(max(costs, default=0.0), min(sizes, default=0))
 
-    async def _offer(self, picture: Picture, kind: Format) -> int:
-        """Encode one picture in one format and offer it; its bytes, 0 when nobody needs it."""
-        if kind == "h264":
-            unit = await self._stream(picture)
-        else:
-            unit = await self._image(picture, kind)
-        if unit is None:
-            return 0
+    async def _offer(self, picture: Picture, kind: Format) -> _Made:
+        """Encode one picture in one format and offer it, unless a newer one was."""
+        began = self._clock.now()
+        unit = await self._encode(picture, kind)
+        encode_s = self._clock.now() - began
+        if unit is None or picture.number < self._offered.get(kind, 0):
+            return _Made(encode_s, 0)
+        self._offered[kind] = picture.number
         for one in self._followers():
             if one.format == kind:
                 one.offer(unit)
         self._metrics.count_picture(kind, len(unit.payload), key=unit.key)
-        return len(unit.payload)
+        return _Made(encode_s, len(unit.payload))
+
+    async def _encode(self, picture: Picture, kind: Format) -> Unit | None:
+        if kind == "h264":
+            return await self._stream(picture)
+        return await self._image(picture, kind)
 
     def _count_behind(self) -> None:
         left = sum(one.following.left for one in self._followers() if one.following is not None)

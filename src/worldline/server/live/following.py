@@ -186,8 +186,8 @@ class Following:
         self._clear()
 
     def _comes_back(self, unit: Unit, now: float) -> bool:
-        if not self._ready or self._outruns():
-            return False
+        if not self._ready or self._outruns() or unit.number <= self._still:
+            return False  # the last: a still has shown what came after it
         return unit.key and (self.urgent or now >= self._may_return)
 
     def _late(self, now: float) -> bool:

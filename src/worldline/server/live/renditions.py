@@ -72,10 +72,11 @@ class Renditions:
         """The picture that a still would be made of."""
         return self._newest
 
-    def keep(self, picture: Picture) -> None:
-        """Make `picture` the newest; its pixels are copied."""
-        self._newest = picture._replace(pixels=picture.pixels.copy())
+    def keep(self, picture: Picture) -> Picture:
+        """Make `picture` the newest; its pixels are copied. That copy."""
+        self._newest = kept = picture._replace(pixels=picture.pixels.copy())
         self._stills.clear()
+        return kept
 
     async def image(self, picture: Picture, kind: Format) -> Unit:
         """One picture that stands alone."""

@@ -87,7 +87,9 @@ class Peers:
 
     async def close(self) -> None:
         """End all of them, and return when they have ended."""
-        await stop(*self._tasks.values(), *self._leaving)
+        await stop(*self._tasks.values())
+        if self._leaving:  # these were told already: a second time would cut their end short
+            await asyncio.wait(set(self._leaving))
 
     def _left(self, viewer: Viewer) -> None:
         self._offered.pop(viewer.id, None)
@@ -100,8 +102,9 @@ class Peers:
     async def _serve(self, viewer: Viewer, sdp: str) -> None:
         """One peer from its offer to its end."""
         up = asyncio.Event()
-        peer = self._peer(viewer, up)
+        peer: Peer | None = None
         try:
+            peer = self._peer(viewer, up)
             viewer.send(RtcAnswer(sdp=await peer.answer(sdp)))
             await within(self._clock, CONNECT_S, _either(up, peer.over))
             await peer.over.wait()
@@ -111,8 +114,10 @@ class Peers:
             viewer.send(failure(error))
         except Exception:
             logger.exception("WebRTC failed")
+            viewer.send(failure(WorldlineError("WebRTC failed: the server's log says why")))
         finally:
-            await peer.close()
+            if peer is not None:
+                await peer.close()
 
     def _peer(self, viewer: Viewer, up: asyncio.Event) -> Peer:
         from worldline.server.live.rtc import Peer, WorldTrack
