@@ -153,6 +153,13 @@ def test_every_end_has_a_message_and_a_code() -> None:
         assert bye(code).message
         assert 4000 <= close_of(code) < 5000
 
+def test_a_seat_is_tried_again_until_the_world_is_in_host_memory() -> None:
+    terms = Terms(idle_s=0, grace_s=0, lifetime_s=0, warn_s=0, park_s=10)
+    for tried, at in ((None, 112), (50.0, 112), (112.0, 114), (130.0, 132)):
+        dues = agenda(terms, Tenancy(began=0, heard=0, waiting=100.0, tried=tried))
+        assert dues == [Due(110, "park"), Due(at, "lend")]
+
+
 
 def test_due_things_can_be_told_apart() -> None:
     assert len({Due(1, "park"), Due(1, "lend"), Due(2, "park"), Due(1, "park")}) == 3

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from tests.fakes import FakeHandle, settle
+from tests.fakes import LIMIT_S, FakeHandle, settle
 from tests.server.live.audience import Stage, a_stage
 from worldline.core.errors import (
     CapacityError,
@@ -111,20 +111,43 @@ async def test_a_pause_while_waiting_for_the_device_gives_the_turn_back() -> Non
         await running
 
 
-async def test_a_draining_world_goes_on_until_it_is_closed() -> None:
+async def test_a_draining_world_ends_after_the_chunk_in_flight() -> None:
     async with a_stage() as stage:
-        async with stage.walking() as (world, audience):
-            await stage.chunks(1)
-            world.drain()
-            assert world.state == "draining"
-            await stage.chunks(3)
+        stage.handle.hold()
+        world, audience = stage.world()
+        await world.open()
+        running = asyncio.create_task(world.run())
+        await stage.begun(1)
+        world.drain()
+        world.drain()
+        assert world.state == "draining"
+        stage.handle.allow(9)
+        async with asyncio.timeout(LIMIT_S):
+            await running
+        assert [chunk.index for chunk in audience.all(Chunk)] == [0]
+        assert len(audience.seen) == 3
+        assert audience.states == ["opening", "live", "draining"]
+        await world.close("draining")
+
+
+@pytest.mark.parametrize("how", ["governor", "paused", "parked"])
+async def test_a_world_that_waits_ends_at_once_when_it_drains(how: str) -> None:
+    async with a_stage() as stage:
+        world, _ = stage.world()
+        await world.open()
+        running = asyncio.create_task(world.run())
+        await stage.until(lambda: stage.clock.sleeping != [])
+        if how == "paused":
             world.pause()
-            await settle()
-            made = len(stage.walked())
-            await stage.clock.advance(10)
-            assert len(stage.walked()) <= made + 1
-            world.drain()
-        assert audience.states == ["opening", "live", "draining", "closed"]
+        elif how == "parked":
+            world.park()
+        await stage.until(lambda: how in ("governor", world.state))
+        made = len(stage.walked())
+        world.drain()
+        async with asyncio.timeout(LIMIT_S):
+            await running
+        assert len(stage.walked()) == made
+        await world.close("draining")
 
 
 async def test_a_failed_chunk_is_a_typed_failure_after_what_was_made_was_shown() -> None:

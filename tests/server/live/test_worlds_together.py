@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 
 import msgspec
 import pytest
 
-from tests.fakes import FakeHandle, fake_info, settle
+from tests.fakes import LIMIT_S, FakeHandle, fake_info, settle
 from tests.server.live.audience import FakeAudience, Stage, a_stage
 from worldline.core.config import ServerConfig
 from worldline.core.errors import AbortedError
@@ -80,6 +81,53 @@ async def test_worlds_take_turns_when_the_device_is_too_slow_for_both() -> None:
                 await stage.until(lambda count=count: len(stage.handle.requests) >= count)
             served = Counter(request.session_id for request in stage.handle.requests[:20])
             assert abs(served["a"] - served["b"]) <= 1
+
+
+class Moving(FakeHandle):
+    """An engine whose moves between the memories end when a test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moving = 0
+        self.permits = threading.Semaphore(0)
+
+    def _wait(self) -> None:
+        self.moving += 1
+        assert self.permits.acquire(timeout=LIMIT_S), "nobody let this move end"
+        self.moving -= 1
+
+    def park(self, session_id: str) -> None:
+        """With a permit."""
+        self._wait()
+        super().park(session_id)
+
+    def unpark(self, session_id: str) -> None:
+        """With a permit."""
+        self._wait()
+        super().unpark(session_id)
+
+
+async def test_others_walk_on_while_a_world_moves_to_host_memory_and_back() -> None:
+    handle = Moving()
+    async with (
+        a_stage(handle=handle) as stage,
+        stage.walking("a") as (world, _),
+        stage.walking("b"),
+    ):
+        await stage.chunks(1, "a")
+        world.park()
+        await stage.passing(lambda: handle.moving == 1)
+        made, others = len(stage.walked("a")), len(stage.walked("b"))
+        await stage.chunks(others + 3, "b")
+        handle.permits.release()
+        await stage.until(lambda: world.state == "parked")
+        world.resume()
+        await stage.until(lambda: handle.moving == 1)
+        others = len(stage.walked("b"))
+        await stage.chunks(others + 3, "b")
+        assert (world.state, len(stage.walked("a"))) == ("parked", made)
+        handle.permits.release()
+        await stage.chunks(made + 1, "a")
 
 
 async def test_a_slow_encoder_keeps_its_own_world_waiting_and_nobody_else() -> None:

@@ -73,6 +73,7 @@ class FakeWorld:
         self.complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.fail_open: Exception | None = None
         self.closed_for: str | None = None
+        self.parks = True  # else it takes longer than anybody has waited
 
     @property
     def opened(self) -> Opened:
@@ -152,8 +153,9 @@ class FakeWorld:
         self._become("live")
 
     def park(self) -> None:
-        """At once."""
-        self._become("parked")
+        """At once, if it `parks` at all."""
+        if self.parks:
+            self._become("parked")
 
     def drain(self) -> None:
         """At once."""

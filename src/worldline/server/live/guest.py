@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
+from worldline.core.clock import Clock
 from worldline.core.errors import WorldlineError
 from worldline.core.live.codes import ByeCode, Close, bye, close_of, failure
 from worldline.core.live.server import Bye, Failure, ServerMessage
@@ -34,10 +35,13 @@ def ending(reason: WorldlineError | ByeCode, *, retry_after_ms: int | None = Non
 class Guest:
     """A connection after `hello`. `client` is whom the limits per client count."""
 
-    def __init__(self, viewer: Viewer, client: str) -> None:
+    def __init__(self, viewer: Viewer, client: str, clock: Clock) -> None:
         self.viewer = viewer
         self.client = client
-        self.room: Room | None = None
+        self.outside = clock.now()  # since when it has no room, in seconds of the clock
+        self.moved = asyncio.Event()  # into a room, or out of one
+        self._clock = clock
+        self._room: Room | None = None
         self.refusals = 0  # of what it said while it had no world
         self.over: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
 
@@ -45,6 +49,18 @@ class Guest:
     def id(self) -> str:
         """The name of the viewer."""
         return self.viewer.id
+
+    @property
+    def room(self) -> Room | None:
+        """The world it is in, or waits for."""
+        return self._room
+
+    @room.setter
+    def room(self, room: Room | None) -> None:
+        if room is None:
+            self.outside = self._clock.now()
+        self._room = room
+        self.moved.set()
 
     def send(self, message: ServerMessage) -> None:
         """Put a message on its way; never waits."""

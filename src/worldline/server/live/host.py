@@ -129,6 +129,8 @@ class Host:
         self._services.metrics.count_error(error.code)
         holder = room.guests.pop(room.holder or "", None)
         if holder is not None:
+            if room.broadcast is not None:
+                room.broadcast.detach(holder.viewer)
             holder.room = None
             holder.refusals += 1
             if holder.refusals >= self._config.init_attempts:

@@ -20,7 +20,7 @@ from worldline.core.live.client import (
     Script,
 )
 
-MOVING_S: Final = 2.0  # for a world to reach host memory, after the chunk in flight
+MOVING_S: Final = 2.0  # for a world to reach host memory; it is looked again as often
 
 Term = Literal["idle", "lifetime", "holder_gone"]
 
@@ -41,7 +41,8 @@ class Tenancy(NamedTuple):
     `heard` is the holder's last input, or when the last one ends that goes on by itself; `moving`
     says that a key or stick is held. `gone` is since when the holder's connection is lost,
     `waiting` since when nothing is generated, None while it is not so. A place in line, and a world
-    that opens, is not `open` yet: neither its age nor idleness counts.
+    that opens, is not `open` yet: neither its age nor idleness counts. `tried` is when its seat
+    could not be lent yet, because it was still on its way to host memory.
     """
 
     began: float
@@ -50,6 +51,7 @@ class Tenancy(NamedTuple):
     gone: float | None = None
     waiting: float | None = None
     open: bool = True
+    tried: float | None = None
 
 
 class Due(NamedTuple):
@@ -85,7 +87,8 @@ def agenda(terms: Terms, tenancy: Tenancy) -> list[Due]:
     dues = [due for term, begin, length in ends for due in _ending(term, begin, length, terms)]
     if tenancy.waiting is not None and terms.park_s:
         parked = tenancy.waiting + terms.park_s
-        dues += [Due(parked, "park"), Due(parked + MOVING_S, "lend")]
+        tried = parked if tenancy.tried is None else max(parked, tenancy.tried)
+        dues += [Due(parked, "park"), Due(tried + MOVING_S, "lend")]
     return sorted(dues, key=lambda due: due.at)
 
 

@@ -184,12 +184,13 @@ class Room:
             return [self._received(message)]
         if isinstance(message, GiveControl):
             return self._give(message)
+        recording = self._record(message)  # first: what is refused has changed nothing
         answers = self._take(self.world, message)
         self._hear(message)
         if isinstance(message, Settings):
             self._set(guest, message)
-        if self.recorder is not None and isinstance(message, Record):
-            return [*answers, self.recorder.switch(message.on)]
+        if recording:
+            return [*answers, *recording]
         if self.track is not None:
             self.track.input(message)
             if isinstance(message, Trace):
@@ -213,7 +214,7 @@ class Room:
         self.enter = msgspec.structs.replace(self.enter, image=b"")
 
     def drain(self) -> None:
-        """End after the chunk in flight."""
+        """Let the world end after the chunk in flight."""
         if self.world is not None and self.is_open:
             self.world.drain()
 
@@ -223,9 +224,16 @@ class Room:
             self.world.park()
 
     def lend(self) -> None:
-        """Let somebody else have the seat, once the world is in host memory."""
+        """Let somebody else have the seat, or try again later while the world is still moving."""
         if self.world is not None and self.world.state == "parked":
             self._desk.lend(self)
+        else:
+            self.tenancy = self.tenancy._replace(tried=self._clock.now())
+
+    def _record(self, message: Input) -> Sequence[ServerMessage]:
+        if self.recorder is None or not isinstance(message, Record):
+            return ()
+        return [self.recorder.switch(message.on)]
 
     def _take(self, world: World, message: Input) -> Sequence[ServerMessage]:
         """The world's own answer; going on needs the seat first."""

@@ -64,7 +64,7 @@ class World(Protocol):
         ...
 
     def drain(self) -> None:
-        """Let `run` return after the chunk in flight."""
+        """Let `run` return after the chunk in flight; what was made is shown."""
         ...
 
 

@@ -83,9 +83,9 @@ class Connection:
         self._house = house
         self._outbox = Outbox(SocketTransport(socket), services.clock)
         self._viewer = Viewer(self._outbox, services.clock, id=secrets.token_urlsafe(9))
-        self._guest = Guest(self._viewer, client_of(socket.scope).name)
+        self._guest = Guest(self._viewer, client_of(socket.scope).name, services.clock)
         self._talk = Talk(self._guest, services, house)
-        self._heard = self._lobby = services.clock.now()
+        self._heard = services.clock.now()
 
     @property
     def id(self) -> str:
@@ -104,7 +104,7 @@ class Connection:
         viewing = asyncio.create_task(self._viewer.run())
         reader = asyncio.create_task(self._read())
         pulse = asyncio.create_task(
-            keep(self._clock, asyncio.Event(), agenda=self._agenda, act=self._act)
+            keep(self._clock, self._guest.moved, agenda=self._agenda, act=self._act)
         )
         over = self._guest.over
         try:
@@ -162,10 +162,8 @@ class Connection:
         if beat:
             ends = self._heard + BEATS * beat
             dues += [Silence(ends - beat, "heartbeat", ends), Silence(ends, "heartbeat", ends)]
-        if self._guest.room is not None:
-            self._lobby = self._clock.now()  # who is sent back there has the whole time again
-        elif limit:
-            ends = self._lobby + limit
+        if limit and self._guest.room is None:
+            ends = self._guest.outside + limit  # who is sent back has the whole time again
             warn = ends - min(self._config.warn_s, limit / 2)
             dues += [Silence(warn, "init_timeout", ends), Silence(ends, "init_timeout", ends)]
         return dues

@@ -50,7 +50,7 @@ from worldline.server.waiting import stop, within
 logger = logging.getLogger("worldline.server")
 
 Wanted = Literal["live", "paused", "parked"]
-PATIENT_S: Final = 2.0  # until opening, parking and resetting should be done
+PATIENT_S: Final = 2.0  # until opening and resetting should be done
 RETRY_S: Final = 1.0  # until a parked world that finds no memory tries again
 
 
@@ -245,14 +245,15 @@ class LiveWorld:
         self._changed.set()
 
     def drain(self) -> None:
-        """Go on, but not for long: the world is about to be closed, and says so."""
+        """Say so, and let `run` return after the chunk in flight."""
         if self._state in ("live", "paused", "parked"):
             self._become("draining")
 
+            self._changed.set()
     async def _make(self) -> None:
         """The loop: whatever is wanted, one thing at a time."""
         walk = self._open()
-        while walk.production.next_chunk != self._enter.max_chunks:
+        while walk.production.next_chunk != self._enter.max_chunks and self._state != "draining":
             if self._stands != self._wanted != "live":
                 await self._rest(walk)
             elif self._anew is not None:
@@ -277,13 +278,12 @@ class LiveWorld:
             await walk.production.make(self._may_make, waited_s=now - ready)
 
     def _may_make(self) -> bool:
-        return self._wanted == "live" and self._anew is None
+        return self._wanted == "live" and self._anew is None and self._state != "draining"
 
     async def _rest(self, walk: Walk) -> None:
         wanted = self._wanted
         if wanted == "parked":
-            async with self._turn():
-                await self._engine.park(self.id)
+            await self._engine.park(self.id)  # without a turn: others step between its buffers
         walk.governor.playout.stop()
         self._stand(wanted)
         resting, self._resting = self._resting, []
@@ -293,8 +293,7 @@ class LiveWorld:
     async def _go_on(self, walk: Walk) -> None:
         if self._stands == "parked":
             try:
-                async with self._turn():
-                    await self._engine.unpark(self.id)
+                await self._engine.unpark(self.id)
             except CapacityError as error:
                 log(
                     logger,
