@@ -19,7 +19,7 @@ import webbrowser
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import FrameType
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import msgspec
 
@@ -35,6 +35,9 @@ from worldline.runtime.supervisor import SupervisedHandle
 from worldline.server.doors.keys import Keyring
 from worldline.server.doors.tls import Certificate, certificate
 from worldline.server.logs import configure_logging, log
+
+if TYPE_CHECKING:
+    from worldline.server.warmup import Revivals
 
 logger = logging.getLogger("worldline.server")
 
@@ -78,7 +81,11 @@ def _serve(options: Serve, *, browser: bool) -> int:
         if config.admin_port is not None:
             admin = open_sockets.enter_context(bind(config.admin_host, config.admin_port))
         worker = start_worker(settings, meanwhile=_import_server)
-        handle = SupervisedHandle(worker, functools.partial(WorkerHandle, settings))
+        from worldline.server.warmup import Revivals  # as all of the server: beside the worker
+
+        revivals = Revivals()
+        again = functools.partial(WorkerHandle, settings)
+        handle = SupervisedHandle(worker, again, on_restart=revivals.tell)
         try:
             show_notice(handle.info)
             listener.listen(BACKLOG)  # from here on the browser can connect, and waits
@@ -86,7 +93,7 @@ def _serve(options: Serve, *, browser: bool) -> int:
             if signed is not None:
                 say(f"Certificate (SHA-256): {signed.fingerprint()}")
             doors = Doors(keyring, signed, admin)
-            return _run(config, handle, listener, doors=doors)
+            return _run(config, handle, listener, doors=doors, revivals=revivals)
         finally:
             handle.shutdown()
 
@@ -111,13 +118,18 @@ def _import_server() -> None:
 
 
 def _run(
-    config: ServerConfig, handle: EngineHandle, listener: socket.socket, *, doors: Doors
+    config: ServerConfig,
+    handle: EngineHandle,
+    listener: socket.socket,
+    *,
+    doors: Doors,
+    revivals: Revivals,
 ) -> int:
     from worldline.server.app import create_app
     from worldline.server.doors.admin import AdminDoor
     from worldline.server.serve import make_server
 
-    app = create_app(config, handle, keyring=doors.keyring)
+    app = create_app(config, handle, keyring=doors.keyring, revivals=revivals)
     admin = (
         None
         if doors.admin is None

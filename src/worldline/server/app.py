@@ -28,6 +28,7 @@ from worldline.server.page import page_paths, page_routes
 from worldline.server.realtime import realtime
 from worldline.server.services import running
 from worldline.server.waiting import AsyncClock, LoopClock
+from worldline.server.warmup import Revivals
 
 
 def create_app(
@@ -37,8 +38,11 @@ def create_app(
     clock: AsyncClock | None = None,
     keyring: Keyring | None = None,
     make: MakeWorld = make_world,
+    revivals: Revivals | None = None,
 ) -> Starlette:
     """The server for one loaded engine. `clock` and `make` replace time and worlds in tests.
+
+    `revivals` tells of every worker that replaces one which died.
 
     Raises: ConfigError when others can reach the address and the keyring is empty.
     """
@@ -46,7 +50,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
-        async with running(config, handle, clock) as services:
+        async with running(config, handle, clock, revivals=revivals) as services:
             house = House(services, make)
             census = Census(services, house)
             app.state.services, app.state.house, app.state.census = services, house, census

@@ -37,6 +37,10 @@ class AsyncEngine:
         """Whether calls may succeed again after the worker has died."""
         return self._handle.revives()
 
+    def end(self) -> None:
+        """End the worker, whatever it does; what waits for it fails. Blocks, from any thread."""
+        self._handle.shutdown()
+
     async def open(self, request: OpenRequest) -> OpenReply:
         """Start a session."""
         return await in_thread(self._pool, functools.partial(self._handle.open, request))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
@@ -14,8 +18,13 @@ from worldline.core.config import ServerConfig
 from worldline.server.doors.admin import AdminDoor, AdminServer, admin_server
 from worldline.server.doors.listening import GuardedSocket, PatientHttp
 from worldline.server.doors.tls import CIPHERS, Certificate
+from worldline.server.engine import AsyncEngine
 from worldline.server.live.house import House
+from worldline.server.logs import log
+from worldline.server.services import Services
 from worldline.server.waiting import stop
+
+logger = logging.getLogger("worldline.server")
 
 POLL_S = 0.1
 
@@ -59,6 +68,22 @@ class _Server(uvicorn.Server):
             await asyncio.wait({draining}, timeout=POLL_S)
         await stop(draining)
 
+    @contextmanager
+    def _patience(self, more_s: float = 0.0) -> Generator[None]:
+        """End the worker if this takes longer than `shutdown_s`, and `more_s` for others to end.
+
+        By a thread: what waits for a call may stop the event loop too.
+        """
+        services: Services = self._app.state.services
+        limit_s = services.config.shutdown_s + more_s
+        timer = threading.Timer(limit_s, _end_worker, [services.engine])
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+
     @property
     def _house(self) -> House:
         return self._app.state.house
@@ -71,9 +96,14 @@ class _Server(uvicorn.Server):
             self._running = asyncio.create_task(serving)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close politely, wait as long as configured, then cut what is still open."""
-        await self._house.close()
-        await super().shutdown(sockets)
+        """Close politely, wait as long as configured, then cut what is still open.
+
+        A worker that answers no more is ended then: everything waits for its calls.
+        """
+        with self._patience():
+            await self._house.close()
+        with self._patience(self.config.timeout_graceful_shutdown or 0):
+            await super().shutdown(sockets)
         if self._beside is not None and self._running is not None:
             self._beside.should_exit = True
             await self._running
@@ -81,6 +111,11 @@ class _Server(uvicorn.Server):
             transport: asyncio.Transport = connection.transport
             transport.abort()
         await asyncio.sleep(0)  # aborted transports give up their sockets in the next turn
+
+
+def _end_worker(engine: AsyncEngine) -> None:
+    log(logger, logging.ERROR, "the worker does not answer; it is ended")
+    engine.end()
 
 
 def make_server(
@@ -95,7 +130,7 @@ def make_server(
     A message above `max_message_bytes` (`max_hello_bytes` before a token was shown) is refused by
     its length, unread, with close code 1009. With a certificate the server speaks TLS only. On
     the way down sockets of `worldline.v1` are told, others closed with 1012, and all get
-    `shutdown_s` to give back their seats.
+    `shutdown_s` to give back their seats; who cannot has a worker that is stuck, and it is ended.
     """
     settings = uvicorn.Config(
         app,

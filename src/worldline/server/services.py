@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections.abc import AsyncGenerator
@@ -19,8 +18,8 @@ from worldline.server.logs import log
 from worldline.server.metrics import Metrics
 from worldline.server.seats import Seats
 from worldline.server.tracing import Traces
-from worldline.server.waiting import AsyncClock, stop
-from worldline.server.warmup import Readiness, State, warm_up
+from worldline.server.waiting import AsyncClock
+from worldline.server.warmup import Readiness, Revivals, State, WarmUp, warm_up
 
 logger = logging.getLogger("worldline.server")
 
@@ -48,9 +47,16 @@ class Services(NamedTuple):
 
 @asynccontextmanager
 async def running(
-    config: ServerConfig, handle: EngineHandle, clock: AsyncClock
+    config: ServerConfig,
+    handle: EngineHandle,
+    clock: AsyncClock,
+    *,
+    revivals: Revivals | None = None,
 ) -> AsyncGenerator[Services]:
-    """Start threads and the warm-up; on leaving, end both. The handle stays its owner's."""
+    """Start threads and the warm-up; on leaving, end both. The handle stays its owner's.
+
+    `revivals` tells of every worker that replaces one which died: it is warmed up too.
+    """
     calls, readers, encoders = _threads(config)
     engine = AsyncEngine(handle, calls)
     seats = seats_of(config, engine.info)
@@ -69,19 +75,21 @@ async def running(
         recordings=Recordings(config, clock),
     )
     _watch(services)
-    warming = asyncio.create_task(
-        warm_up(
+    warming = WarmUp(
+        services.readiness,
+        lambda: warm_up(
             engine,
             services.readiness,
             clock=clock,
             chunks=config.warmup_chunks,
             sessions=seats,
-        )
+        ),
     )
     try:
-        yield services
+        with (revivals or Revivals()).heard(warming.again):
+            yield services
     finally:
-        await stop(warming)
+        await warming.stop()
         calls.shutdown()
         readers.shutdown()
         encoders.shutdown()

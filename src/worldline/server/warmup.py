@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import threading
 import uuid
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager
+from typing import Any
 
 import msgspec
 
@@ -14,7 +18,7 @@ from worldline.core.errors import CapacityError, WorkerDiedError
 from worldline.runtime.protocol import OpenReply, OpenRequest, StepRequest
 from worldline.server.engine import AsyncEngine
 from worldline.server.logs import log
-from worldline.server.waiting import AsyncClock, within
+from worldline.server.waiting import AsyncClock, stop, within
 
 logger = logging.getLogger("worldline.server")
 
@@ -24,7 +28,7 @@ REVIVAL_S = 0.5  # how often it is looked whether another worker has come
 
 
 class State(enum.Enum):
-    """Warming goes to ready or to failed, and stays there."""
+    """Warming goes to ready or to failed, and stays there until another worker comes."""
 
     WARMING = "warming up"
     READY = "ready"
@@ -38,12 +42,24 @@ class Readiness:
         self.state = State.WARMING
         self.reason = State.WARMING.value
         self._decided = asyncio.Event()
+        self._heirs: list[Callable[[], None]] = []
+
+    def begin_again(self) -> None:
+        """Another worker is there, and cold."""
+        self.state, self.reason = State.WARMING, State.WARMING.value
+        self._decided.clear()
+
+    def tell_when_decided(self, tell: Callable[[], None]) -> None:
+        """Call `tell` whenever a warm-up has ended, well or not."""
+        self._heirs.append(tell)
 
     def decide(self, state: State, reason: str) -> None:
         """End the warm-up as ready or failed."""
         assert self.state is State.WARMING, f"readiness was decided before: {self.state}"
         self.state, self.reason = state, reason
         self._decided.set()
+        for tell in self._heirs:
+            tell()
 
     async def wait(self, clock: AsyncClock, limit_s: float) -> None:
         """Return once ready. Raises: CapacityError after `limit_s`, or when the warm-up failed."""
@@ -59,6 +75,55 @@ class Readiness:
     async def decided(self) -> None:
         """Return once the warm-up has ended, well or not."""
         await self._decided.wait()
+
+
+class Revivals:
+    """A bell between the thread that starts workers and the event loop, which may not run yet."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._hear: Callable[[], None] | None = None
+
+    def tell(self) -> None:
+        """Another worker is ready; from any thread. Nothing when nobody listens."""
+        with self._lock:
+            if self._hear is not None:
+                self._hear()
+
+    @contextmanager
+    def heard(self, call: Callable[[], None]) -> Generator[None]:
+        """Meanwhile, `call` is called in the running event loop for every new worker."""
+        loop = asyncio.get_running_loop()
+
+        def hear() -> None:
+            loop.call_soon_threadsafe(call)
+
+        with self._lock:
+            self._hear = hear
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._hear = None
+
+
+class WarmUp:
+    """Warms up the first worker, and every one that comes after it; `stop` ends that."""
+
+    def __init__(self, readiness: Readiness, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._readiness = readiness
+        self._work = work
+        self._task = asyncio.create_task(work())
+
+    def again(self) -> None:
+        """Another worker is there. A warm-up that still runs has begun again by itself."""
+        if self._task.done():
+            self._readiness.begin_again()
+            self._task = asyncio.create_task(self._work())
+
+    async def stop(self) -> None:
+        """Return once no warm-up runs."""
+        await stop(self._task)
 
 
 async def warm_up(

@@ -17,13 +17,17 @@ from worldline.core.config import ServerConfig
 from worldline.server.app import create_app
 from worldline.server.live.house import House
 from worldline.server.services import Services
+from worldline.server.warmup import Revivals
 
 
 class Rig:
     """One running app and everything a test may turn."""
 
-    def __init__(self, app: Starlette, worlds: Worlds, clock: FakeClock) -> None:
+    def __init__(
+        self, app: Starlette, worlds: Worlds, *, clock: FakeClock, revivals: Revivals
+    ) -> None:
         self.app = app
+        self.revivals = revivals
         self.worlds = worlds
         self.clock = clock
         self.sockets: list[LiveSocket] = []
@@ -67,10 +71,11 @@ def ours() -> list[str]:
 @asynccontextmanager
 async def running(config: ServerConfig, *, handle: FakeHandle | None = None) -> AsyncGenerator[Rig]:
     """An app with its lifespan; on leaving, every socket is dropped and nothing may be left."""
-    clock, worlds = FakeClock(), Worlds()
-    app = create_app(config, handle or FakeHandle(), clock=clock, make=worlds.make)
+    clock, worlds, revivals = FakeClock(), Worlds(), Revivals()
+    engine = handle or FakeHandle()
+    app = create_app(config, engine, clock=clock, make=worlds.make, revivals=revivals)
     async with app.router.lifespan_context(app):
-        rig = Rig(app, worlds, clock)
+        rig = Rig(app, worlds, clock=clock, revivals=revivals)
         try:
             yield rig
         finally:

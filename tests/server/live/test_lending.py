@@ -90,6 +90,42 @@ async def test_a_world_that_lent_its_seat_ends_without_it(start: Start) -> None:
     await rig.empty()
 
 
+async def test_a_world_that_parks_slowly_lends_its_seat_when_it_is_done(start: Start) -> None:
+    rig, first, second = await waiting_in_line(start)
+    world = rig.worlds.last
+    world.parks = False
+    first.send(Pause(id=1))
+    await first.until(Received)
+    await settle()
+    await rig.clock.advance(19.9)
+    assert (len(rig.worlds.made), world.state) == (1, "paused")
+    world.parks = True
+    world.park()
+    await rig.clock.advance(2.2)
+    await second.until(Opened)
+
+
+async def test_who_was_away_when_the_seat_was_free_has_it_on_coming_back(start: Start) -> None:
+    rig, first, second = await waiting_in_line(start)
+    token = first.seen[1].token
+    first.send(Pause(id=1))
+    await first.until(Received)
+    await settle()
+    await rig.clock.advance(12.1)
+    await second.until(Opened)
+    first.send(Resume(id=2))
+    assert (await first.until(Queued)).position == 1
+    await first.leave()
+    second.send(Leave())
+    await second.closed()
+    while rig.services.seats.taken:
+        await settle()
+    back = rig.connect()
+    await back.rejoin(token)
+    assert (await back.until(Opened)).state == "live"
+    assert (rig.services.seats.taken, rig.house.waiting) == (1, 0)
+
+
 async def test_a_seat_is_not_lent_without_being_allowed(start: Start) -> None:
     rig = await start(seats=1, heartbeat_s=0)
     first, second = rig.connect(), rig.connect()

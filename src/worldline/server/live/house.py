@@ -29,8 +29,8 @@ from worldline.server.live.guest import Guest, ending
 from worldline.server.live.host import PLAY_OUT_S, RETRY_MS, Host, MakeWorld
 from worldline.server.live.line import Line
 from worldline.server.live.room import Room
-from worldline.server.services import Services
-from worldline.server.waiting import stop, within
+from worldline.server.services import Services, is_ready
+from worldline.server.waiting import within
 from worldline.server.warmup import State
 
 logger = logging.getLogger("worldline.server")
@@ -56,7 +56,7 @@ class House:
         self._lent: set[str] = set()
         self._draining = False
         services.seats.tell_when_free(self._fill)
-        self._opening = asyncio.create_task(self._when_ready())
+        services.readiness.tell_when_decided(self._warm)
 
     @property
     def rooms(self) -> tuple[Room, ...]:
@@ -178,11 +178,15 @@ class House:
 
     def claim(self, room: Room) -> bool:
         """See `room.Desk`."""
-        if room.id in self._lent and room.id not in self._line:
-            self._line.join_first(room.id)
-            self._fill()
-            if room.id in self._line:
+        if room.id in self._lent:
+            if comes := room.id not in self._line:
+                self._line.join_first(room.id)
+            self._fill()  # also for one that stood in line and was away when a seat was free
+            place = self._line.places().get(room.id)
+            if comes and place is not None:
                 self._tell_places()
+            elif place is not None:
+                self._tell_place(room, place)
         return room.id not in self._lent
 
     def lend(self, room: Room) -> None:
@@ -194,7 +198,10 @@ class House:
         self._services.seats.release(room.id)  # and the first in line has it
 
     async def drain(self) -> None:
-        """Take nobody in, say so, and let worlds go on for `drain_s`; then end what is left."""
+        """Take nobody in, say so, and let worlds go on for `drain_s`; then end what is left.
+
+        `close` waits until that is gone.
+        """
         self._draining = True
         self._refuse_all(DrainingError("the server is being stopped"))
         limit = self._config.drain_s
@@ -211,7 +218,6 @@ class House:
             await within(self._clock, PLAY_OUT_S, self._emptied())
         for room in self.rooms:
             room.end(ending("draining"))
-        await self._emptied()
 
     async def close(self) -> None:
         """End every world and every connection; return once the engine holds nothing of any."""
@@ -221,7 +227,6 @@ class House:
             room.end(ending("stopped"))
         for guest in self._guests:
             guest.end(ending("stopped"))
-        await stop(self._opening)
         await self._emptied()
         with suppress(TimeoutError):
             await within(self._clock, FAREWELL_S + 1, self._deserted())
@@ -235,10 +240,9 @@ class House:
             self._left.clear()
             await self._left.wait()
 
-    async def _when_ready(self) -> None:
-        """Open the doors after the warm-up; when it failed, nobody needs to wait."""
+    def _warm(self) -> None:
+        """Open the doors after a warm-up; when it failed, nobody needs to wait."""
         readiness = self._services.readiness
-        await readiness.decided()
         if readiness.state is State.FAILED:
             self._refuse_all(CapacityError("the server cannot serve", got=readiness.reason))
         self._fill()
@@ -280,8 +284,14 @@ class House:
             )
 
     def _fill(self) -> None:
-        """Give free seats to those who wait longest, and tell the others their new places."""
-        if self._services.readiness.state is not State.READY:
+        """Give free seats to those who wait longest, and tell the others their new places.
+
+        Without a worker nobody is seated: the line waits for the next one, where one comes.
+        """
+        engine = self._services.engine
+        if not (engine.alive() or engine.revives()):
+            self._refuse_all(CapacityError("the server cannot serve", got="the worker died"))
+        if not is_ready(self._services):
             return
         moved = False
         for name in self._line.places():
