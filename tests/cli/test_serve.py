@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -120,3 +121,29 @@ def test_a_model_that_cannot_be_loaded_starts_no_server(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert done.stderr.startswith("error [")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for the worker in /proc")
+def test_a_worker_that_dies_is_replaced_and_warmed_up(
+    repo_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLDLINE_LOG_LEVEL", "info")
+    with playing(repo_root) as (process, _):
+        assert process.stderr is not None
+        too_late = threading.Timer(120, process.kill)
+        too_late.start()
+        events = (json.loads(line)["event"] for line in process.stderr if line.startswith("{"))
+        try:
+            assert "ready" in events
+            os.kill(worker_of(process.pid), signal.SIGKILL)
+            assert "ready" in events, "nobody warmed the next one up"
+        finally:
+            too_late.cancel()
+
+
+def worker_of(pid: int) -> int:
+    """The child process that holds the model."""
+    children = Path(f"/proc/{pid}/task").glob("*/children")
+    ids = [int(name) for file in children for name in file.read_text().split()]
+    (worker,) = [i for i in ids if b"spawn_main" in Path(f"/proc/{i}/cmdline").read_bytes()]
+    return worker
