@@ -19,6 +19,7 @@ from worldline.core.live.server import (
     Notice,
     Seat,
 )
+from worldline.server.live import host
 
 pytestmark = pytest.mark.anyio
 
@@ -67,6 +68,20 @@ async def test_an_error_of_ours_is_told_by_its_class_only_once(rig: Rig) -> None
     error, code = await socket.closed()
     assert (error.code, code) == ("error", 4500)
     assert error.message == "ZeroDivisionError: in the loop"
+
+
+async def test_a_world_whose_leases_nobody_keeps_is_ended(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("in the leases")
+
+    monkeypatch.setattr(host, "agenda", broken)
+    socket = rig.connect()
+    await socket.enter()
+    error, code = await socket.closed()
+    assert (error.code, error.message, code) == ("error", "ZeroDivisionError: in the leases", 4500)
+    await rig.empty()
 
 
 async def test_draining_is_announced_and_takes_nobody_in(start: Start) -> None:

@@ -198,14 +198,15 @@ def test_a_chunk_is_begun_anew_when_it_costs_little(
     assert known.may_restart(started, now) is may
 
 
-def test_levers_are_pulled_in_their_order_and_let_go_in_reverse() -> None:
-    eager = governor(levers=("steps", "encode_quality"))
+@pytest.mark.parametrize("order", [("steps", "encode_quality"), ("encode_quality", "steps")])
+def test_levers_are_pulled_in_their_order_and_let_go_in_reverse(order: tuple[Lever, ...]) -> None:
+    eager = governor(levers=order)
     seen: list[tuple[Lever, ...]] = []
     for _ in range(2 * PATIENCE + 2):
         eager.finished(cost(0.9))
         seen.append(eager.levers)
     assert [len(levers) for levers in seen] == [1, 1, 2, 2, 2, 2]
-    assert seen[-1] == ("encode_quality", "steps")
+    assert (seen[0], seen[-1]) == (order[:1], order)
     for pulled in (1, 0):
         for _ in range(SETTLED + PATIENCE):
             eager.finished(cost(0.3))

@@ -141,7 +141,7 @@ async def test_control_is_asked_for_and_given(rig: Rig) -> None:
     given = await spectator.until(Seat)  # with a token of its own: it may come back
     assert given.token and given.token != seat.token
     assert (await spectator.until(ControlOf, yours=True)).asking == ()
-    assert rig.worlds.last.held == ()
+    assert rig.worlds.last.held == () and rig.worlds.last.passed == 1
     spectator.send(Keys(id=2, held=("s",)))
     await spectator.until(Received, id=2)
     holder.send(Keys(id=3, held=("w",)))

@@ -9,7 +9,7 @@ import pytest
 
 from tests.server.live.audience import FakeAudience, a_stage
 from worldline.core.config import ServerConfig
-from worldline.core.errors import ControlError, PromptError, SessionClosedError
+from worldline.core.errors import ControlError, PromptError, RateError, SessionClosedError
 from worldline.core.live.client import (
     Camera,
     Keys,
@@ -24,6 +24,7 @@ from worldline.core.live.client import (
 )
 from worldline.core.live.server import Applied, Chunk, Received
 from worldline.core.motion import MOTIONLESS, Motion
+from worldline.server.live.world import LiveWorld
 
 pytestmark = pytest.mark.anyio
 
@@ -166,6 +167,31 @@ async def test_a_path_is_walked_and_one_that_is_none_changes_nothing() -> None:
             assert audience.applied == [(1, 1, 0)]
 
 
+async def test_paths_are_few_or_short() -> None:
+    """What it takes to follow one is limited per second: by poses, and by how long they last."""
+    async with a_stage() as stage, stage.walking() as (world, _):
+        id = 0
+
+        def sent(poses: int, rate: float) -> int:
+            """How many paths are taken at once."""
+            nonlocal id
+            path = ((1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0),) * poses
+            for count in range(10_000):
+                id += 1
+                try:
+                    world.take(Camera(id=id, poses=path, rate=rate))
+                except RateError:
+                    return count
+            return id
+
+        assert 1 <= sent(2, 1e-3) <= 10  # 1000 seconds of two poses
+        await stage.clock.advance(10.0)
+        assert 1 <= sent(4096, 4.0) <= 2
+        assert sent(2, 4.0) == 0
+        await stage.clock.advance(10.0)
+        assert sent(16, 16.0) > 100
+
+
 async def test_speed_is_a_setting() -> None:
     async with a_stage() as stage:
         stage.handle.hold()
@@ -213,6 +239,7 @@ async def test_pauses_that_change_nothing_are_answered_too() -> None:
             stage.handle.allow(9)
             await stage.until(lambda: world.state == "paused")
             world.take(Pause(id=4))
+            await stage.until(lambda: len(audience.applied) == 2)
             assert audience.applied == [(3, 1, 0), (4, 1, 0)]
             world.take(Resume(id=5))
             await stage.chunks(2)
@@ -260,6 +287,42 @@ async def test_reset_goes_back_to_the_start_and_numbers_go_on() -> None:
             assert (last.pixels != audience.seen[0].pixels).any()
 
 
+async def test_who_gets_the_controls_begins_with_the_speed_and_lead_of_the_start() -> None:
+    async with a_stage(ServerConfig(lead_s=0.25)) as stage:
+        stage.handle.hold()
+        async with stage.walking(speed=0.5) as (world, _):
+            await stage.begun(1)
+            world.take(Settings(id=1, speed=0.25, lead_ms=900.0))
+            world.let_go()  # whoever comes back finds it as it was
+            assert pace(world) == (0.25, 0.9)
+            world.pass_on()
+            assert pace(world) == (0.5, 0.25)
+            world.take(keys(1, "w"))
+            stage.handle.allow()
+            await stage.begun(2)
+            stage.handle.allow()
+            await stage.chunks(2)
+            assert stage.walked()[1][0].z == 0.5
+
+
+def pace(world: LiveWorld) -> tuple[float, float]:
+    """Speed and lead, in seconds."""
+    walk = world._walk  # pyright: ignore[reportPrivateUsage]
+    assert walk is not None
+    return walk.controls.hands.speed, walk.governor.lead_s
+
+
+async def test_a_second_pause_is_received_before_it_is_applied() -> None:
+    async with a_stage() as stage, stage.walking() as (world, audience):
+        world.take(Pause(id=1))
+        await stage.until(lambda: len(audience.applied) == 1)
+        (received,) = world.take(Pause(id=2))
+        assert isinstance(received, Received)
+        assert len(audience.applied) == 1, "the first receipt goes out when this has returned"
+        await stage.until(lambda: len(audience.applied) == 2)
+        assert audience.applied[1][0] == 2
+
+
 async def test_letting_go_releases_everything_and_forgets_the_ids_of_that_hand() -> None:
     async with a_stage() as stage:
         stage.handle.hold()
@@ -269,9 +332,7 @@ async def test_letting_go_releases_everything_and_forgets_the_ids_of_that_hand()
             stage.handle.allow()
             await stage.begun(2)  # was sampled with w
             world.take(Pointer(id=901, yaw=9.0))
-            assert world.moving
             world.let_go()
-            assert not world.moving
             stage.handle.allow()
             await stage.begun(3)
             stage.handle.allow()

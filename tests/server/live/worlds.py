@@ -64,7 +64,7 @@ class FakeWorld:
         self.walked: list[tuple[str, ...]] = []  # what was held in each chunk
         self.inputs: list[Input] = []
         self.playheads: list[Playhead] = []
-        self.let_go_count = 0
+        self.let_go_count = self.passed = 0
         self.frames = 0
         self.gate = asyncio.Event()
         self.gate.set()
@@ -136,6 +136,11 @@ class FakeWorld:
         """Release."""
         self.held = ()
         self.let_go_count += 1
+
+    def pass_on(self) -> None:
+        """Release, for somebody else."""
+        self.passed += 1
+        self.let_go()
 
     def playhead(self, report: Playhead, now: float) -> None:
         """Keep it."""

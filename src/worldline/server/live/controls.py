@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from worldline.core.hands import MAX_WAITING, Hands, Sample, sample
+from worldline.core.hands import MAX_WAITING, Hands, Sample, sample, with_speed
 from worldline.core.motion import MOTIONLESS, Rig
 
 
@@ -34,6 +34,7 @@ class Controls:
     def __init__(self, speed: float, *, latent_s: float, rig: Rig, frames: int) -> None:
         self.hand = 0
         self.hands = Hands(speed=speed)
+        self._speed = speed
         self.prompt: NewPrompt | None = None
         self._latent_s = latent_s
         self._rig = rig
@@ -89,3 +90,7 @@ class Controls:
         if self._before is not None:
             self._before = self.hands
         self._came.clear()
+
+    def first_speed(self) -> None:
+        """The speed is the one of the start again."""
+        self.hands = with_speed(self.hands, self._speed)

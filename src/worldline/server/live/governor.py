@@ -4,7 +4,7 @@ Just in time: a chunk starts so that its pictures come when the client's queue h
 lead it asked for, as late as the measured p99 of a chunk allows. The hand is sampled then. Without
 enough time (a chunk takes as long as it plays) it starts at once, always.
 
-When behind, levers are pulled one by one in the order of `LEVERS`, and let go one by one, last
+When behind, levers are pulled one by one in the order they are given, and let go one by one, last
 first, once there is time again. A lever exists where the world can pull it and it would help.
 """
 
@@ -18,7 +18,6 @@ from typing import Final, NamedTuple
 from worldline.core.config import Lever
 from worldline.server.live.playout import Playout
 
-LEVERS: Final[tuple[Lever, ...]] = ("encode_quality", "steps")
 WINDOW: Final = 128  # chunks that figures are of
 SETTLED: Final = 8  # chunks with time to spare before a lever is let go
 PATIENCE: Final = 2  # chunks between two levers, so that the first can show what it does
@@ -81,7 +80,7 @@ class Governor:
         self.misses = 0
         self._chunk_s = chunk_s
         self._restart_s = restart_s
-        self._offered: tuple[Lever, ...] = tuple(sorted(set(levers), key=LEVERS.index))
+        self._offered: tuple[Lever, ...] = tuple(dict.fromkeys(levers))
         self._pulled: list[Lever] = []
         self._needs, self._alone = Recent(), Recent()
         self._works, self._encodes = Recent(), Recent()
@@ -91,7 +90,7 @@ class Governor:
 
     @property
     def levers(self) -> tuple[Lever, ...]:
-        """Those pulled now, in the order of `LEVERS`."""
+        """Those pulled now, in the order they were given."""
         return tuple(lever for lever in self._offered if lever in self._pulled)
 
     @property

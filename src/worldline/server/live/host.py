@@ -23,7 +23,6 @@ from worldline.server.live.keeper import keep
 from worldline.server.live.leases import Due, agenda, terms_of
 from worldline.server.live.room import Room
 from worldline.server.live.seams import World
-from worldline.server.live.viewer import Viewer
 from worldline.server.logs import log
 from worldline.server.services import Services
 from worldline.server.waiting import stop, within
@@ -63,8 +62,10 @@ class Host:
             )
         )
         try:
-            await asyncio.wait({work, room.over}, return_when=asyncio.FIRST_COMPLETED)
-            self._see_off(room, work, draining())
+            await asyncio.wait({work, keeper, room.over}, return_when=asyncio.FIRST_COMPLETED)
+            # A keeper only ends by our own mistake; a world without leases would never end.
+            ended = keeper if keeper.done() and not work.done() else work
+            self._see_off(room, ended, draining())
         finally:
             try:
                 await stop(work, keeper)
@@ -89,9 +90,8 @@ class Host:
 
     async def _play_out(self, broadcast: Broadcast) -> None:
         """Let the last pictures leave before anybody is told goodbye."""
-        viewers = broadcast.viewers
         with suppress(TimeoutError):
-            await within(self._clock, PLAY_OUT_S, _settled(viewers))
+            await within(self._clock, PLAY_OUT_S, _settled(broadcast))
 
     def _act(self, room: Room, due: Due) -> None:
         if due.what == "park":
@@ -159,6 +159,7 @@ class Host:
                 await room.broadcast.close()
 
 
-async def _settled(viewers: tuple[Viewer, ...]) -> None:
-    for viewer in viewers:
+async def _settled(broadcast: Broadcast) -> None:
+    await broadcast.settle()
+    for viewer in broadcast.viewers:
         await viewer.settle()

@@ -22,11 +22,6 @@ class Line:
         """Whether nobody else may wait."""
         return len(self._waiting) >= self.limit
 
-    @property
-    def first(self) -> str | None:
-        """Whose turn is next."""
-        return next(iter(self._waiting), None)
-
     def join(self, name: str) -> None:
         """Go to the end."""
         assert name not in self._waiting, f"{name} already waits"

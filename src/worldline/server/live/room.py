@@ -279,7 +279,7 @@ class Room:
 
     def _pass_to(self, heir: Guest) -> None:
         assert self.world is not None, "controls pass in an open world"
-        self.world.let_go()
+        self.world.pass_on()
         if self.track is not None:
             self.track.new_hand()
         self.hold(heir)

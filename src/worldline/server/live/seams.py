@@ -47,6 +47,10 @@ class World(Protocol):
         """Release everything that is held."""
         ...
 
+    def pass_on(self) -> None:
+        """`let_go` for somebody else, who begins with the speed and lead of the start."""
+        ...
+
     def playhead(self, report: Playhead, now: float) -> None:
         """Where the holder's screen is."""
         ...

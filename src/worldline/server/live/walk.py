@@ -7,8 +7,10 @@ cannot be used raises and has changed nothing.
 from __future__ import annotations
 
 from functools import partial
+from typing import Final
 
-from worldline.core.hands import Hands, check_path, fold, fold_path, noted, with_speed
+from worldline.core.errors import RateError
+from worldline.core.hands import MAX_PATH, Hands, check_path, fold, fold_path, noted, with_speed
 from worldline.core.live.client import (
     Camera,
     Enter,
@@ -19,6 +21,7 @@ from worldline.core.live.client import (
 from worldline.core.trajectory import latent_frames, motions_along
 from worldline.runtime.protocol import OpenReply
 from worldline.server.device import Device
+from worldline.server.doors.buckets import Bucket, Rate
 from worldline.server.inbox import check_prompt
 from worldline.server.live.controls import Controls, NewPrompt
 from worldline.server.live.frames import Audience
@@ -27,6 +30,11 @@ from worldline.server.live.opening import PICTURES
 from worldline.server.live.playout import Playout
 from worldline.server.live.production import Production
 from worldline.server.services import Services
+
+# Following a path takes the event loop's time, about 0.8 us a pose and 2.4 us a latent frame: the
+# longest path there can be takes 13 ms. So much may come in a second.
+FRAME_COST: Final = 3  # in poses
+PATH_COST: Final = Rate(per_s=(1 + FRAME_COST) * MAX_PATH, burst=(1 + FRAME_COST) * MAX_PATH)
 
 
 class Walk:
@@ -45,15 +53,17 @@ class Walk:
         self._config = services.config
         self._clock = services.clock
         self._latent_s = PICTURES / reply.fps
+        self._paths = Bucket(PATH_COST, self._clock.now())
         chunk_s = reply.chunk * self._latent_s
         self.controls = Controls(
             enter.speed, latent_s=self._latent_s, rig=reply.rig, frames=reply.chunk
         )
         lead_s = self._config.lead_s if enter.lead_ms is None else enter.lead_ms / 1000
+        self._lead_s = min(lead_s, self._config.max_lead_s)
         self.governor = Governor(
             Playout(reply.fps, chunk_s),
             chunk_s=chunk_s,
-            lead_s=min(lead_s, self._config.max_lead_s),
+            lead_s=self._lead_s,
             restart_s=self._config.restart_s,
             levers=_levers(services, reply),
         )
@@ -71,7 +81,7 @@ class Walk:
         self.controls.fold(id, partial(noted, id=id), now=self._clock.now())
 
     def move(self, message: HandMessage) -> None:
-        """Take what a hand does. Raises: ControlError."""
+        """Take what a hand does. Raises: ControlError, RateError for path after path."""
         is_path = isinstance(message, Camera)
         change = self._along(message) if is_path else partial(fold, message=message)
         if self.controls.fold(message.id, change, now=self._clock.now()):
@@ -92,9 +102,18 @@ class Walk:
         if message.lead_ms is not None:
             self.governor.lead_s = min(message.lead_ms / 1000, self._config.max_lead_s)
 
+    def pass_on(self) -> None:
+        """Somebody else has the controls: speed and lead are what they were at the start."""
+        self.controls.first_speed()
+        self.governor.lead_s = self._lead_s
+
     def _along(self, message: Camera) -> partial[Hands]:
         rate, latent_s = message.rate, self._latent_s
-        check_path(latent_frames(len(message.poses), rate=rate, latent_s=latent_s))
+        frames = latent_frames(len(message.poses), rate=rate, latent_s=latent_s)
+        check_path(frames)
+        if self._paths.ask(self._clock):
+            raise RateError("paths come too fast", expected="fewer, or shorter ones")
+        self._paths.spend(len(message.poses) + FRAME_COST * frames, self._clock)
         motions = motions_along(message.poses, rate=rate, latent_s=latent_s, rig=self.reply.rig)
         return partial(fold_path, motions=motions, loop=message.loop, id=message.id)
 

@@ -104,11 +104,6 @@ class LiveWorld:
         return self._state
 
     @property
-    def moving(self) -> bool:
-        """Whether something is held, or goes on by itself."""
-        return self._walk is not None and self._walk.controls.hands.moving
-
-    @property
     def opened(self) -> Opened:
         """The world as it is now, for the one who holds the controls."""
         walk = self._open()
@@ -215,6 +210,12 @@ class LiveWorld:
             self._walk.controls.new_hand()
             self._walk.governor.playout.leave()
 
+    def pass_on(self) -> None:
+        """`let_go` for somebody else: speed and lead are what they were at the start."""
+        if self._walk is not None:
+            self._walk.pass_on()
+        self.let_go()
+
     def playhead(self, report: Playhead, now: float) -> None:
         """Where the screen of the one with the controls is."""
         if self._walk is not None:
@@ -248,8 +249,8 @@ class LiveWorld:
         """Say so, and let `run` return after the chunk in flight."""
         if self._state in ("live", "paused", "parked"):
             self._become("draining")
-
             self._changed.set()
+
     async def _make(self) -> None:
         """The loop: whatever is wanted, one thing at a time."""
         walk = self._open()
@@ -261,6 +262,7 @@ class LiveWorld:
             elif self._stands != self._wanted:
                 await self._go_on(walk)
             elif self._stands != "live":
+                self._rested()
                 await self._wait(None)
             else:
                 await self._make_one(walk)
@@ -286,9 +288,7 @@ class LiveWorld:
             await self._engine.park(self.id)  # without a turn: others step between its buffers
         walk.governor.playout.stop()
         self._stand(wanted)
-        resting, self._resting = self._resting, []
-        for id in resting:
-            self._applied(id)
+        self._rested()
 
     async def _go_on(self, walk: Walk) -> None:
         if self._stands == "parked":
@@ -317,14 +317,15 @@ class LiveWorld:
     def _rest_by(self, id: int) -> None:
         """Pause by input `id`, whose receipt follows when the world stands still."""
         self.pause()
-        if self._stands == self._wanted:
-            self._applied(id)
-        else:
-            self._resting = [*self._resting, id][-MAX_WAITING:]
+        self._resting = [*self._resting, id][-MAX_WAITING:]
+        self._changed.set()  # where it stands already, the loop says so: after the first receipt
 
-    def _applied(self, id: int) -> None:
+    def _rested(self) -> None:
+        """The world stands still: that is what was asked for."""
         production = self._open().production
-        production.tell_applied(id, production.next_chunk)
+        resting, self._resting = self._resting, []
+        for id in resting:
+            production.tell_applied(id, production.next_chunk)
 
     def _want(self, wanted: Wanted) -> None:
         self._wanted = wanted
