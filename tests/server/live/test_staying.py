@@ -167,6 +167,7 @@ async def test_a_world_that_waits_is_parked_and_comes_back(rig: Rig) -> None:
     assert rig.worlds.last.state == "live"
     second.send(Pause(id=1))
     await second.until(Received)
+    await settle()  # the keeper of the leases has heard of it too
     await rig.clock.advance(10.1)
     assert rig.worlds.last.state == "parked"
     second.send(Resume(id=2))
