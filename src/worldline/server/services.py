@@ -75,16 +75,7 @@ async def running(
         recordings=Recordings(config, clock),
     )
     _watch(services)
-    warming = WarmUp(
-        services.readiness,
-        lambda: warm_up(
-            engine,
-            services.readiness,
-            clock=clock,
-            chunks=config.warmup_chunks,
-            sessions=seats,
-        ),
-    )
+    warming = _warming(services)
     try:
         with (revivals or Revivals()).heard(warming.again):
             yield services
@@ -94,6 +85,20 @@ async def running(
         readers.shutdown()
         encoders.shutdown()
         services.recordings.close()
+
+
+def _warming(services: Services) -> WarmUp:
+    """As many sessions as there are seats, on the worker that runs."""
+    return WarmUp(
+        services.readiness,
+        lambda: warm_up(
+            services.engine,
+            services.readiness,
+            clock=services.clock,
+            chunks=services.config.warmup_chunks,
+            sessions=services.seats.count,
+        ),
+    )
 
 
 def _threads(
