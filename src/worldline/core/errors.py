@@ -276,11 +276,14 @@ class GenerationError(WorkerError):
 
 
 def error_classes() -> dict[str, type[WorldlineError]]:
-    """Map every code to its class, so that an error can cross a process and be raised again."""
+    """Map every code to its class, so that an error can cross a process and be raised again.
+
+    A class without a code of its own does not take the place of the one that it has it from.
+    """
     found: dict[str, type[WorldlineError]] = {}
     queue: list[type[WorldlineError]] = [WorldlineError]
     while queue:
         cls = queue.pop()
-        found[cls.code] = cls
+        found.setdefault(cls.code, cls)
         queue.extend(cls.__subclasses__())
     return found
