@@ -71,7 +71,7 @@ def test_every_variable() -> None:
 async def test_every_metric_and_no_other() -> None:
     app = create_app(ServerConfig(), FakeHandle(), clock=FakeClock())
     async with app.router.lifespan_context(app):
-        families = list(app.state.services.metrics.registry.collect())
+        families = list(app.state.services.metrics.collected.collect())
     exposed = {
         f"{family.name}_total" if family.type == "counter" else family.name
         for family in families
@@ -85,7 +85,7 @@ async def test_every_metric_and_no_other() -> None:
 async def test_every_value_of_a_label_that_we_choose() -> None:
     app = create_app(ServerConfig(), FakeHandle(), clock=FakeClock())
     async with app.router.lifespan_context(app):
-        samples = [s for f in app.state.services.metrics.registry.collect() for s in f.samples]
+        samples = [s for f in app.state.services.metrics.collected.collect() for s in f.samples]
     for name in ("worldline_worlds", "worldline_engine", "worldline_leaked"):
         values = {v for s in samples if s.name == name for v in s.labels.values()}
         assert values

@@ -254,7 +254,7 @@ class Alone:
 
     def photons(self) -> float | None:
         name = "worldline_live_input_seconds_count"
-        return self.metrics.registry.get_sample_value(name, {"part": "photon"})
+        return self.metrics.collected.get_sample_value(name, {"part": "photon"})
 
 
 @pytest.mark.parametrize(

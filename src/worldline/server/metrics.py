@@ -1,8 +1,9 @@
-"""What Prometheus sees: one registry per app, fed by the same reports as the log."""
+"""What Prometheus sees: one collection per app, fed by the same reports as the log."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -26,34 +27,38 @@ class Metrics:
     """The app's metrics; docs/operations.md says what each means."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        self._stages = self._histogram("chunk_stage_seconds", "Time of each stage", "stage")
-        self._chunks = self._counter("chunks", "Chunks sent", "content_type")
-        self._frames = self._counter("frames", "Frames sent", "content_type")
-        self._batches = self._counter("batches", "Frame messages sent", "content_type")
-        self._raw_bytes = self._counter("raw_bytes", "Bytes of generated pixels", "content_type")
-        self._wire_bytes = self._counter("wire_bytes", "Bytes of payloads sent", "content_type")
-        self._errors = self._counter("errors", "Errors answered, by code", "code")
-        self._sessions = self._counter(
+        self._maker = make = _Maker(CollectorRegistry(), "worldline")
+        make.keep(ProcessCollector(registry=None))
+        self._stages = make.histogram("chunk_stage_seconds", "Time of each stage", "stage")
+        self._chunks = make.counter("chunks", "Chunks sent", "content_type")
+        self._frames = make.counter("frames", "Frames sent", "content_type")
+        self._batches = make.counter("batches", "Frame messages sent", "content_type")
+        self._raw_bytes = make.counter("raw_bytes", "Bytes of generated pixels", "content_type")
+        self._wire_bytes = make.counter("wire_bytes", "Bytes of payloads sent", "content_type")
+        self._errors = make.counter("errors", "Errors answered, by code", "code")
+        self._sessions = make.counter(
             "sessions", "Sessions that had a seat, by how they ended", "end"
         )
-        self._live = _Live(self)
+        self._live = _Live(_Maker(make.collected, "worldline_live"))
+
+    @property
+    def collected(self) -> CollectorRegistry:
+        """All of them, as they are rendered."""
+        return self._maker.collected
 
     def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:
         """Add a gauge that is read when it is asked for."""
-        gauge = Gauge(f"worldline_{name}", help_text, registry=self.registry)
-        gauge.set_function(value)
+        self._maker.gauge(name, help_text).set_function(value)
 
     def watch_total(self, name: str, help_text: str, value: Callable[[], float]) -> None:
         """Add a counter that somebody else counts; read when it is asked for."""
-        self.registry.register(_Total(f"worldline_{name}", help_text, value))
+        self._maker.keep(_Total(f"worldline_{name}", help_text, value))
 
     def watch_each(
         self, name: str, help_text: str, label: str, values: Mapping[str, Callable[[], float]]
     ) -> None:
         """Add a gauge with one label, a function for each of its values."""
-        gauge = Gauge(f"worldline_{name}", help_text, [label], registry=self.registry)
+        gauge = self._maker.gauge(name, help_text, label)
         for kind, value in values.items():
             gauge.labels(kind).set_function(value)
 
@@ -113,15 +118,37 @@ class Metrics:
 
     def render(self) -> bytes:
         """The text exposition format."""
-        return generate_latest(self.registry)
+        return generate_latest(self.collected)
 
-    def _counter(self, name: str, help_text: str, label: str) -> Counter:
-        return Counter(f"worldline_{name}", help_text, [label], registry=self.registry)
 
-    def _histogram(self, name: str, help_text: str, label: str) -> Histogram:
-        return Histogram(
-            f"worldline_{name}", help_text, [label], buckets=BUCKETS, registry=self.registry
-        )
+K = TypeVar("K", bound=Collector)
+
+
+class _Maker:
+    """Makes metrics whose names begin with `prefix`, all kept in one place."""
+
+    def __init__(self, collected: CollectorRegistry, prefix: str) -> None:
+        self.collected, self._prefix = collected, prefix
+
+    def counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        """A new counter."""
+        return self.keep(Counter(f"{self._prefix}_{name}", help_text, labels, registry=None))
+
+    def gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
+        """A new gauge."""
+        return self.keep(Gauge(f"{self._prefix}_{name}", help_text, labels, registry=None))
+
+    def histogram(
+        self, name: str, help_text: str, *labels: str, buckets: tuple[float, ...] = BUCKETS
+    ) -> Histogram:
+        """A new histogram."""
+        name = f"{self._prefix}_{name}"
+        return self.keep(Histogram(name, help_text, labels, buckets=buckets, registry=None))
+
+    def keep(self, metric: K) -> K:
+        """Take in a metric that was made elsewhere."""
+        self.collected.register(metric)
+        return metric
 
 
 class _Total(Collector):
@@ -138,32 +165,21 @@ class _Total(Collector):
 class _Live:
     """Counters and histograms of live worlds."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._registry = metrics.registry
-        self.chunks = self._counter("chunks", "Chunks shown")
-        self.frames = self._counter("frames", "Pictures shown")
-        self.bytes = self._counter("bytes", "Bytes of one rendition")
-        self.encoded = self._counter("encoded", "Pictures encoded, by format", "format")
-        self.encoded_bytes = self._counter("encoded_bytes", "Their bytes, by format", "format")
-        self.key_frames = self._counter("key_frames", "Key frames of H.264")
-        self.behind = self._counter("behind", "Times a viewer left a stream for stills")
-        self.misses = self._counter("deadline_misses", "Chunks that came too late")
-        self.stalls = self._counter("stalls", "Times a client's screen stood still")
-        self.dropped = self._counter("dropped_frames", "Pictures that clients skipped")
-        self.levers = self._counter("levers", "Chunks made cheaper, by lever", "lever")
-        self.stages = self._histogram("stage_seconds", "Stages", "stage")
-        self.inputs = self._histogram("input_seconds", "An input's way to the screen", "part")
-        self.lead = self._histogram("lead_seconds", "Video queued ahead")
-        self.factor = self._histogram(
+    def __init__(self, make: _Maker) -> None:
+        self.chunks = make.counter("chunks", "Chunks shown")
+        self.frames = make.counter("frames", "Pictures shown")
+        self.bytes = make.counter("bytes", "Bytes of one rendition")
+        self.encoded = make.counter("encoded", "Pictures encoded, by format", "format")
+        self.encoded_bytes = make.counter("encoded_bytes", "Their bytes, by format", "format")
+        self.key_frames = make.counter("key_frames", "Key frames of H.264")
+        self.behind = make.counter("behind", "Times a viewer left a stream for stills")
+        self.misses = make.counter("deadline_misses", "Chunks that came too late")
+        self.stalls = make.counter("stalls", "Times a client's screen stood still")
+        self.dropped = make.counter("dropped_frames", "Pictures that clients skipped")
+        self.levers = make.counter("levers", "Chunks made cheaper, by lever", "lever")
+        self.stages = make.histogram("stage_seconds", "Stages", "stage")
+        self.inputs = make.histogram("input_seconds", "An input's way to the screen", "part")
+        self.lead = make.histogram("lead_seconds", "Video queued ahead")
+        self.factor = make.histogram(
             "real_time_factor", "Work over playing time; above 1 is too slow", buckets=FACTORS
-        )
-
-    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
-        return Counter(f"worldline_live_{name}", help_text, labels, registry=self._registry)
-
-    def _histogram(
-        self, name: str, help_text: str, *labels: str, buckets: tuple[float, ...] = BUCKETS
-    ) -> Histogram:
-        return Histogram(
-            f"worldline_live_{name}", help_text, labels, buckets=buckets, registry=self._registry
         )

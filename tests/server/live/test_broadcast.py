@@ -288,7 +288,7 @@ async def test_what_is_encoded_is_counted(stage: Stage) -> None:
     slow.read(False)
     for _ in range(8):
         await stage.latent()
-    count = stage.metrics.registry.get_sample_value
+    count = stage.metrics.collected.get_sample_value
     assert count("worldline_live_encoded_total", {"format": "h264"}) == 36
     assert count("worldline_live_encoded_total", {"format": "jpeg"}) == 36
     assert count("worldline_live_key_frames_total") == 1
