@@ -7,31 +7,14 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worldline.core.turns import HORIZON_S, Turns, Wait
+from worldline.core.turns import HORIZON_S, Turns
 
 
 def test_the_earliest_deadline_is_first_whoever_asked_first() -> None:
     turns = Turns()
     turns.ask("late", now=0.0, deadline=2.0)
     turns.ask("soon", now=0.5, deadline=1.0)
-    assert [turns.next(0.5), turns.next(0.5), turns.next(0.5)] == ["soon", "late", None]
-
-
-def test_nobody_starts_before_its_time() -> None:
-    turns = Turns()
-    turns.ask("a", now=0.0, earliest=3.0, deadline=4.0)
-    turns.ask("b", now=0.0, earliest=2.0, deadline=9.0)
-    assert turns.next(1.0) == Wait(2.0)
-    assert turns.next(2.0) == "b"
-    assert turns.next(2.5) == Wait(3.0)
-    assert turns.next(3.0) == "a"
-
-
-def test_an_urgent_one_that_may_not_start_yet_blocks_nobody() -> None:
-    turns = Turns()
-    turns.ask("urgent", now=0.0, earliest=1.0, deadline=1.1)
-    turns.ask("idle", now=0.0, deadline=8.0)
-    assert turns.next(0.0) == "idle"
+    assert [turns.next(), turns.next(), turns.next()] == ["soon", "late", None]
 
 
 def test_asking_again_changes_the_deadline() -> None:
@@ -39,7 +22,7 @@ def test_asking_again_changes_the_deadline() -> None:
     turns.ask("a", now=0.0, deadline=1.0)
     turns.ask("b", now=0.0, deadline=5.0)
     turns.ask("b", now=0.1, deadline=0.5)
-    assert turns.next(0.1) == "b"
+    assert turns.next() == "b"
     assert len(turns) == 1
 
 
@@ -49,12 +32,12 @@ def test_equal_deadlines_go_to_the_one_served_least_recently() -> None:
     for round in range(3):
         for id in ("a", "b"):
             turns.ask(id, now=float(round), deadline=round + 1.0)
-        order += [turns.next(float(round)), turns.next(float(round))]
+        order += [turns.next(), turns.next()]
     assert order == ["a", "b"] * 3
     turns.forget("a")
     for id in ("b", "a"):
         turns.ask(id, now=9.0, deadline=10.0)
-    assert turns.next(9.0) == "a"  # who came back is as one who was never served
+    assert turns.next() == "a"  # who came back is as one who was never served
 
 
 def test_who_withdraws_is_not_chosen() -> None:
@@ -62,14 +45,14 @@ def test_who_withdraws_is_not_chosen() -> None:
     turns.ask("a", now=0.0, deadline=1.0)
     turns.withdraw("a")
     turns.withdraw("nobody")
-    assert turns.next(0.0) is None
+    assert turns.next() is None
 
 
 def test_claiming_to_be_late_gets_nobody_ahead() -> None:
     turns = Turns()
     turns.ask("honest", now=0.0, deadline=0.5)
     turns.ask("pushy", now=1.0, deadline=-100.0)
-    assert turns.next(1.0) == "honest"
+    assert turns.next() == "honest"
 
 
 def simulate(
@@ -86,7 +69,7 @@ def simulate(
     for name, (_, slack) in sessions.items():
         turns.ask(name, now=now, deadline=now + slack)
     while now < seconds:
-        chosen = turns.next(now)
+        chosen = turns.next()
         assert isinstance(chosen, str)
         step, slack = sessions[chosen]
         waits[chosen] = max(waits[chosen], now - asked[chosen])

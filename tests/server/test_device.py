@@ -26,12 +26,9 @@ class Users:
         self.inside = 0
         self.start = self.clock.now()
 
-    async def use(
-        self, name: str, work_s: float, *, deadline: float, earliest: float | None = None
-    ) -> float:
+    async def use(self, name: str, work_s: float, *, deadline: float) -> float:
         """One turn of so many seconds; times count from the start. Returns how long it waited."""
-        begin = None if earliest is None else self.start + earliest
-        async with self.device.turn(name, deadline=self.start + deadline, earliest=begin) as turn:
+        async with self.device.turn(name, deadline=self.start + deadline) as turn:
             self.inside += 1
             assert self.inside == 1, "two at a time"
             self.log.append((name, round(self.clock.now() - self.start, 6)))
@@ -60,32 +57,23 @@ async def test_turns_go_by_deadline_and_one_at_a_time() -> None:
     assert users.device.user is None
 
 
-async def test_an_early_bird_waits_for_its_time_and_blocks_nobody() -> None:
-    users = Users()
-    async with asyncio.TaskGroup() as tasks:
-        late = tasks.create_task(users.use("late", 1.0, deadline=2.1, earliest=2.0))
-        await settle()
-        tasks.create_task(users.use("other", 1.5, deadline=9.0))
-        await settle()
-        await users.clock.advance(4)
-    assert users.log == [("other", 0.0), ("late", 2.0)]
-    assert late.result() == 0.0  # waiting for one's own time is no waiting for the device
-
-
 async def test_who_waited_is_told_how_long() -> None:
     users = Users()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(users.use("first", 2.0, deadline=1.0))
-        second = tasks.create_task(users.use("second", 1.0, deadline=1.0, earliest=0.5))
+        first = tasks.create_task(users.use("first", 2.0, deadline=1.0))
+        await settle()
+        await users.clock.advance(0.5)
+        second = tasks.create_task(users.use("second", 1.0, deadline=1.0))
         await settle()
         await users.clock.advance(5)
+    assert first.result() == 0.0
     assert second.result() == pytest.approx(1.5)
 
 
 async def test_a_cancelled_wait_leaves_no_trace() -> None:
     users = Users()
     first = asyncio.create_task(users.use("first", 1.0, deadline=1.0))
-    gone = asyncio.create_task(users.use("gone", 1.0, deadline=1.0, earliest=0.7))
+    gone = asyncio.create_task(users.use("gone", 1.0, deadline=1.0))
     last = asyncio.create_task(users.use("last", 1.0, deadline=9.0))
     await settle()
     gone.cancel()

@@ -15,14 +15,7 @@ from typing import Final, NamedTuple
 HORIZON_S: Final = 10.0
 
 
-class Wait(NamedTuple):
-    """Nobody may start before `until` (seconds of the caller's clock)."""
-
-    until: float
-
-
 class _Ask(NamedTuple):
-    earliest: float
     deadline: float
     order: int
 
@@ -38,15 +31,14 @@ class Turns:
     def __len__(self) -> int:
         return len(self._asks)
 
-    def ask(self, id: str, *, now: float, deadline: float, earliest: float | None = None) -> None:
-        """Wait for a turn from `earliest` on (None is now), to be over by `deadline`.
+    def ask(self, id: str, *, now: float, deadline: float) -> None:
+        """Wait for a turn, to be over by `deadline`.
 
-        Asking again changes both times and keeps the place among equals.
+        Asking again changes the deadline and keeps the place among equals.
         """
         before = self._asks.get(id)
-        start = now if earliest is None else max(now, earliest)
-        latest = min(max(deadline, start), start + HORIZON_S)
-        self._asks[id] = _Ask(start, latest, self._next() if before is None else before.order)
+        latest = min(max(deadline, now), now + HORIZON_S)
+        self._asks[id] = _Ask(latest, self._next() if before is None else before.order)
 
     def withdraw(self, id: str) -> None:
         """Wait no longer; whoever does not wait is no error."""
@@ -57,14 +49,11 @@ class Turns:
         self.withdraw(id)
         self._served.pop(id, None)
 
-    def next(self, now: float) -> str | Wait | None:
-        """Take the turn of whoever is first at `now`; or when to ask again; None: nobody waits."""
+    def next(self) -> str | None:
+        """Take the turn of whoever is first; None: nobody waits."""
         if not self._asks:
             return None
-        ready = [id for id, ask in self._asks.items() if ask.earliest <= now]
-        if not ready:
-            return Wait(min(ask.earliest for ask in self._asks.values()))
-        chosen = min(ready, key=self._rank)
+        chosen = min(self._asks, key=self._rank)
         del self._asks[chosen]
         self._served[chosen] = self._next()
         return chosen

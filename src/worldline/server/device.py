@@ -12,8 +12,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
-from worldline.core.turns import Turns, Wait
-from worldline.server.waiting import AsyncClock, stop
+from worldline.core.clock import Clock
+from worldline.core.turns import Turns
 
 ACTIVE_S: Final = 3.0  # whoever had a turn so recently will want the next one soon
 
@@ -26,7 +26,7 @@ class _Last(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """A turn that was granted: `waited_s` is the time since it could have begun."""
+    """A turn that was granted: `waited_s` is the time since it was asked for."""
 
     waited_s: float
 
@@ -34,7 +34,7 @@ class Turn(NamedTuple):
 class Device:
     """Grants turns; made on the event loop it is used on."""
 
-    def __init__(self, clock: AsyncClock) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._turns = Turns()
         self._waiting: dict[str, asyncio.Future[None]] = {}
@@ -64,20 +64,17 @@ class Device:
         return self._busy_s
 
     @asynccontextmanager
-    async def turn(
-        self, id: str, *, deadline: float, earliest: float | None = None
-    ) -> AsyncGenerator[Turn]:
+    async def turn(self, id: str, *, deadline: float) -> AsyncGenerator[Turn]:
         """Hold the device; nobody else does until this is left. One turn per `id` at a time.
 
-        `deadline` is when the work should be over, `earliest` when it may begin (None: now), both
-        in seconds of the clock. Cancelled while waiting, it leaves no trace.
+        `deadline` is when the work should be over, in seconds of the clock. Cancelled while
+        waiting, it leaves no trace.
         """
         assert id not in self._waiting and id != self._user, f"{id} has asked already"
         asked = self._clock.now()
-        possible = asked if earliest is None else max(asked, earliest)
-        self._turns.ask(id, now=asked, deadline=deadline, earliest=earliest)
+        self._turns.ask(id, now=asked, deadline=deadline)
         try:
-            await self._let_in(id, possible)
+            await self._let_in(id)
         except BaseException:
             if self._user == id:  # let in, and gone before it knew
                 self._leave()
@@ -85,7 +82,7 @@ class Device:
         began = self._clock.now()
         self._granted += 1
         try:
-            yield Turn(max(0.0, began - possible))
+            yield Turn(began - asked)
         finally:
             now = self._clock.now()
             self._busy_s += now - began
@@ -106,22 +103,15 @@ class Device:
         self._turns.forget(id)
         self._last.pop(id, None)
 
-    async def _let_in(self, id: str, possible: float) -> None:
+    async def _let_in(self, id: str) -> None:
         admitted = asyncio.get_running_loop().create_future()
         self._waiting[id] = admitted
         self._choose()
-        timer = None if admitted.done() else asyncio.create_task(self._choose_at(possible))
         try:
             await admitted
         finally:
             self._waiting.pop(id, None)
             self._turns.withdraw(id)
-            await stop(timer)
-
-    async def _choose_at(self, moment: float) -> None:
-        while (left := moment - self._clock.now()) > 0:  # a sleep may end a little early
-            await self._clock.sleep(left)
-        self._choose()
 
     def _leave(self) -> None:
         self._user = None
@@ -130,9 +120,9 @@ class Device:
     def _choose(self) -> None:
         """Let in whoever is first, if the device is free."""
         while self._user is None:
-            chosen = self._turns.next(self._clock.now())
-            if chosen is None or isinstance(chosen, Wait):
-                return  # whoever waits for a time has a timer of its own
+            chosen = self._turns.next()
+            if chosen is None:
+                return
             admitted = self._waiting[chosen]
             if not admitted.done():  # else it was cancelled, and has not run since
                 self._user = chosen
