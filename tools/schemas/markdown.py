@@ -19,7 +19,7 @@ from tools.schemas.typescript import (
     nested,
     unset,
 )
-from worldline.core.errors import WorldlineError, error_classes
+from worldline.core.errors import error_classes
 from worldline.core.live import ClientMessage, ServerMessage
 
 DOCUMENT: Final = "docs/protocol.md"
@@ -114,6 +114,5 @@ def errors() -> str:
     rows = [
         f"| `{code}` | {prose(cls)} | {'yes' if cls.retryable else ''} |"
         for code, cls in sorted(error_classes().items())
-        if cls.__module__ == WorldlineError.__module__
     ]
     return "\n".join(["| code | what | retryable |", "|---|---|---|", *rows])

@@ -276,14 +276,9 @@ class GenerationError(WorkerError):
 
 
 def error_classes() -> dict[str, type[WorldlineError]]:
-    """Map every code to its class, so that an error can cross a process and be raised again.
+    """Map every code of this tree to its class, so that an error can cross a process.
 
-    A class without a code of its own does not take the place of the one that it has it from.
+    Subclasses that live elsewhere (the SDK's, a recipe's) stay on their own side.
     """
-    found: dict[str, type[WorldlineError]] = {}
-    queue: list[type[WorldlineError]] = [WorldlineError]
-    while queue:
-        cls = queue.pop()
-        found.setdefault(cls.code, cls)
-        queue.extend(cls.__subclasses__())
-    return found
+    here = (value for value in globals().values() if isinstance(value, type))
+    return {cls.code: cls for cls in here if issubclass(cls, WorldlineError)}
