@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
@@ -35,13 +36,14 @@ from worldline.core.live.shared import Format
 R = TypeVar("R")
 
 
-class Verbs(Generic[R]):
+class Verbs(ABC, Generic[R]):
     """The inputs. A subclass says how one is sent (`_do`) and which conversation it belongs to."""
 
     _talk: Conversation
 
+    @abstractmethod
     def _do(self, make: Make) -> R:
-        raise NotImplementedError
+        """Send the next input."""
 
     def press(self, *keys: str) -> R:
         """Hold these of w a s d (move) and i j k l (look) too. Raises: ControlError."""
