@@ -154,15 +154,14 @@ class PlainMath:
         self, qkv: Projected, *, norms: HeadNorms, rope: RopeTable, attend: Attend, layer: int
     ) -> Tensor:
         """See `BlockMath`."""
-        q = apply_rope(split_heads(norms.q(qkv.q), norms.heads), rope)
-        k = apply_rope(split_heads(norms.k(qkv.k), norms.heads), rope)
+        q, k = self._head(qkv.q, norms.q, norms, rope), self._head(qkv.k, norms.k, norms, rope)
         return attend(layer, q, k, split_heads(qkv.v, norms.heads))
 
     def store(
         self, kv: KeyValue, *, norms: HeadNorms, rope: RopeTable, writer: CacheWriter, layer: int
     ) -> None:
         """See `BlockMath`."""
-        k = apply_rope(split_heads(norms.k(kv.k), norms.heads), rope)
+        k = self._head(kv.k, norms.k, norms, rope)
         writer.write(layer, k, split_heads(kv.v, norms.heads))
 
     def after_attention(
@@ -209,6 +208,10 @@ class PlainMath:
     def add_gated(self, x: Tensor, y: Tensor, *, gate: Tensor) -> Tensor:
         """See `BlockMath`."""
         return torch.addcmul(x, cast(y, gate.dtype), gate)
+
+    def _head(self, x: Tensor, norm: RMSNorm, norms: HeadNorms, rope: RopeTable) -> Tensor:
+        """Queries or keys as attention takes them: `[B, L, C]` -> `[B, L, N, D]`."""
+        return apply_rope(split_heads(norm(x), norms.heads), rope)
 
 
 PLAIN = PlainMath()

@@ -17,13 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from worldline.kernels.choice_file import cache_folder
-from worldline.ops.attention import Attend, CacheWriter
 from worldline.ops.block_math import (
     Advanced,
     HeadNorms,
-    KeyValue,
     PlainMath,
-    Projected,
     split_heads,
 )
 from worldline.ops.modulation import modulate
@@ -53,20 +50,6 @@ class CompiledMath(PlainMath):
     ) -> Tensor:
         """See `BlockMath`."""
         return self._norm_modulate(x, shift=shift, scale=scale, eps=eps, dtype=dtype)
-
-    def self_attend(
-        self, qkv: Projected, *, norms: HeadNorms, rope: RopeTable, attend: Attend, layer: int
-    ) -> Tensor:
-        """See `BlockMath`."""
-        q, k = self._head(qkv.q, norms.q, norms, rope), self._head(qkv.k, norms.k, norms, rope)
-        return attend(layer, q, k, split_heads(qkv.v, norms.heads))
-
-    def store(
-        self, kv: KeyValue, *, norms: HeadNorms, rope: RopeTable, writer: CacheWriter, layer: int
-    ) -> None:
-        """See `BlockMath`."""
-        k = self._head(kv.k, norms.k, norms, rope)
-        writer.write(layer, k, split_heads(kv.v, norms.heads))
 
     def after_attention(
         self,
