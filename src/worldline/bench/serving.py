@@ -13,11 +13,9 @@ from contextlib import contextmanager
 from typing import IO, Final
 from urllib.parse import urlsplit
 
-from worldline.bench.start import address_of, command_line
+from worldline.bench.start import LIMIT_S, address_of, command_line, end
 from worldline.core.errors import CapacityError, WorkerDiedError
 
-LIMIT_S: Final = 300.0  # until it is ready, on a busy machine, with a large model
-STOP_S: Final = 30.0
 POLL_S: Final = 0.2
 
 
@@ -43,12 +41,7 @@ def own_server(arguments: Sequence[str]) -> Generator[str]:
             time.sleep(POLL_S)
         yield address
     finally:
-        process.terminate()
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
         output.close()
 
 

@@ -30,7 +30,7 @@ from websockets.sync.client import connect
 from worldline.core.errors import CapacityError, ProtocolError, WorkerDiedError
 
 LIMIT_S = 300.0  # for all of it, on a busy machine, with a large model
-STOP_S = 20.0
+STOP_S = 30.0  # its worlds are told first
 PATH = "/v1/realtime_video/generate"
 ANNOUNCED = re.compile(r" is at http(://\S+)/ ")
 # In the order in which they come. The worker's parts are in the log line of the loaded model.
@@ -187,14 +187,19 @@ def _server(arguments: Sequence[str]) -> Generator[Lines]:
     try:
         yield lines
     finally:
-        process.terminate()
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
         reader.join()
         process.stdout.close()
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Ask a process to end, then make it."""
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _read(stream: IO[str], lines: Lines) -> None:
