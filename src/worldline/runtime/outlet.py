@@ -71,9 +71,8 @@ class Outlet:
         """Wait for what is expected, and hand it on latent frame by latent frame."""
         while self._coming:
             frames = self._coming.popleft()()  # F H W 3
-            later = (
-                len(frames) - len(frames) % 4
-            )  # the first latent frame of a world is one picture
+            # The first latent frame of a world is one picture, every other one four.
+            later = len(frames) - len(frames) % 4
             for part in np.split(frames, range(len(frames) - later, len(frames), 4)):
                 if len(part):
                     self._show(part)
