@@ -25,7 +25,7 @@ from worldline.core.camera import (
     advance,
     scale_intrinsics,
 )
-from worldline.core.chunk import Chunk, Decoded, StageTimings
+from worldline.core.chunk import PICTURES, Chunk, Decoded, StageTimings
 from worldline.core.config import EngineOptions, WorldInfo
 from worldline.core.errors import AbortedError, ConfigError
 from worldline.core.motion import Motion, Rig
@@ -33,7 +33,6 @@ from worldline.runtime.protocol import Counts
 
 NAME: Final = re.compile(r"still(?:-(\d{2,4})x(\d{2,4}))?")
 SIZE: Final = (160, 96)
-PICTURES: Final = 4  # of a latent frame; the very first is one
 TURN_PX: Final = 1 / 60.0  # of the width, per degree
 WALK_PX: Final = 0.5  # of the width, per unit walked
 

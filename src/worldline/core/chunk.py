@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from worldline.core.motion import Pose
+
+PICTURES: Final = 4  # that one latent frame becomes; the very first of a world becomes one
 
 
 class StageTimings(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from worldline.core.camera import Intrinsics, check_poses, interpolate_poses
+from worldline.core.chunk import PICTURES
 from worldline.core.errors import ControlError
 from worldline.core.motion import Motion, Pose, Rig, clipped
 from worldline.core.rotation import inverse, multiply
@@ -24,7 +25,6 @@ Array = NDArray[np.float64]
 
 MAX_LATENT_FRAMES: Final = 16_384  # more than an hour at 4 latent frames per second
 MAX_DISTANCE: Final = 1e6  # world units from the origin; beyond it float64 is no walk any more
-PICTURES: Final = 4  # per latent frame, but the first of a world
 _UPRIGHT: Final = math.sin(math.radians(1.0))
 _TO_OPENGL: Final = (1.0, -1.0, -1.0, 1.0)
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from worldline.core.chunk import PICTURES
 from worldline.core.live.client import Enter
 from worldline.core.live.server import Opened, RigSpeed
 from worldline.core.live.shared import State
 from worldline.runtime.protocol import OpenReply, OpenRequest
-
-PICTURES: int = 4  # that one latent frame becomes; the very first becomes one
 
 
 def to_open(enter: Enter, picture: NDArray[np.uint8], *, session_id: str) -> OpenRequest:

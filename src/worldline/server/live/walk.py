@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
+from worldline.core.chunk import PICTURES
 from worldline.core.errors import RateError
 from worldline.core.hands import MAX_PATH, Hands, check_path, fold, fold_path, noted, with_speed
 from worldline.core.live.client import (
@@ -26,7 +27,6 @@ from worldline.server.inbox import check_prompt
 from worldline.server.live.controls import Controls, NewPrompt
 from worldline.server.live.frames import Audience
 from worldline.server.live.governor import Governor, Lever
-from worldline.server.live.opening import PICTURES
 from worldline.server.live.playout import Playout
 from worldline.server.live.production import Production
 from worldline.server.services import Services
