@@ -50,6 +50,7 @@ from worldline.runtime.protocol import (
 )
 from worldline.runtime.results import ComingChunk
 from worldline.runtime.results import StepResult as StepResult
+from worldline.runtime.shm import SLOTS_PER_SESSION as SLOTS_PER_SESSION
 from worldline.runtime.shm import FrameSlots
 
 R = TypeVar("R")

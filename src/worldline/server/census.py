@@ -15,13 +15,13 @@ from typing import Final, NamedTuple, get_args
 
 from worldline.core.errors import WorldlineError
 from worldline.core.live.shared import State
+from worldline.runtime.handle import SLOTS_PER_SESSION
 from worldline.runtime.protocol import Counts
 from worldline.server.live.house import House
 from worldline.server.services import Services
 from worldline.server.waiting import stop
 from worldline.server.warmup import State as Warmth
 
-SLOTS_PER_SESSION: Final = 2
 COUNT_S: Final = 2.0  # a scrape waits no longer for an engine that is busy; the last count stands
 _OURS: Final = str(Path(__file__).parent)
 

@@ -16,7 +16,7 @@ from worldline.core.errors import AbortedError
 from worldline.core.live.client import Keys, Pad, Pointer, Prompt, Script
 from worldline.core.live.server import Chunk
 from worldline.core.motion import MOTIONLESS, Motion
-from worldline.server.live.flight import SLOTS
+from worldline.runtime.handle import SLOTS_PER_SESSION
 from worldline.server.live.production import fewer
 from worldline.server.live.world import LiveWorld
 
@@ -137,7 +137,9 @@ async def test_a_slow_encoder_keeps_its_own_world_waiting_and_nobody_else() -> N
         stage.walking("quick") as (_, quick),
     ):
         stuck.gate.clear()
-        await stage.passing(lambda: len(stage.walked("slow")) - len(stuck.all(Chunk)) == SLOTS)
+        await stage.passing(
+            lambda: len(stage.walked("slow")) - len(stuck.all(Chunk)) == SLOTS_PER_SESSION
+        )
         made, others = len(stage.walked("slow")), len(stage.walked("quick"))
         await stage.chunks(others + 5, "quick")
         assert len(stage.walked("slow")) == made

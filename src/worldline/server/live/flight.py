@@ -9,14 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final
 
 from worldline.core.chunk import Decoded
 from worldline.runtime.handle import StepResult
 from worldline.server.live.controls import Taken
 from worldline.server.live.frames import ChunkFrames, Sent
-
-SLOTS: Final = 2  # chunks of a session whose pictures may be unread: what the engine has memory for
 
 
 class Flight:

@@ -17,10 +17,11 @@ from typing import Final
 from worldline.core.chunk import Decoded
 from worldline.core.errors import AbortedError
 from worldline.core.live.server import Applied, Chunk
+from worldline.runtime.handle import SLOTS_PER_SESSION
 from worldline.runtime.protocol import OpenReply, StepRequest
 from worldline.server.device import Device
 from worldline.server.live.controls import Controls
-from worldline.server.live.flight import SLOTS, Flight
+from worldline.server.live.flight import Flight
 from worldline.server.live.frames import Audience, ChunkFrames
 from worldline.server.live.governor import Cost, Governor
 from worldline.server.logs import log
@@ -53,7 +54,7 @@ class Production:
         self._governor = governor
         self._audience = audience
         self._chunk_of_session = 0
-        self._slots = asyncio.Semaphore(SLOTS)
+        self._slots = asyncio.Semaphore(SLOTS_PER_SESSION)  # chunks with unread pictures
         self._queue: asyncio.Queue[tuple[Flight, ChunkFrames | None] | None] = asyncio.Queue()
         self._making: Flight | None = None
         self._restarted = False
