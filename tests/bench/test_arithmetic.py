@@ -18,7 +18,7 @@ from worldline.bench.arithmetic import (
     camera_block_flops,
     chunk_flops,
     context_flops,
-    dit_bytes,
+    float32_parameters,
     parameters,
     pass_flops,
     pass_traffic,
@@ -27,9 +27,12 @@ from worldline.bench.decode_work import decode_flops
 from worldline.bench.ruler import chunk_size, chunk_work
 from worldline.core.config import EngineOptions
 from worldline.models.lingbot.dit import LingBotDiT
+from worldline.models.preset import RuntimeValues, resolve_runtime
 from worldline.models.registry import PRESETS, get_preset
+from worldline.runtime.memory import Kept
 from worldline.runtime.savings import SAVINGS
 from worldline.runtime.session import Session
+from worldline.runtime.state import Geometry
 
 TERA = 1e12
 TOKENS, KEYS = 4680, 28080  # three latent frames of 832x480, a window of 18
@@ -77,25 +80,24 @@ def test_published_figures_of_a_chunk() -> None:
 
 
 def test_published_sizes() -> None:
-    sizes = dit_bytes(FAST, tokens_per_frame=1560, chunk=3, width=2)
-    assert sizes.kv_frame == 1_277_952_000
-    assert 18 * sizes.kv_frame / 1e9 == pytest.approx(23.0, rel=0.001)
-    assert sizes.cross_kv / 1e9 == pytest.approx(0.42, rel=0.005)
-    assert sizes.weights / 1e9 == pytest.approx(37, rel=0.02)
-    assert sizes.camera_modulation / 1e9 == pytest.approx(3.83, rel=0.002)
+    settings = resolve_runtime(get_preset("lingbot-world-fast"), None, RuntimeValues(window=18))
+    kept = Kept.of(FAST, settings, Geometry(832, 480), dtype=torch.bfloat16)
+    assert kept.ring == 18 * 1_277_952_000
+    assert kept.prompt / 1e9 == pytest.approx(0.42, rel=0.005)
+    assert kept.camera / 1e9 == pytest.approx(3.83, rel=0.002)
 
 
 @pytest.mark.parametrize("name", PRESETS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_weights_are_those_of_the_network(name: str, dtype: torch.dtype) -> None:
+def test_weights_are_those_of_the_network(name: str) -> None:
     dit = get_preset(name).dit
     state = meta_state(name)
     assert parameters(dit) == sum(t.numel() for t in state.values())
-    nbytes = sum(
-        t.numel() * LingBotDiT.storage_dtype(key, dtype).itemsize for key, t in state.items()
-    )
-    sizes = dit_bytes(dit, tokens_per_frame=60, chunk=1, width=dtype.itemsize)
-    assert sizes.weights == nbytes
+    full = [
+        t.numel()
+        for key, t in state.items()
+        if LingBotDiT.storage_dtype(key, torch.bfloat16) == torch.float32
+    ]
+    assert float32_parameters(dit) == sum(full)
 
 
 @cache
@@ -110,12 +112,11 @@ def test_buffers_are_those_of_a_session() -> None:
     with world.start(tiny.picture(), tiny.PROMPT) as session:
         for _ in range(2):
             session.step()
-        frames = session.state.geometry.tokens_per_frame
-        params = world.components.dit.params
-        sizes = dit_bytes(params, tokens_per_frame=frames, chunk=session.chunk, width=4)
-        assert session.window * sizes.kv_frame == session.state.kv.nbytes
+        state, params = session.state, world.components.dit.params
+        kept = Kept.of(params, state.settings, state.geometry, dtype=torch.float32)
+        assert kept.ring == state.kv.nbytes
         cross = session.state.caches.get("cross_kv", (), list, sources=session_text(session))
-        assert sizes.cross_kv == sum(t.nbytes for kv in cross for t in kv)
+        assert kept.prompt == sum(t.nbytes for kv in cross for t in kv)
 
 
 def session_text(session: Session) -> tuple[Tensor]:

@@ -14,7 +14,6 @@ from worldline.models.lingbot.params import DiTParams
 
 PATCH = 4  # latent cells per token, 2 x 2
 RAY_FLOPS = 2 * 3 * 3  # turning one direction by a rotation matrix
-FLOAT32 = 4
 
 Parts = dict[str, int]
 
@@ -127,33 +126,6 @@ def chunk_flops(
     if "time" in without:
         denoise["time"], context["time"] = steps * time_flops(dit), time_flops(dit)
     return ChunkFlops(conditions, denoise, context)
-
-
-class DiTBytes(NamedTuple):
-    """Sizes that follow from the configuration, in bytes.
-
-    `camera_modulation` is one chunk's, `kv_frame` one latent frame's keys and values of all blocks.
-    """
-
-    weights: int
-    kv_frame: int
-    cross_kv: int
-    camera_modulation: int
-
-
-def dit_bytes(dit: DiTParams, *, tokens_per_frame: int, chunk: int, width: int) -> DiTBytes:
-    """Bytes of weights and buffers for matrix products in numbers of `width` bytes.
-
-    Time embedding, modulation and head stay in float32 whatever the model's dtype.
-    """
-    kept = float32_parameters(dit)
-    row = _row(dit, width)
-    return DiTBytes(
-        weights=(parameters(dit) - kept) * width + kept * FLOAT32,
-        kv_frame=row * tokens_per_frame,
-        cross_kv=row * dit.text_len,
-        camera_modulation=row * tokens_per_frame * chunk,
-    )
 
 
 def parameters(dit: DiTParams) -> int:

@@ -238,7 +238,8 @@ def memory_of(world: World, session: Session, step: Callable[[], object]) -> Mem
 def camera_bytes(session: Session) -> int:
     """Scale and shift of all blocks for one chunk, where they are kept for its passes."""
     dit, tokens = session.engine.dit, session.chunk * session.state.geometry.tokens_per_frame
-    return camera_modulation_bytes(dit, tokens) if camera_kept(session) else 0
+    taken = camera_modulation_bytes(dit.params, tokens, dtype=dit.dtype)
+    return taken if camera_kept(session) else 0
 
 
 def _wanted(world: World, session: Session) -> Wanted:

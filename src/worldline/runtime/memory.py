@@ -52,19 +52,19 @@ class Kept(NamedTuple):
             ring_int8=window * tokens * (row + heads * SCALE),
             prompt=row * dit.text_len * dtype.itemsize,
             tables=time + rope + rays + chunk * dit.dim * dtype.itemsize,
-            camera=chunk * row * dtype.itemsize,
+            camera=camera_modulation_bytes(dit, chunk, dtype=dtype),
         )
 
 
-def camera_modulation_bytes(dit: LingBotDiT, tokens: int) -> int:
+def camera_modulation_bytes(dit: DiTParams, tokens: int, *, dtype: torch.dtype) -> int:
     """Bytes of scale and shift of all blocks for `tokens`: 3.8 GB at 14B and 4,680 tokens."""
-    size = torch.finfo(dit.dtype).bits // 8
-    return 2 * dit.params.num_layers * tokens * dit.params.dim * size
+    return 2 * dit.num_layers * tokens * dit.dim * dtype.itemsize
 
 
 def camera_cache_fits(dit: LingBotDiT, tokens: int) -> bool:
     """Whether the camera modulation of a chunk may be kept for its passes, or is recomputed."""
-    return camera_modulation_bytes(dit, tokens) <= CAMERA_SHARE * free_bytes(dit.device)
+    taken = camera_modulation_bytes(dit.params, tokens, dtype=dit.dtype)
+    return taken <= CAMERA_SHARE * free_bytes(dit.device)
 
 
 def free_bytes(device: torch.device) -> int:
