@@ -249,10 +249,9 @@ def _follow(hands: Hands, course: Course) -> Hands:
 def _held(hands: Hands, taps: Sequence[Tap]) -> Motion:
     """Keys, stick and taps together, at the visitor's speed."""
     keys = from_actions({*hands.held, *(tap.what for tap in taps if tap.what != STICK)})
-    sticks = [tap.motion for tap in taps if tap.what == STICK] or [hands.stick]
+    stick = next((tap.motion for tap in taps if tap.what == STICK), hands.stick)
     if hands.speed != 1.0:  # at full speed, bit for bit what the letters give
-        keys, sticks = keys.scaled(hands.speed), [m.scaled(hands.speed) for m in sticks]
-    (stick,) = sticks
+        keys, stick = keys.scaled(hands.speed), stick.scaled(hands.speed)
     if stick == MOTIONLESS:
         return keys
     return clipped(
