@@ -10,6 +10,7 @@ that is encoded to the same frame decoded in the browser.
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -126,7 +127,7 @@ def figures_of(walk: Walk) -> LatencyFigures:
         real_time_factor=_median([c.real_time_factor for c in walk.chunks]),
         bitrate=statistics.fmean(walk.kbps or [0.0]) / 1000,
         dropped=walk.dropped,
-        levers=_counted(lever for chunk in walk.chunks for lever in chunk.levers),
+        levers=dict(Counter(lever for chunk in walk.chunks for lever in chunk.levers)),
     )
 
 
@@ -151,13 +152,6 @@ def _formula(walk: Walk, spreads: dict[str, Spread]) -> Parts:
 
 def _median(values: Sequence[float]) -> float:
     return statistics.median(values) if values else 0.0
-
-
-def _counted(names: Iterable[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for name in names:
-        found[name] = found.get(name, 0) + 1
-    return found
 
 
 def headline(figures: LatencyFigures) -> str:

@@ -11,6 +11,7 @@ import asyncio
 import random
 import statistics
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Final
 
 import msgspec
@@ -19,10 +20,10 @@ from worldline.bench.latency import Spread, spread
 from worldline.bench.picture import Bar, Lines, Stacked
 from worldline.bench.start import picture_file
 from worldline.client import AsyncClient, AsyncWorld, Picture, Receipt, WorldOptions
+from worldline.core.actions import ACTIONS
 from worldline.core.errors import ProtocolError
 from worldline.core.live.shared import Format
 
-KEYS: Final = ("w", "a", "s", "d", "i", "j", "k", "l")
 REST_S: Final = (0.3, 1.5)
 HOLD_S: Final = (0.1, 0.5)
 SETTLE_CHUNKS: Final = 2  # before anything is counted
@@ -143,7 +144,7 @@ class _Walker:
     async def _press(self) -> None:
         await self.settled.wait()
         while True:
-            key = self._chance.choice(KEYS)
+            key = self._chance.choice(ACTIONS)
             self._open.append(await self.world.press(key))
             await asyncio.sleep(self._chance.uniform(*HOLD_S))
             await self.world.release(key)
@@ -169,7 +170,7 @@ def figures_of(walkers: Sequence[_Walker], seconds: float) -> ServedFigures:
 def _world_figures(walker: _Walker) -> WorldFigures:
     if len(walker.arrivals) < 2:
         raise ProtocolError("a world showed nothing", expected="frames to count")
-    gaps = [b - a for a, b in zip(walker.arrivals, walker.arrivals[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(walker.arrivals)]
     lasted = walker.arrivals[-1] - walker.arrivals[0]
     return WorldFigures(
         fps=1000.0 * len(gaps) / lasted if lasted > 0 else 0.0,

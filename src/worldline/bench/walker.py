@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from worldline.core.actions import ACTIONS
 from worldline.core.errors import ConfigError, ProtocolError
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ FLAGS: Final = (
     "--no-first-run",
     "--autoplay-policy=no-user-gesture-required",
 )
-KEYS: Final = ("w", "a", "s", "d", "i", "j", "k", "l")
 LIMIT_MS: Final = 120_000.0  # of one step of the browser, on a busy machine
 POLL_S: Final = 4.0  # the page keeps its newest 512 frames and inputs
 HOLD_MS: Final = (120.0, 500.0)
@@ -194,7 +194,7 @@ def walk(
 
 def _press(page: Page, chance: random.Random) -> float:
     """One key, down and up again; how long it took, in seconds."""
-    key, hold, rest = chance.choice(KEYS), chance.uniform(*HOLD_MS), chance.uniform(*REST_MS)
+    key, hold, rest = chance.choice(ACTIONS), chance.uniform(*HOLD_MS), chance.uniform(*REST_MS)
     page.keyboard.down(key)
     page.wait_for_timeout(hold)
     page.keyboard.up(key)
