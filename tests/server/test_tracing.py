@@ -33,6 +33,7 @@ from worldline.server.tracing import (
     Trace,
     Traces,
 )
+from worldline.server.waiting import change
 
 pytestmark = pytest.mark.anyio
 
@@ -172,7 +173,7 @@ async def test_what_nobody_owns_is_found() -> None:
         await settle()
         assert not any(await census.count())
         # A task of ours that waits for ever, as one would that nobody stopped.
-        lost = asyncio.create_task(services.device._choose_at(clock.now() + 1e9))  # pyright: ignore
+        lost = asyncio.create_task(change(clock, None, asyncio.Event()))
         await settle()
         ghost = OpenRequest(
             session_id="ghost", image=b"", image_width=1, image_height=1, prompt="nobody's"

@@ -8,7 +8,7 @@ the limit, so 32 MiB are never buffered for somebody who may not come in.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 import h11
 from uvicorn.config import Config
@@ -18,6 +18,8 @@ from uvicorn.server import ServerState
 from websockets.http11 import Request
 
 from worldline.server.doors.gate import PULSE_EXTENSION, SIZE_EXTENSION
+
+LINGER_S: Final = 2.0  # how long a peer that broke the protocol is still read, and not heard
 
 
 class PatientHttp(H11Protocol):
@@ -86,6 +88,25 @@ class GuardedSocket(WebSocketsSansIOProtocol):
         if hasattr(self, "scope"):
             self.scope["extensions"][SIZE_EXTENSION] = self._set_max_message  # pyright: ignore
             self.scope["extensions"][PULSE_EXTENSION] = self._skip_pings  # pyright: ignore
+
+    def handle_parser_exception(self) -> None:
+        """Say why, and throw away what still comes, until the peer closes or `LINGER_S` are over.
+
+        Closed with bytes unread, a connection is reset, and the peer may never see the reason.
+        """
+        if self.close_timer is not None:  # more of what is thrown away
+            return
+        assert self.conn.close_sent is not None
+        code, reason = self.conn.close_sent.code, self.conn.close_sent.reason
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        if self.transport.can_write_eof():  # the peer need not wait for us to close
+            self.transport.write_eof()
+        self.close_sent = True
+        self.close_timer = self.loop.call_later(LINGER_S, self.transport.close)
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
 
     def _set_max_message(self, size: int) -> None:
         self.conn.max_message_size = size
