@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from worldline.core.clock import Clock, MonotonicClock
@@ -46,6 +47,16 @@ async def within(clock: AsyncClock, seconds: float, work: Coroutine[Any, Any, R]
         return task.result()
     finally:
         await stop(task, timer)
+
+
+async def change(clock: AsyncClock, seconds: float | None, changed: asyncio.Event) -> None:
+    """Return once `changed` is set from now on, or after `seconds` on `clock`; None: no limit."""
+    changed.clear()
+    if seconds is None:
+        await changed.wait()
+        return
+    with suppress(TimeoutError):
+        await within(clock, seconds, changed.wait())
 
 
 async def stop(*tasks: asyncio.Task[Any] | None) -> None:

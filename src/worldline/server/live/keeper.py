@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
-from worldline.server.waiting import AsyncClock, stop
+from worldline.server.waiting import AsyncClock, change
 
 
 class Dated(Protocol):
@@ -43,19 +43,4 @@ async def keep(
             done.add(first)
             act(first)
         else:
-            await _wait(clock, left, changed)
-
-
-async def _wait(clock: AsyncClock, seconds: float | None, changed: asyncio.Event) -> None:
-    """Return after `seconds` or when `changed` is set, which is taken back."""
-    if seconds is None:
-        await changed.wait()
-        changed.clear()
-        return
-    timer = asyncio.create_task(clock.sleep(seconds))
-    waiting = asyncio.create_task(changed.wait())
-    try:
-        await asyncio.wait({timer, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        changed.clear()
-    finally:
-        await stop(timer, waiting)
+            await change(clock, left, changed)

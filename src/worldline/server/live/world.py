@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
@@ -45,7 +45,7 @@ from worldline.server.live.opening import to_open, to_opened
 from worldline.server.live.walk import Walk
 from worldline.server.logs import log
 from worldline.server.services import Services
-from worldline.server.waiting import stop, within
+from worldline.server.waiting import change, stop
 
 logger = logging.getLogger("worldline.server")
 
@@ -263,7 +263,7 @@ class LiveWorld:
                 await self._go_on(walk)
             elif self._stands != "live":
                 self._rested()
-                await self._wait(None)
+                await change(self._clock, None, self._changed)
             else:
                 await self._make_one(walk)
 
@@ -274,7 +274,7 @@ class LiveWorld:
             left = walk.governor.start_at(now, others_s=others_s) - now
             if left <= 0:
                 break
-            await self._wait(left)
+            await change(self._clock, left, self._changed)
             now = self._clock.now()
         if self._may_make():
             await walk.production.make(self._may_make, waited_s=now - ready)
@@ -302,7 +302,7 @@ class LiveWorld:
                     session_id=self.id,
                     error=str(error),
                 )
-                await self._wait(RETRY_S)
+                await change(self._clock, RETRY_S, self._changed)
                 return
         walk.governor.playout.stop()
         self._stand("live")
@@ -342,15 +342,6 @@ class LiveWorld:
 
     def _turn(self) -> AbstractAsyncContextManager[Turn]:
         return self._device.turn(self.id, deadline=self._clock.now() + PATIENT_S)
-
-    async def _wait(self, seconds: float | None) -> None:
-        """Until something changed, or so many seconds."""
-        self._changed.clear()
-        if seconds is None:
-            await self._changed.wait()
-            return
-        with suppress(TimeoutError):
-            await within(self._clock, seconds, self._changed.wait())
 
     async def _either(self, *tasks: asyncio.Task[None]) -> None:
         """Until one of the tasks has ended, or the world is being closed."""
