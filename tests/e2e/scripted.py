@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import io
 import re
-import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
-from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +21,7 @@ import msgspec
 from PIL import Image
 from playwright.sync_api import Page, WebSocketRoute
 
+from tests.e2e.pages import Silent, answering
 from worldline.core.live import ClientMessage, ServerMessage, client, server
 from worldline.server.page import GALLERY, HEADERS, STATIC
 
@@ -101,33 +101,27 @@ class Scripted:
         for message in messages:
             self.sockets[-1].send(_write(message))
 
-    def await_message(self, kind: type[M], *, after: int = 0) -> M:
-        """The first message of this kind among those heard from index `after` on."""
+    def await_message(self, *kinds: type[M], after: int = 0) -> M:
+        """The first message of one of these kinds among those heard from index `after` on."""
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             for message in self.heard[after:]:
-                if isinstance(message, kind):
+                if isinstance(message, kinds):
                     return message
             self._page.wait_for_timeout(20)
-        raise AssertionError(f"no {kind.__name__} among {[type(m).__name__ for m in self.heard]}")
+        wanted = " or ".join(kind.__name__ for kind in kinds)
+        raise AssertionError(f"no {wanted} among {[type(m).__name__ for m in self.heard]}")
 
-    def seat(self) -> None:
-        """A place, with the token that comes back to it."""
-        self.say(server.Seat(world=WORLD, viewer="v-1", token="secret-token"))
+    def seat(self, *, controls: bool = True) -> None:
+        """A place; that of the controls has the token that comes back to it."""
+        token = "secret-token" if controls else msgspec.UNSET
+        self.say(server.Seat(world=WORLD, viewer="v-1", token=token))
 
     def open(self, *, controls: bool = True, viewers: int = 1) -> None:
         """Wait for the way in, give a place, open the world, show its first chunk."""
-        ways = (client.Enter, client.Rejoin, client.Watch)
-        deadline = time.monotonic() + 60
-        while not (self.heard and isinstance(self.heard[-1], ways)):
-            if time.monotonic() > deadline:
-                raise AssertionError("the page did not ask for a world")
-            if any(isinstance(message, ways) for message in self.heard):
-                break
-            self._page.wait_for_timeout(20)
-        token = "secret-token" if controls else msgspec.UNSET
+        self.await_message(client.Enter, client.Rejoin, client.Watch)
+        self.seat(controls=controls)
         self.say(
-            server.Seat(world=WORLD, viewer="v-1", token=token),
             msgspec.structs.replace(OPENED, controls=controls, first_frame=self._frames),
             server.ControlOf(yours=controls, viewers=viewers),
         )
@@ -222,7 +216,7 @@ MODELS = {
 }
 
 
-class _Handler(SimpleHTTPRequestHandler):
+class _Handler(Silent, SimpleHTTPRequestHandler):
     """The committed page and its gallery, with the headers that the real server sends."""
 
     protocol_version = "HTTP/1.1"
@@ -246,9 +240,6 @@ class _Handler(SimpleHTTPRequestHandler):
             self.send_header(name, value)
         super().end_headers()
 
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing: a test's output is its own."""
-
     def _answer(self, value: dict[str, Any]) -> None:
         body = msgspec.json.encode(value)
         self.send_response(200)
@@ -261,14 +252,5 @@ class _Handler(SimpleHTTPRequestHandler):
 @contextmanager
 def page_server() -> Generator[str]:
     """The address of a server that has the page and no model."""
-    handler: type[BaseHTTPRequestHandler] = _Handler
-    http = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(STATIC)))
-    http.daemon_threads = True
-    thread = threading.Thread(target=http.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{http.server_address[1]}/"
-    finally:
-        http.shutdown()
-        http.server_close()
-        thread.join()
+    with answering(partial(_Handler, directory=str(STATIC))) as origin:
+        yield f"{origin}/"

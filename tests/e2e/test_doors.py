@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.e2e.browsers import FLAGS
+from tests.e2e.pages import one_page
 from tests.server.doors.exposed import exposed
 from tests.server.doors.knocking import LIVE, MAINLINE, VISITOR
 
@@ -37,29 +36,11 @@ FETCH = "url => fetch(url).then(reply => reply.status, () => 'refused')"
 HELLO = list(b"\x81\xa4type\xa5hello")
 
 
-class Elsewhere(BaseHTTPRequestHandler):
-    """A page of somebody else's."""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.end_headers()
-        self.wfile.write(b"<title>elsewhere</title>")
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
 def elsewhere() -> Generator[str]:
     """The origin of a page that is not ours."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with one_page(b"<title>elsewhere</title>") as origin:
+        yield origin
 
 
 @pytest.fixture

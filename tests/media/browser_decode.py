@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import base64
-import functools
-import http.server
-import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from playwright.sync_api import Page
 
+from tests.e2e.pages import one_page
 from worldline.media.h264 import AccessUnit
 
 # WebCodecs needs a secure context, and about:blank is none; a page on loopback is.
@@ -51,29 +49,11 @@ _DECODE = """async ({units, codec, width, height}) => {
 }"""
 
 
-class _Quiet(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.end_headers()
-        self.wfile.write(_PAGE)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        return None
-
-
 @contextmanager
 def secure_page() -> Generator[str]:
     """The address of an empty page in a secure context."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with one_page(_PAGE) as origin:
+        yield f"{origin}/"
 
 
 def decode_in_browser(
