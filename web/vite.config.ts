@@ -2,9 +2,12 @@ import { defineConfig } from "vitest/config";
 
 // Fixed names and no timestamps: the same source gives the same bytes, so the committed build can be
 // compared with a fresh one. The server answers with an ETag, so fixed names do not go stale.
+const conditions = ["worldline-source", "module", "browser", "development|production"];
+
 export default defineConfig({
   base: "./",
-  resolve: { conditions: ["worldline-source", "module", "browser", "development|production"] },
+  resolve: { conditions },
+  ssr: { resolve: { conditions } }, // the tests
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   build: {
     outDir: "../src/worldline/server/static",

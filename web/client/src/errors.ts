@@ -3,7 +3,7 @@
  *
  *     WorldError               code, message, retryable, and what was expected and came
  *     ├── code of the server   `error` messages: `code` is the server's own word
- *     └── code of this side    `connection_lost`, `unreachable`, `unreadable`, `superseded`, ...
+ *     └── code of this side    `ClientCode`: `connection_lost`, `unreachable`, ...
  */
 
 import type { Failure } from "./protocol.js";
@@ -70,6 +70,10 @@ export class WorldError extends Error {
 
 /** An error of any kind as a `WorldError`. */
 export function asWorldError(error: unknown, code: ClientCode): WorldError {
-  if (error instanceof WorldError) return error;
-  return new WorldError(code, error instanceof Error ? error.message : String(error));
+  return error instanceof WorldError ? error : new WorldError(code, asError(error).message);
+}
+
+/** What was thrown, which need not be an error. */
+export function asError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown));
 }

@@ -197,7 +197,7 @@ export class Link {
 const PASSING = new Set([1001, 1005, 1006, 1011, 1012, 1013, 1014]);
 
 /** The error that a close without an `error` message stands for; null when it is no failure. */
-export function closeError(code: number, reason: string, wasOpen: boolean): WorldError | null {
+function closeError(code: number, reason: string, wasOpen: boolean): WorldError | null {
   if (code === 1000) return null;
   const details = { retryable: PASSING.has(code), closeCode: code };
   if (!wasOpen) {

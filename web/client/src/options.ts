@@ -22,7 +22,7 @@ export interface TimewarpOptions {
   readonly maxDegrees: number;
 }
 
-export const TIMEWARP: TimewarpOptions = { overscan: 0.04, maxDegrees: 12 };
+const TIMEWARP: TimewarpOptions = { overscan: 0.04, maxDegrees: 12 };
 
 export interface ConnectOptions {
   readonly start: Start;

@@ -7,7 +7,7 @@
 import { Backoff } from "./backoff.js";
 import { ClockSync } from "./clock.js";
 import type { Environment } from "./environment.js";
-import { WorldError } from "./errors.js";
+import { asWorldError, WorldError } from "./errors.js";
 import type { Draft, Input } from "./inputs.js";
 import { Link } from "./link.js";
 import type { ConnectOptions, Start } from "./options.js";
@@ -196,9 +196,9 @@ export class Session {
         },
         { environment: this.#environment, clock: this.clock },
       );
-    } catch (error) {
-      const words = error instanceof Error ? error.message : String(error);
-      this.#finish({ code: "unreachable", message: words, error: new WorldError("unreachable", words) });
+    } catch (thrown) {
+      const error = asWorldError(thrown, "unreachable");
+      this.#finish({ code: error.code, message: error.message, error });
     }
   }
 

@@ -252,7 +252,7 @@ export class Visit {
       send: (input) => {
         if (!this.session.holds) return null;
         const { id } = this.session.input(input);
-        if (input.type === "pointer" || input.type === "pad" || input.type === "keys") this.screen.gaze?.sent(id);
+        this.screen.gaze?.sent(id);
         return id;
       },
     };

@@ -4,7 +4,8 @@ import { describe, expect, it } from "vitest";
 import { STILL } from "../src/hands/motion.js";
 import { bufferSize } from "../src/view/drawing.js";
 import { Gaze } from "../src/view/gaze.js";
-import { affineAt, homography, multiply, normalised, project, rotation, transposed, type Intrinsics, type Mat3, type View } from "../src/view/homography.js";
+import { affineAt, homography, multiply, normalised, rotation, transposed, type Intrinsics, type Mat3, type View } from "../src/view/homography.js";
+import { project } from "./browser/reference.js";
 import { OPENED } from "./fakes.js";
 
 const K: Intrinsics = [500, 500, 416, 240];

@@ -12,8 +12,11 @@ export function askFormats(): ReadonlySignal<Support> {
   return support;
 }
 
-/** What to ask the server for: `wish` first, and what else can be shown should it not have that. */
-export function wanted(wish: Format | "auto", support: Support): readonly Format[] {
-  if (wish === "auto" || !support.formats.includes(wish)) return support.formats;
+/**
+ * What to ask the server for: `wish` first, and what else can be shown should it not have that. Null
+ * leaves it to the client library, which asks the browser itself: a world may begin before it answered.
+ */
+export function wanted(wish: Format | "auto", support: Support): readonly Format[] | null {
+  if (wish === "auto" || !support.formats.includes(wish)) return null;
   return [wish, ...support.formats.filter((format) => format !== wish)];
 }

@@ -32,12 +32,20 @@ interface Words {
 
 const PICTURE = "Choose another picture";
 const BROKE = "The world broke off";
+const GONE: Words = { title: "This world is gone", detail: "It has ended, or there never was one of this name." };
+const CLOSED: Words = { title: "The world was closed", detail: "Start again whenever you like." };
+const REFUSED: Words = { title: "The server refused this start" };
+const UNUSABLE: Words = { title: "The model cannot be used" };
+const DISAGREE: Words = {
+  title: "Page and server disagree",
+  detail: "They may be of different releases: load the page again.",
+};
 
 /** By `code`; a test holds this list against the server's and the client library's. */
 export const WORDS: Readonly<Record<string, Words>> = {
   // ends that are no failure
   complete: { title: "The walk is complete", detail: "This world has the length it was asked for.", offer: "again" },
-  left: { title: "The world was closed", detail: "Start again whenever you like." },
+  left: CLOSED,
   idle: { title: "The world went to sleep", detail: "Nobody walked in it for a while.", offer: "again" },
   lifetime: { title: "This walk has ended", detail: "A world here lives for a limited time.", offer: "again" },
   holder_gone: { title: "Its walker is gone", detail: "Whoever walked this world did not come back." },
@@ -59,12 +67,12 @@ export const WORDS: Readonly<Record<string, Words>> = {
   invalid_control: { title: "That movement cannot be used" },
   invalid_shape: { title: PICTURE },
   invalid_config: { title: "These options do not go together" },
-  invalid_input: { title: "The server refused this start" },
-  invalid_generate_request: { title: "The server refused this start" },
+  invalid_input: REFUSED,
+  invalid_generate_request: REFUSED,
   // the world
-  unknown_world: { title: "This world is gone", detail: "It has ended, or there never was one of this name." },
-  session_missing: { title: "This world is gone", detail: "It has ended, or there never was one of this name." },
-  session_closed: { title: "The world was closed", detail: "Start again whenever you like." },
+  unknown_world: GONE,
+  session_missing: GONE,
+  session_closed: CLOSED,
   session_error: { title: BROKE },
   no_controls: { title: "Somebody else walks", detail: "Ask for the controls first." },
   aborted: { title: BROKE, detail: "A piece of it was given up. Try again.", offer: "again" },
@@ -72,21 +80,21 @@ export const WORDS: Readonly<Record<string, Words>> = {
   worker_error: { title: BROKE, offer: "again" },
   worker_died: { title: "The model went down", detail: "The server starts it again by itself. Try again in a moment.", offer: "again" },
   // the model's files
-  checkpoint_error: { title: "The model cannot be used" },
-  unknown_layout: { title: "The model cannot be used" },
-  checkpoint_keys: { title: "The model cannot be used" },
-  unsafe_file: { title: "The model cannot be used" },
+  checkpoint_error: UNUSABLE,
+  unknown_layout: UNUSABLE,
+  checkpoint_keys: UNUSABLE,
+  unsafe_file: UNUSABLE,
   // the wire
   error: { title: "Something went wrong", offer: "again" },
-  protocol_error: { title: "Page and server disagree", detail: "They may be of different releases: load the page again." },
-  invalid_event: { title: "Page and server disagree", detail: "They may be of different releases: load the page again." },
+  protocol_error: DISAGREE,
+  invalid_event: DISAGREE,
   unreachable: { title: "No connection", detail: "The server cannot be reached. Is it still running?", offer: "again" },
   unanswered: { title: "No answer", detail: "The server never answered an input. Come back to the same world.", offer: "again" },
   connection_lost: { title: "Connection lost", detail: "It could not be made again in time.", offer: "again" },
-  unreadable: { title: "Page and server disagree", detail: "They may be of different releases: load the page again." },
+  unreadable: DISAGREE,
   wrong_server: { title: "Another kind of server", detail: "What answers at this address does not speak with this page." },
   not_open: { title: "No world is open", detail: "Start again whenever you like." },
-  closed: { title: "The world was closed", detail: "Start again whenever you like." },
+  closed: CLOSED,
   bad_file: { title: "This file cannot be used" },
 };
 

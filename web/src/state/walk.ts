@@ -41,7 +41,7 @@ export interface Setting {
   readonly url: URL | string;
   readonly access: string | null;
   readonly preferences: Preferences;
-  readonly support: Support;
+  readonly support: ReadonlySignal<Support>;
 }
 
 const DEGREES_PER_PIXEL = 0.12;
@@ -58,6 +58,7 @@ export class Walk {
   readonly world: World;
   readonly toasts = new Toasts();
   readonly phase: ReadonlySignal<World["phase"]["value"]>;
+  readonly state: ReadonlySignal<World["state"]["value"]>;
   readonly queue: ReadonlySignal<Queued | null>;
   readonly opened: ReadonlySignal<Opened | null>;
   readonly control: ReadonlySignal<ControlOf | null>;
@@ -85,7 +86,7 @@ export class Walk {
   /** Input to photon of the newest inputs in ms, oldest first. */
   readonly history = signal<readonly number[]>([]);
 
-  readonly #support: Support;
+  readonly #support: ReadonlySignal<Support>;
   readonly #stops: (() => void)[] = [];
   #lostAt: number | null = null;
   #prompts = 0;
@@ -102,6 +103,7 @@ export class Walk {
       return copy;
     };
     this.phase = mirror(world.phase);
+    this.state = mirror(world.state);
     this.queue = mirror(world.queue);
     this.opened = mirror(world.opened);
     this.control = mirror(world.control);
@@ -172,7 +174,8 @@ export class Walk {
     if (now.blend !== before.blend) world.setPlayout({ blendMs: playout(now).blendMs });
     if (now.lead !== before.lead) world.setPlayout({ leadMs: playout(now).leadMs });
     const offered = world.ready.value?.formats ?? [];
-    const format = wanted(now.format, this.#support).find((one) => offered.includes(one));
+    const formats = wanted(now.format, this.#support.value) ?? this.#support.value.formats;
+    const format = formats.find((one) => offered.includes(one));
     const changed = {
       ...(now.speed !== before.speed && { speed: now.speed }),
       ...(now.format !== before.format && format && { format }),
@@ -277,14 +280,15 @@ function playout(preferences: Preferences): { leadMs: number; blendMs: number } 
 }
 
 function options({ way, access, preferences, support }: Setting): Parameters<typeof connect>[1] {
-  const { format, quality, speed, lead, timewarp, transport } = preferences;
+  const { format, quality, speed, timewarp, transport } = preferences;
+  const formats = wanted(format, support.value);
   const common = {
     client: "worldline-page",
     token: access,
     timewarp,
     transport,
     playout: playout(preferences),
-    formats: wanted(format, support),
+    ...(formats && { formats }),
   };
   if (way.kind === "watch") return { ...common, start: { watch: way.world } };
   if (way.kind === "rejoin") return { ...common, start: { rejoin: way.token } };
@@ -295,7 +299,6 @@ function options({ way, access, preferences, support }: Setting): Parameters<typ
     seed,
     quality,
     speed,
-    ...(lead > 0 && { lead_ms: lead }),
     ...(size && { width: size[0], height: size[1] }),
   };
   return { ...common, start: { enter } };

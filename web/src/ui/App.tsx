@@ -35,7 +35,7 @@ export function App() {
     const url = way.kind === "rejoin" ? way.url : liveUrl();
     problem.value = null;
     walk.value?.disconnect();
-    const settings = { access: memory.access, preferences: preferences.value, support: support.value };
+    const settings = { access: memory.access, preferences: preferences.value, support };
     const next = new Walk({ way, url, ...settings });
     walk.value = next;
     if (new URLSearchParams(location.search).has(PROBE)) {

@@ -6,6 +6,7 @@ import { download, stamp } from "../lib/download";
 import type { Walk } from "../state/walk";
 import { Dialog } from "./Dialog";
 import { Icon } from "./Icon";
+import { Switch } from "./Switch";
 
 interface Props {
   readonly walk: Walk;
@@ -73,17 +74,7 @@ export function CameraPath({ walk, close }: Props) {
           <p class="fine" role="status">
             {path.poses.length} poses, {(path.poses.length / path.rate).toFixed(1)} s
           </p>
-          <label class="switch">
-            <span>Begin again at its end</span>
-            <input
-              type="checkbox"
-              role="switch"
-              aria-label="Begin again at its end"
-              checked={loop.value}
-              onChange={(event) => (loop.value = event.currentTarget.checked)}
-            />
-            <i aria-hidden="true" />
-          </label>
+          <Switch name="Begin again at its end" on={loop.value} set={(on) => (loop.value = on)} />
           <div class="actions">
             <button type="button" class="enter small" onClick={() => play(path)}>
               <Icon name="play" />

@@ -1,9 +1,10 @@
 import type { Signal } from "@preact/signals";
+import { PARTS } from "@worldline/client";
 import type { ComponentChildren } from "preact";
 
-import { fetchFile } from "../lib/download";
 import { takeUrl } from "../lib/server";
 import type { Walk } from "../state/walk";
+import { FileLink } from "./FileLink";
 import { Icon } from "./Icon";
 
 interface Props {
@@ -11,19 +12,6 @@ interface Props {
   readonly model: string | null;
   readonly detailed: Signal<boolean>;
 }
-
-/** The parts of the way from a hand to an eye, in their order. */
-const PARTS = [
-  ["inbox", "inbox"],
-  ["wait", "wait"],
-  ["denoise", "denoise"],
-  ["decode", "decode"],
-  ["encode", "encode"],
-  ["network", "network"],
-  ["client", "browser"],
-  ["queue", "queue"],
-  ["display", "display"],
-] as const;
 
 /** Two figures that are always there, and everything that is measured when they are opened. */
 export function Figures({ walk, model, detailed }: Props) {
@@ -58,9 +46,10 @@ export function Figures({ walk, model, detailed }: Props) {
 
 function Details({ walk, model }: { readonly walk: Walk; readonly model: string | null }) {
   const { latency, parts, ...rest } = walk.figures.value;
-  const known = PARTS.flatMap(([key, name]) => {
+  const known = PARTS.flatMap((key) => {
     const spread = parts[key];
-    return spread && spread.count > 0 ? [{ key, name, ms: spread.p50 }] : [];
+    const name = key === "client" ? "browser" : key;
+    return spread ? [{ key, name, ms: spread.p50 }] : [];
   });
   const total = known.reduce((sum, { ms }) => sum + ms, 0);
   const decoder = walk.decoder.value;
@@ -136,7 +125,7 @@ function Details({ walk, model }: { readonly walk: Walk; readonly model: string 
 
 /** A Chrome trace of this session, for whoever looks into where the time goes. */
 function Trace({ walk }: { readonly walk: Walk }) {
-  const { trace, tracing, access } = walk;
+  const { trace, tracing } = walk;
   const url = trace.value;
   return (
     <div class="actions">
@@ -144,20 +133,9 @@ function Trace({ walk }: { readonly walk: Walk }) {
         {tracing.value ? "End the trace" : "Trace"}
       </button>
       {url !== null && (
-        <a
-          class="plain small"
-          href={takeUrl(url, null)}
-          download="worldline-trace.json"
-          onClick={(event) => {
-            if (access === null) return; // the browser fetches it
-            event.preventDefault();
-            const failed = (): void => walk.toasts.say("The trace could not be fetched.", { tone: "warning" });
-            void fetchFile(takeUrl(url, null), "worldline-trace.json", access).catch(failed);
-          }}
-        >
-          <Icon name="download" />
+        <FileLink walk={walk} url={takeUrl(url, null)} name="worldline-trace.json" what="The trace">
           Save it
-        </a>
+        </FileLink>
       )}
     </div>
   );

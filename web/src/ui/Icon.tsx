@@ -1,7 +1,6 @@
 /** The icons of the page: one path each, drawn in the text's colour on a grid of 24. */
 const PATHS = {
   arrow: "M5 12h14m-6-6 6 6-6 6",
-  back: "M19 12H5m6-6-6 6 6 6",
   camera: "M4 8h3.2L8.8 5.500h6.400L16.8 8H20v11H4zM12 16.700a3.4 3.4 0 1 0 0-6.8 3.4 3.4 0 0 0 0 6.800z",
   check: "m5 12.5 4.5 4.500L19 7.5",
   chevron: "m7 10 5 5 5-5",
@@ -17,7 +16,6 @@ const PATHS = {
   lock: "M6 11h12v8.500H6zM8.5 11V8a3.5 3.5 0 0 1 7 0v3",
   more: "M6 12h.01M12 12h.01M18 12h.01",
   mouse: "M12 3.5a5 5 0 0 0-5 5v7a5 5 0 0 0 10 0v-7a5 5 0 0 0-5-5zM12 7v3.5",
-  pad: "M7.5 7h9c3 0 4.5 3 4.5 7 0 4.5-3.5 4-5 1.5-.6-1-1-1.5-2-1.500h-4c-1 0-1.4.5-2 1.5-1.5 2.5-5 3-5-1.5 0-4 1.5-7 4.5-7zM8.5 9.500v3M7 11h3M15.5 11h.01",
   path: "M5 19c5 0 3-6 7-7s2-7 7-7M5 19h.01M19 5h.01",
   pause: "M8.5 6v12M15.5 6v12",
   picture: "M4 5h16v14H4zM4 16l4.5-4.5 4 4 3-3L20 17M15.5 9.500h.01",

@@ -87,7 +87,7 @@ function Line({ walk, leave }: { readonly walk: Walk; readonly leave: () => void
 
 const people = (count: number): string => (count === 1 ? "one visitor waits" : `${count} visitors wait`);
 
-export function ordinal(n: number): string {
+function ordinal(n: number): string {
   const tens = n % 100;
   if (tens >= 11 && tens <= 13) return "th";
   return ["th", "st", "nd", "rd"][n % 10] ?? "th";
@@ -138,7 +138,7 @@ function Waits({ left }: { readonly left: number | null }) {
 }
 
 function Paused({ walk }: { readonly walk: Walk }) {
-  const parked = walk.world.state.value === "parked";
+  const parked = walk.state.value === "parked";
   return (
     <section role="status">
       {walk.spectator ? (

@@ -5,6 +5,7 @@ import type { Support } from "@worldline/client";
 import { DEFAULTS, type Preferences } from "../state/preferences";
 import { Dialog } from "./Dialog";
 import { PictureOptions } from "./Options";
+import { Switch } from "./Switch";
 
 interface Props {
   readonly preferences: Signal<Preferences>;
@@ -111,32 +112,6 @@ function Slide({ name, value, range: [min, max, step], words, hint, set }: Slide
         onInput={(event) => set(Number(event.currentTarget.value))}
       />
       {hint && <span class="fine">{hint}</span>}
-    </label>
-  );
-}
-
-interface SwitchProps {
-  readonly name: string;
-  readonly hint?: string;
-  readonly on: boolean;
-  readonly set: (on: boolean) => void;
-}
-
-function Switch({ name, hint, on, set }: SwitchProps) {
-  return (
-    <label class="switch">
-      <span>
-        {name}
-        {hint && <small>{hint}</small>}
-      </span>
-      <input
-        type="checkbox"
-        role="switch"
-        aria-label={name}
-        checked={on}
-        onChange={(event) => set(event.currentTarget.checked)}
-      />
-      <i aria-hidden="true" />
     </label>
   );
 }

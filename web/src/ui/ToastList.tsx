@@ -1,10 +1,10 @@
 import { useSignal } from "@preact/signals";
 
-import { fetchFile } from "../lib/download";
 import { takeUrl } from "../lib/server";
 import type { Toast } from "../state/toasts";
 import type { Walk } from "../state/walk";
 import { secondsUntil, useClock } from "./clock";
+import { FileLink } from "./FileLink";
 import { Icon } from "./Icon";
 
 /** Under the top edge: announcements, refusals, who asks for the controls, the finished recording. */
@@ -71,7 +71,6 @@ const FILES = [
 
 /** A finished recording, until it is put away. */
 function Developed({ walk }: { readonly walk: Walk }) {
-  const { access } = walk;
   const film = walk.film.value;
   if (film?.phase !== "done") return null;
   return (
@@ -80,22 +79,15 @@ function Developed({ walk }: { readonly walk: Walk }) {
         Recorded <b>{film.seconds.toFixed(1)} s</b>
       </p>
       {FILES.map(({ file, label }) => (
-        <a
+        <FileLink
           key={label}
-          class="plain small"
-          href={takeUrl(film.url, file)}
-          download={file ?? ""}
-          onClick={(event) => {
-            if (access === null) return; // the browser fetches it
-            event.preventDefault();
-            const name = file ?? "worldline.zip";
-            const told = (words: string): void => walk.toasts.say(words, { tone: "warning" });
-            void fetchFile(takeUrl(film.url, file), name, access).catch(() => told(`${label} could not be fetched.`));
-          }}
+          walk={walk}
+          url={takeUrl(film.url, file)}
+          name={file ?? "worldline.zip"}
+          what={label}
         >
-          <Icon name="download" />
           {label}
-        </a>
+        </FileLink>
       ))}
       <button type="button" class="round" aria-label="Dismiss" onClick={() => (walk.film.value = null)}>
         <Icon name="close" />

@@ -3,6 +3,7 @@ import { useEffect, useRef } from "preact/hooks";
 
 import { download, stamp } from "../lib/download";
 import type { Walk } from "../state/walk";
+import { useClock } from "./clock";
 import { Icon, type IconName } from "./Icon";
 
 export type Sheet = "settings" | "keys" | "share" | "path";
@@ -115,13 +116,9 @@ function Tool({ icon, name, hint, active, expanded, fold, act }: ToolProps) {
 
 /** How long the recording runs; counted here, because the server says only when it ended. */
 function FilmTime({ walk }: { readonly walk: Walk }) {
-  const now = useSignal(performance.now());
-  useEffect(() => {
-    const timer = setInterval(() => (now.value = performance.now()), 1000);
-    return () => clearInterval(timer);
-  }, []);
+  const now = useClock(1000);
   const film = walk.film.value;
-  const seconds = film?.phase === "on" ? Math.max(0, Math.floor((now.value - film.since) / 1000)) : 0;
+  const seconds = film?.phase === "on" ? Math.max(0, Math.floor((now - film.since) / 1000)) : 0;
   return (
     <span class="filming" role="timer" aria-label="Recording">
       <i />

@@ -37,10 +37,9 @@ export class Gamepads {
   poll(nowMs: number): void {
     const pad = this.#options.read().find((found) => found?.connected) ?? null;
     const { grip, tuning } = this.#options;
-    if (pad?.id !== this.#name) {
-      if ((pad?.id ?? null) !== this.#name) this.#options.connected(pad?.id ?? null);
-      this.#name = pad?.id ?? null;
-    }
+    const name = pad?.id ?? null;
+    if (name !== this.#name) this.#options.connected(name);
+    this.#name = name;
     grip.stick("gamepad", pad ? padMotion(pad, tuning()) : STILL, nowMs);
     grip.slow("gamepad", pad?.buttons[TRIGGER]?.pressed === true, nowMs);
   }

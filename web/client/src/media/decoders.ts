@@ -3,6 +3,7 @@
  * single pictures between the frames of a video and returns to it at a key frame.
  */
 
+import { asError } from "../errors.js";
 import type { Format, Frame } from "../protocol.js";
 import type { Codecs, Picture } from "./codecs.js";
 import { VideoStream } from "./video.js";
@@ -119,7 +120,7 @@ export class Decoders {
       },
       (error: unknown) => {
         if (this.#closed) return;
-        this.#events.lost(slot.info, error instanceof Error ? error : new Error(String(error)));
+        this.#events.lost(slot.info, asError(error));
         this.#drop(slot);
       },
     );

@@ -3,6 +3,7 @@
  * browser receives, orders and decodes; what is said about the pictures still comes by the socket.
  */
 
+import { asError } from "../errors.js";
 import type { Decoded, FrameInfo } from "./decoders.js";
 import { Pairing } from "./pairing.js";
 
@@ -58,9 +59,9 @@ export class RtcPictures {
   /** The server's answer. */
   answer(sdp: string): void {
     if (this.#over) return;
-    this.#connection.setRemoteDescription({ type: "answer", sdp }).catch((error: unknown) => {
-      this.close(error instanceof Error ? error.message : String(error));
-    });
+    this.#connection
+      .setRemoteDescription({ type: "answer", sdp })
+      .catch((error: unknown) => this.close(asError(error).message));
   }
 
   /** A message about a picture that comes this way. */
@@ -84,7 +85,7 @@ export class RtcPictures {
       const sdp = this.#connection.localDescription?.sdp;
       if (!this.#over && sdp !== undefined) this.#events.offer(sdp);
     } catch (error) {
-      this.close(error instanceof Error ? error.message : String(error));
+      this.close(asError(error).message);
     }
   }
 

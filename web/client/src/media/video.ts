@@ -4,6 +4,7 @@
  * key frame, which is asked for. Frames come out in the order they went in.
  */
 
+import { asError } from "../errors.js";
 import type { Frame } from "../protocol.js";
 import type { Codecs } from "./codecs.js";
 
@@ -95,9 +96,8 @@ export class VideoStream {
     this.#events.lost();
     const now = this.#events.now();
     this.#failures = [...this.#failures.filter((at) => now - at < FAILURE_WINDOW_MS), now];
-    if (this.#failures.length >= MAX_FAILURES) {
-      this.#events.dead(error instanceof Error ? error : new Error(String(error)));
-    } else this.#askKey();
+    if (this.#failures.length >= MAX_FAILURES) this.#events.dead(asError(error));
+    else this.#askKey();
   }
 
   #askKey(): void {

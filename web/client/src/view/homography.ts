@@ -47,13 +47,6 @@ export function homography(k: Intrinsics, from: View, to: View, zoom = 1): Mat3 
   return multiply(camera, multiply(turn, rays));
 }
 
-/** A point through a homography; null when it lies behind the camera. */
-export function project(h: Mat3, x: number, y: number): readonly [number, number] | null {
-  const w = h[6] * x + h[7] * y + h[8];
-  if (w <= 1e-9) return null;
-  return [(h[0] * x + h[1] * y + h[2]) / w, (h[3] * x + h[4] * y + h[5]) / w];
-}
-
 /** Intrinsics in pixels as shares of a picture, so that points are texture coordinates. */
 export function normalised([fx, fy, cx, cy]: Intrinsics, width: number, height: number): Intrinsics {
   return [fx / width, fy / height, cx / width, cy / height];

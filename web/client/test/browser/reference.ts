@@ -1,6 +1,13 @@
 /** The shader's work on the processor, in doubles: the oracle of the pixel comparison. */
 
-import { project, type Mat3 } from "../../src/view/homography.js";
+import type { Mat3 } from "../../src/view/homography.js";
+
+/** A point through a homography; null when it lies behind the camera. */
+export function project(h: Mat3, x: number, y: number): readonly [number, number] | null {
+  const w = h[6] * x + h[7] * y + h[8];
+  if (w <= 1e-9) return null;
+  return [(h[0] * x + h[1] * y + h[2]) / w, (h[3] * x + h[4] * y + h[5]) / w];
+}
 
 /** Mitchell-Netravali, B = C = 1/3. */
 function mitchell(t: number): number {
