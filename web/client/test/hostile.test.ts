@@ -24,7 +24,7 @@ const base: fc.Arbitrary<ServerMessage> = fc.oneof(
   fc.record({ type: fc.constant("received" as const), id, server_ms: fc.double({ noNaN: true, noDefaultInfinity: true }) }),
   fc.record({ type: fc.constant("applied" as const), id, chunk: id, latent_frame: id, server_ms: fc.integer() }),
   fc.tuple(fc.nat(200), fc.record({ format: fc.constantFrom("h264", "jpeg", "raw"), key: fc.boolean(), input: fc.nat(12), yaw: fc.double({ noNaN: true, noDefaultInfinity: true }) })).map(([number, change]) => frame(number, change)),
-  fc.record({ type: fc.constant("chunk" as const), index: id, frames: id, input: id, stages: fc.dictionary(fc.string(), fc.integer()), bytes: id, lead_ms: id, real_time_factor: id, misses: id, levers: fc.constant([]) }),
+  fc.record({ type: fc.constant("chunk" as const), index: id, frames: id, input: id, stages: fc.dictionary(fc.string(), fc.integer()), bytes: id, lead_ms: id, real_time_factor: id, misses: id, levers: fc.constant([]), place: id }),
   fc.record({ type: fc.constant("pong" as const), at_ms: fc.integer(), server_ms: fc.integer() }),
   fc.record({ type: fc.constant("control" as const), yours: fc.boolean(), viewers: id, asking: fc.constant([]) }),
   fc.record({ type: fc.constant("error" as const), code: fc.string(), message: fc.string(), retryable: fc.boolean(), fatal: fc.boolean(), ...{} }),

@@ -92,7 +92,7 @@ describe("a picture", () => {
     const frames = { input: id, encoded_ms: made + 290 + offset };
     if (paintedFirst) await show(found, 0, 12, frames);
     else for (let i = 0; i < 12; i++) browser.socket.say(frame(i, frames));
-    browser.socket.say({ type: "chunk", index: 0, frames: 12, input: id, stages: { denoise: 200, encode: 24, total: 260 }, bytes: 1, lead_ms: 0, real_time_factor: 0.5, misses: 0, levers: [] });
+    browser.socket.say({ type: "chunk", index: 0, frames: 12, input: id, stages: { denoise: 200, encode: 24, total: 260 }, bytes: 1, lead_ms: 0, real_time_factor: 0.5, misses: 0, levers: [], place: 0 });
     if (!paintedFirst) await show(found, 12, 12, { ...frames, chunk: 1 });
     const record = world.probe().inputs().find((input) => input.id === id);
     expect(record?.parts).toMatchObject({ inbox: 5, wait: 35, denoise: 200, encode: 2, decode: 48, network: 10, client: 0 });

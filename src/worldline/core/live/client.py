@@ -41,10 +41,17 @@ class Enter(Message, frozen=True, kw_only=True, tag="enter"):
 
     `lead_ms` is how much video the client wants queued ahead; `speed` scales every motion.
     `intrinsics` are fx, fy, cx, cy of an 832x480 picture.
+
+    With `world`, a world file (`.wl`), the world is the one it holds: picture, prompt, seed, size,
+    window and intrinsics are the file's, and those given here are not looked at. What was walked in
+    it is walked again from the start, as a tape; the first movement of a hand ends the tape and
+    walks on from there. `at_end` walks the tape unseen first, and shows the world where it stopped.
     """
 
-    prompt: Text
-    image: Annotated[bytes, Meta(max_length=32 * 2**20)]
+    prompt: Annotated[str, Meta(max_length=4096)] = ""
+    image: Annotated[bytes, Meta(max_length=32 * 2**20)] = b""
+    world: Annotated[bytes, Meta(max_length=32 * 2**20)] | None = None
+    at_end: bool = False
     seed: Annotated[int, Meta(ge=0, le=2**53)] = 42
     width: Annotated[int, Meta(ge=16, le=8192)] | None = None
     height: Annotated[int, Meta(ge=16, le=8192)] | None = None
@@ -154,6 +161,30 @@ class Reset(InputMessage, frozen=True, kw_only=True, tag="reset"):
     seed: Annotated[int, Meta(ge=0, le=2**53)] | None = None
 
 
+class Rewind(InputMessage, frozen=True, kw_only=True, tag="rewind"):
+    """Go back, and walk on from there: to before `chunk` (of a `moment`), or so many seconds.
+
+    One of the two is given. Chunk 0 is the start; seconds that reach further back mean the start,
+    too. Answered by `rewound` when the world stands there, or by `error` with this id.
+    """
+
+    chunk: Count | None = None
+    seconds: Annotated[float, Meta(ge=0, le=2**32)] | None = None
+
+
+class Branch(InputMessage, frozen=True, kw_only=True, tag="branch"):
+    """A second world that begins where this one is, or before `chunk`; this one goes on.
+
+    Answered by `branched`, or by `error` with this id when there is no place for one more.
+    """
+
+    chunk: Count | None = None
+
+
+class Save(InputMessage, frozen=True, kw_only=True, tag="save"):
+    """The walk so far as a world file. Answered by `saved`."""
+
+
 class Record(InputMessage, frozen=True, kw_only=True, tag="record"):
     """Begin or end a recording on the server."""
 
@@ -228,6 +259,9 @@ Input = (
     | Pause
     | Resume
     | Reset
+    | Rewind
+    | Branch
+    | Save
     | Record
     | Trace
     | AskControl

@@ -47,6 +47,8 @@ NoticeCode = Literal[
     "control_asked",  # a viewer asks for the controls
     "recording_limit",  # a recording has ended by itself: its length, or the room for it
     "recording_failed",  # a recording has ended: it cannot be written, or there is no H.264 now
+    "recovering",  # the worker is lost; the world waits for another and goes on where it was
+    "recovered",  # it goes on
 ]
 ByeCode = Literal[
     "complete", "left", "idle", "lifetime", "holder_gone", "taken_over", "draining", "stopped"

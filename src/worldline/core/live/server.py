@@ -146,7 +146,11 @@ class Frame(Message, frozen=True, kw_only=True, tag="frame"):
 
 
 class Chunk(Message, frozen=True, kw_only=True, tag="chunk"):
-    """After the frames of a chunk: where its time went, in ms. `wait` is the governor's."""
+    """After the frames of a chunk: where its time went, in ms. `wait` is the governor's.
+
+    `index` counts every chunk that was made; `place` is its place in the walk, which `rewind` and
+    `reset` put back, and what `moment` and `rewound` call `chunk`.
+    """
 
     index: int
     frames: int
@@ -157,6 +161,7 @@ class Chunk(Message, frozen=True, kw_only=True, tag="chunk"):
     real_time_factor: float
     misses: int
     levers: tuple[str, ...] = ()
+    place: int = 0
 
 
 class Pong(Message, frozen=True, kw_only=True, tag="pong"):
@@ -206,6 +211,60 @@ class Traced(Message, frozen=True, kw_only=True, tag="traced"):
     url: str = ""
 
 
+class Moment(Message, frozen=True, kw_only=True, tag="moment"):
+    """A thumbnail for the timeline, about one a second of the walk, to who has the controls.
+
+    `picture` is a small JPEG of picture `number`, the first of chunk `chunk` of the walk, which
+    begins `seconds` after the walk's start. `rewind` to `chunk` comes back to it. After `rewound`,
+    moments from its chunk on are no more part of the walk. Who takes the controls is sent all
+    that there are.
+    """
+
+    chunk: int
+    seconds: float
+    number: int
+    picture: bytes
+
+
+class Rewound(Message, frozen=True, kw_only=True, tag="rewound"):
+    """The walk stands before `chunk`, under `prompt`; picture `number` is the first after it.
+
+    `seconds` is the walk's length now. Running numbers of pictures go on. Sent to everybody.
+    """
+
+    chunk: int
+    seconds: float
+    number: int
+    prompt: str
+
+
+class Branched(Message, frozen=True, kw_only=True, tag="branched"):
+    """There is a second world, `world`. It waits for who comes with `token`, by `rejoin`.
+
+    `token` is a secret; `url` (relative) is the page that goes in with it. `id` is the input that
+    asked; `chunk` is where in the walk it begins.
+    """
+
+    id: int
+    world: str
+    token: str
+    url: str
+    chunk: int
+
+
+class Saved(Message, frozen=True, kw_only=True, tag="saved"):
+    """The walk as a world file of so many `bytes`, to be fetched under `url` (relative).
+
+    `id` is the input that asked; `chunks` and `seconds` are the length of the walk in it.
+    """
+
+    id: int
+    url: str
+    bytes: int
+    chunks: int
+    seconds: float
+
+
 class Failure(Message, frozen=True, kw_only=True, tag="error"):
     """A refusal or a failure. `id` names the input it answers; without one it is the connection's.
 
@@ -245,6 +304,10 @@ ServerMessage = (
     | ControlOf
     | Recording
     | Traced
+    | Moment
+    | Rewound
+    | Branched
+    | Saved
     | Failure
     | Bye
 )

@@ -35,4 +35,6 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 def _shown(name: str, value: object) -> str:
     if name == "token" and isinstance(value, str):
         return "***"
+    if name == "url" and isinstance(value, str) and "#" in value:
+        return repr(value[: value.index("#")] + "#***")  # what opens a world is in the fragment
     return f"<{len(value)} bytes>" if isinstance(value, bytes) else repr(value)

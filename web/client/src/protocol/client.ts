@@ -25,13 +25,22 @@ export interface Hello {
  *
  * `lead_ms` is how much video the client wants queued ahead; `speed` scales every motion.
  * `intrinsics` are fx, fy, cx, cy of an 832x480 picture.
+ *
+ * With `world`, a world file (`.wl`), the world is the one it holds: picture, prompt, seed, size,
+ * window and intrinsics are the file's, and those given here are not looked at. What was walked in
+ * it is walked again from the start, as a tape; the first movement of a hand ends the tape and
+ * walks on from there. `at_end` walks the tape unseen first, and shows the world where it stopped.
  */
 export interface Enter {
   readonly type: "enter";
-  /** 1 to 4096 characters */
-  readonly prompt: string;
+  /** at most 4096 characters; default "" */
+  readonly prompt?: string;
+  /** at most 33554432 bytes; default "" */
+  readonly image?: Uint8Array;
   /** at most 33554432 bytes */
-  readonly image: Uint8Array;
+  readonly world?: Uint8Array | null;
+  /** default false */
+  readonly at_end?: boolean;
   /** default 42 */
   readonly seed?: number;
   /** 16 to 8192 */
@@ -200,6 +209,42 @@ export interface Reset {
   readonly seed?: number | null;
 }
 
+/**
+ * Go back, and walk on from there: to before `chunk` (of a `moment`), or so many seconds.
+ *
+ * One of the two is given. Chunk 0 is the start; seconds that reach further back mean the start,
+ * too. Answered by `rewound` when the world stands there, or by `error` with this id.
+ */
+export interface Rewind {
+  readonly type: "rewind";
+  readonly id: number;
+  /** default 0.0 */
+  readonly at_ms?: number;
+  readonly chunk?: number | null;
+  readonly seconds?: number | null;
+}
+
+/**
+ * A second world that begins where this one is, or before `chunk`; this one goes on.
+ *
+ * Answered by `branched`, or by `error` with this id when there is no place for one more.
+ */
+export interface Branch {
+  readonly type: "branch";
+  readonly id: number;
+  /** default 0.0 */
+  readonly at_ms?: number;
+  readonly chunk?: number | null;
+}
+
+/** The walk so far as a world file. Answered by `saved`. */
+export interface Save {
+  readonly type: "save";
+  readonly id: number;
+  /** default 0.0 */
+  readonly at_ms?: number;
+}
+
 /** Begin or end a recording on the server. */
 export interface Record {
   readonly type: "record";
@@ -302,6 +347,9 @@ export type ClientMessage =
   | Pause
   | Resume
   | Reset
+  | Rewind
+  | Branch
+  | Save
   | Record
   | Trace
   | AskControl
@@ -333,6 +381,9 @@ export type Input =
   | Pause
   | Resume
   | Reset
+  | Rewind
+  | Branch
+  | Save
   | Record
   | Trace
   | AskControl
@@ -354,6 +405,9 @@ export const CLIENT_TYPES = [
   "pause",
   "resume",
   "reset",
+  "rewind",
+  "branch",
+  "save",
   "record",
   "trace",
   "ask_control",

@@ -113,7 +113,12 @@ export interface Frame {
   readonly encoded_ms: number;
 }
 
-/** After the frames of a chunk: where its time went, in ms. `wait` is the governor's. */
+/**
+ * After the frames of a chunk: where its time went, in ms. `wait` is the governor's.
+ *
+ * `index` counts every chunk that was made; `place` is its place in the walk, which `rewind` and
+ * `reset` put back, and what `moment` and `rewound` call `chunk`.
+ */
 export interface Chunk {
   readonly type: "chunk";
   readonly index: number;
@@ -125,6 +130,7 @@ export interface Chunk {
   readonly real_time_factor: number;
   readonly misses: number;
   readonly levers: readonly string[];
+  readonly place: number;
 }
 
 /** The answer to `ping`. */
@@ -176,6 +182,64 @@ export interface Traced {
 }
 
 /**
+ * A thumbnail for the timeline, about one a second of the walk, to who has the controls.
+ *
+ * `picture` is a small JPEG of picture `number`, the first of chunk `chunk` of the walk, which
+ * begins `seconds` after the walk's start. `rewind` to `chunk` comes back to it. After `rewound`,
+ * moments from its chunk on are no more part of the walk. Who takes the controls is sent all
+ * that there are.
+ */
+export interface Moment {
+  readonly type: "moment";
+  readonly chunk: number;
+  readonly seconds: number;
+  readonly number: number;
+  readonly picture: Uint8Array;
+}
+
+/**
+ * The walk stands before `chunk`, under `prompt`; picture `number` is the first after it.
+ *
+ * `seconds` is the walk's length now. Running numbers of pictures go on. Sent to everybody.
+ */
+export interface Rewound {
+  readonly type: "rewound";
+  readonly chunk: number;
+  readonly seconds: number;
+  readonly number: number;
+  readonly prompt: string;
+}
+
+/**
+ * There is a second world, `world`. It waits for who comes with `token`, by `rejoin`.
+ *
+ * `token` is a secret; `url` (relative) is the page that goes in with it. `id` is the input that
+ * asked; `chunk` is where in the walk it begins.
+ */
+export interface Branched {
+  readonly type: "branched";
+  readonly id: number;
+  readonly world: string;
+  readonly token: string;
+  readonly url: string;
+  readonly chunk: number;
+}
+
+/**
+ * The walk as a world file of so many `bytes`, to be fetched under `url` (relative).
+ *
+ * `id` is the input that asked; `chunks` and `seconds` are the length of the walk in it.
+ */
+export interface Saved {
+  readonly type: "saved";
+  readonly id: number;
+  readonly url: string;
+  readonly bytes: number;
+  readonly chunks: number;
+  readonly seconds: number;
+}
+
+/**
  * A refusal or a failure. `id` names the input it answers; without one it is the connection's.
  *
  * `fatal` says that the socket closes next.
@@ -215,6 +279,10 @@ export type ServerMessage =
   | ControlOf
   | Recording
   | Traced
+  | Moment
+  | Rewound
+  | Branched
+  | Saved
   | Failure
   | Bye;
 
@@ -234,6 +302,10 @@ export const SERVER_TYPES = [
   "control",
   "recording",
   "traced",
+  "moment",
+  "rewound",
+  "branched",
+  "saved",
   "error",
   "bye",
 ] as const;
