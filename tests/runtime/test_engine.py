@@ -282,3 +282,10 @@ def test_noise_depends_on_seed_chunk_and_pass_only() -> None:
     assert torch.equal(noise(2, 1, shape), again(2, 1, shape))
     draws = [noise(c, p, shape) for c in range(3) for p in range(3)]
     assert len({float(d.sum()) for d in draws}) == 9
+
+
+def test_what_the_bits_depend_on_is_told() -> None:
+    options = EngineOptions(recache=True)
+    info = tiny.world(options=options).info
+    assert (info.weights, info.options, info.torch) == ("tiny", options, str(torch.__version__))
+    assert info.machine.endswith(torch.backends.cpu.get_cpu_capability())

@@ -22,6 +22,7 @@ async def test_models_lists_the_loaded_model(rig: Rig) -> None:
     (entry,) = body["data"]
     assert (entry["id"], entry["object"], entry["root"]) == ("fake", "model", "fake")
     assert entry["info"]["sizes"] == [[64, 48], [128, 96], [48, 64]]
+    assert entry["info"].keys().isdisjoint({"torch", "machine", "options"})
 
 
 async def test_ready_only_after_the_real_path_has_run(start: Start) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 
 from worldline import __version__
+from worldline.runtime.machine import UNKNOWN, processor_name
 
 ROOT = Path(__file__).resolve().parents[3]
-UNKNOWN = "unknown"
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,16 +45,6 @@ def describe_machine() -> Machine:
         version=__version__,
         commit=current_commit(),
     )
-
-
-def processor_name() -> str:
-    """The processor's own name where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine() or UNKNOWN
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine() or UNKNOWN
 
 
 def current_commit() -> str:

@@ -87,7 +87,8 @@ def memory(*, json: bool) -> int:
 
 def machine() -> list[Finding]:
     """Processor, cores, memory, Python."""
-    from worldline.bench.machine import current_commit, processor_name
+    from worldline.bench.machine import current_commit
+    from worldline.runtime.machine import processor_name
 
     rows = {
         "worldline": f"{__version__}, commit {current_commit()}",

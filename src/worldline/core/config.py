@@ -9,52 +9,6 @@ import msgspec
 Lever = Literal["encode_quality", "steps"]
 
 
-class WorldInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server or client must know of the loaded model; sizes: (width, height) in pixels.
-
-    From latent frame `encoded` on, the encode of a start picture repeats. `rings` memories of
-    sessions are kept for the next ones, and are worth warming each.
-    Memory as planned from the configuration, on the device that computes: `weights_bytes` once,
-    `session_bytes` per open session of the largest size, `workspace_bytes` for the one chunk in
-    flight, out of `budget_bytes`; 0 where nobody has planned.
-    """
-
-    model: str
-    family: str
-    width: int
-    height: int
-    sizes: tuple[tuple[int, int], ...]
-    fps: int
-    chunk: int
-    window: int
-    sink: int
-    steps: int
-    device: str
-    dtype: str
-    mode: str
-    licence: str
-    notice: str | None = None
-    weights: str = ""
-    threads: int = 1
-    encoded: int = 0
-    rings: int = 1
-    weights_bytes: int = 0
-    session_bytes: int = 0
-    workspace_bytes: int = 0
-    budget_bytes: int = 0
-
-    def frames_in_chunk(self, index: int) -> int:
-        """Pixel frames of chunk `index`: `1 + 4(T-1)` for the first, `4T` for later ones."""
-        return 4 * self.chunk - 3 if index == 0 else 4 * self.chunk
-
-    def sessions_that_fit(self) -> int | None:
-        """How many sessions the device holds at a time; None where nobody has planned."""
-        if self.budget_bytes == 0 or self.session_bytes == 0:
-            return None
-        left = self.budget_bytes - self.weights_bytes - self.workspace_bytes
-        return max(0, left // self.session_bytes)
-
-
 class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How the engine goes about its work; crosses to the worker as it is. What the defaults compute
     is the reference.
@@ -86,6 +40,57 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 DEFAULT_OPTIONS = EngineOptions()
+
+
+class WorldInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server or client must know of the loaded model; sizes: (width, height) in pixels.
+
+    From latent frame `encoded` on, the encode of a start picture repeats. `rings` memories of
+    sessions are kept for the next ones, and are worth warming each.
+    Memory as planned from the configuration, on the device that computes: `weights_bytes` once,
+    `session_bytes` per open session of the largest size, `workspace_bytes` for the one chunk in
+    flight, out of `budget_bytes`; 0 where nobody has planned.
+    `weights` is equal for equal weights. Where it, `options`, `threads`, `torch` and `machine` are
+    the same, exact mode gives the same bits.
+    """
+
+    model: str
+    family: str
+    width: int
+    height: int
+    sizes: tuple[tuple[int, int], ...]
+    fps: int
+    chunk: int
+    window: int
+    sink: int
+    steps: int
+    device: str
+    dtype: str
+    mode: str
+    licence: str
+    notice: str | None = None
+    weights: str = ""
+    threads: int = 1
+    torch: str = ""
+    machine: str = ""
+    options: EngineOptions = DEFAULT_OPTIONS
+    encoded: int = 0
+    rings: int = 1
+    weights_bytes: int = 0
+    session_bytes: int = 0
+    workspace_bytes: int = 0
+    budget_bytes: int = 0
+
+    def frames_in_chunk(self, index: int) -> int:
+        """Pixel frames of chunk `index`: `1 + 4(T-1)` for the first, `4T` for later ones."""
+        return 4 * self.chunk - 3 if index == 0 else 4 * self.chunk
+
+    def sessions_that_fit(self) -> int | None:
+        """How many sessions the device holds at a time; None where nobody has planned."""
+        if self.budget_bytes == 0 or self.session_bytes == 0:
+            return None
+        left = self.budget_bytes - self.weights_bytes - self.workspace_bytes
+        return max(0, left // self.session_bytes)
 
 
 class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,6 +34,7 @@ from worldline.runtime.kv_cache import FrameRing
 from worldline.runtime.ledger import Ledger
 from worldline.runtime.levers import check_numbers
 from worldline.runtime.loader import Components, load_components
+from worldline.runtime.machine import machine_name
 from worldline.runtime.memory import camera_cache_fits
 from worldline.runtime.memory_plan import MemoryPlan
 from worldline.runtime.noise import NoiseSource, SeededNoise
@@ -131,7 +132,7 @@ class World:
             reanchor_at=reanchor_at,
             synchronise=synchronise,
         )
-        self.info = _describe(components, mode, self.shared)
+        self.info = _describe(components, mode, self.shared, options)
         self._plan: MemoryPlan | None = None
 
     def plan_memory(self) -> None:
@@ -366,7 +367,9 @@ def make_schedule(preset: Preset, settings: RuntimeParams) -> Schedule:
     return official_schedule(settings.shift, settings.steps)
 
 
-def _describe(components: Components, mode: str, shared: Engine) -> WorldInfo:
+def _describe(
+    components: Components, mode: str, shared: Engine, options: EngineOptions
+) -> WorldInfo:
     preset, dit = components.preset, components.dit
     settings = resolve_runtime(preset, components.checkpoint)
     return WorldInfo(
@@ -387,6 +390,9 @@ def _describe(components: Components, mode: str, shared: Engine) -> WorldInfo:
         notice=preset.notice,
         weights=components.weights_id,
         threads=torch.get_num_threads(),
+        torch=str(torch.__version__),
+        machine=machine_name(dit.device),
+        options=options,
         encoded=components.vae.stationary_latent + 1,
         rings=max(1, shared.rings.idle),
     )

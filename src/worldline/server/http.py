@@ -18,13 +18,16 @@ from worldline.server.waiting import in_thread
 
 RETRY_S = "5"
 _PRIVATE = {"Cache-Control": "no-store"}
+# What the worker runs on is for files and logs; options may hold a path.
+_INSIDE = ("torch", "machine", "options")
 
 
 async def models(request: Request) -> Response:
     """OpenAI-style list of the one model that is served, with what a client must know of it."""
     info = _services(request).engine.info
     entry = {"id": info.model, "object": "model", "owned_by": "worldline", "root": info.model}
-    entry |= {"created": 0, "info": msgspec.to_builtins(info)}
+    told = {name: fact for name, fact in msgspec.to_builtins(info).items() if name not in _INSIDE}
+    entry |= {"created": 0, "info": told}
     return _json({"object": "list", "data": [entry]})
 
 
