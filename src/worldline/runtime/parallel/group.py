@@ -1,0 +1,173 @@
+"""A group of ranks over torch.distributed: NCCL between GPUs, gloo between CPUs.
+
+A `Group` is a value around a process group and counts what leaves this rank. Nothing here knows
+what is shared out. Whoever starts the ranks calls `join` once in each; tests make groups of
+threads with `over_store`, which sets nothing up in the process.
+
+What ranks decide together (`agree`, `say`) never goes through a GPU: it has a gloo group of its
+own where tensors have NCCL.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from worldline.core.errors import WorkerDiedError
+
+Store = dist.Store  # pyright: ignore[reportPrivateImportUsage]
+PATIENCE_S = 600.0  # what torch waits for the others before it gives up: start and compile included
+
+
+@dataclass
+class Traffic:
+    """What left this rank, by name: number of collectives and bytes for other ranks."""
+
+    calls: Counter[str] = field(default_factory=Counter)
+    nbytes: Counter[str] = field(default_factory=Counter)
+
+    def count(self, name: str, nbytes: int) -> None:
+        """Note one collective."""
+        self.calls[name] += 1
+        self.nbytes[name] += nbytes
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.calls.clear()
+        self.nbytes.clear()
+
+
+class Group:
+    """The ranks of one world, as one of them sees them; an `ops.collectives.Collectives`.
+
+    Raises `WorkerDiedError` from every collective that another rank has left.
+    """
+
+    def __init__(self, process_group: dist.ProcessGroup, *, control: dist.ProcessGroup) -> None:
+        """`control` works on the CPU and may be the same group."""
+        self._process_group, self._control = process_group, control
+        self._rank, self._size = process_group.rank(), process_group.size()
+        self.traffic = Traffic()
+
+    @property
+    def rank(self) -> int:
+        """Which one this is; 0 speaks with the outside."""
+        return self._rank
+
+    @property
+    def size(self) -> int:
+        """How many ranks there are; of 1 nothing is ever shared out."""
+        return self._size
+
+    def all_to_all(
+        self,
+        received: Tensor,
+        sent: Tensor,
+        *,
+        name: str,
+        taken: Sequence[int] = (),
+        given: Sequence[int] = (),
+    ) -> None:
+        """See `Collectives`."""
+        kept = given[self._rank] if given else sent.shape[0] // self._size
+        self.traffic.count(name, sent.nbytes * (sent.shape[0] - kept) // max(1, sent.shape[0]))
+        options = dist.AllToAllOptions()
+        with _Together(name):
+            self._process_group.alltoall_base(
+                received, sent, list(taken), list(given), options
+            ).wait()
+
+    def all_gather(self, received: Tensor, part: Tensor, *, name: str) -> None:
+        """See `Collectives`."""
+        self.traffic.count(name, part.nbytes * (self._size - 1))
+        with _Together(name):
+            self._process_group._allgather_base(received, part).wait()
+
+    def agree(self, wanted: bool) -> bool:
+        """What rank 0 wants, on every rank; the others' `wanted` does not count."""
+        flag = torch.tensor([wanted], dtype=torch.uint8)
+        self._broadcast(flag)
+        return bool(flag.item())
+
+    def say(self, data: bytes | None) -> bytes:
+        """The bytes that rank 0 gives, on every rank; the others give None."""
+        size = torch.tensor([0 if data is None else len(data)], dtype=torch.int64)
+        self._broadcast(size)
+        if data is not None and self._rank == 0:
+            body = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0)
+        else:
+            body = torch.empty(int(size.item()), dtype=torch.uint8)
+        if size.item():
+            self._broadcast(body)
+        return body.numpy().tobytes()
+
+    def meet(self) -> None:
+        """Go on once every rank is here."""
+        with _Together("barrier"):
+            self._control.barrier().wait()
+
+    def _broadcast(self, tensor: Tensor) -> None:
+        with _Together("broadcast"):
+            self._control.broadcast(tensor, 0).wait()
+
+
+class _Together:
+    """Turns what torch says of a collective that failed into our own error."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, RuntimeError):
+            said = (str(error).splitlines() or [""])[0]
+            raise WorkerDiedError(
+                f"another rank is gone during {self._name}", expected="all ranks", got=said
+            ) from error
+
+
+def over_store(store: Store, rank: int, size: int, *, patience_s: float) -> Group:
+    """A gloo group of its own over `store`: several may live in one process, a thread each."""
+    backend = dist.ProcessGroupGloo(store, rank, size, timedelta(seconds=patience_s))
+    gloo = cast(dist.ProcessGroup, backend)  # has the same calls
+    return Group(gloo, control=gloo)
+
+
+def join(
+    address: str,
+    *,
+    rank: int,
+    size: int,
+    device: torch.device,
+    patience_s: float = PATIENCE_S,
+) -> Group:
+    """Join the group of this process, once: `address` is `tcp://HOST:PORT` or `file:///PATH`.
+
+    Tensors on a GPU go through NCCL. Returns when all ranks have joined;
+    `dist.destroy_process_group` ends it.
+    """
+    timeout = timedelta(seconds=patience_s)
+    cuda = device.type == "cuda"
+    with _Together("start"):
+        dist.init_process_group(
+            "nccl" if cuda else "gloo",
+            init_method=address,
+            rank=rank,
+            world_size=size,
+            timeout=timeout,
+            device_id=device if cuda else None,
+        )
+        whole = dist.group.WORLD
+        assert whole is not None, "just made"
+        control = dist.new_group(backend="gloo", timeout=timeout) if cuda else whole
+    assert isinstance(control, dist.ProcessGroup), "every rank is in it"
+    return Group(whole, control=control)
