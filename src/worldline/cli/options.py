@@ -249,6 +249,19 @@ class BenchServed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BenchText:
+    """Time the encoding of the negative prompt of guided requests, cold and cached."""
+
+    requests: Annotated[int, arg(metavar="N")] = 10
+    """Requests of each kind."""
+    prompt: Text = None
+    """Another negative prompt than the usual one."""
+    json: bool = False
+    """Print the result as JSON."""
+    load: ModelOptions = ModelOptions()
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchParity:
     """Compare our numbers with recorded ones of the official code."""
 
@@ -269,6 +282,7 @@ class Bench:
         | Annotated[BenchStart, subcommand("start")]
         | Annotated[BenchLatency, subcommand("latency")]
         | Annotated[BenchServed, subcommand("served")]
+        | Annotated[BenchText, subcommand("text")]
         | Annotated[BenchParity, subcommand("parity")]
     )
 
