@@ -6,7 +6,11 @@
     │   ├── PromptError             prompt empty or too long
     │   ├── ControlError            unknown action, malformed script, wrong-shaped poses
     │   ├── ShapeError              a stage input of the wrong rank, shape or dtype
-    │   └── ConfigError             settings that cannot work together
+    │   ├── ConfigError             settings that cannot work together
+    │   └── WorldFileError          a world file that cannot be used
+    │       ├── DamagedWorldError   cut short, changed, or no world file at all
+    │       ├── NewerWorldError     of a version that is not known here
+    │       └── OtherWeightsError   made with other weights than those loaded
     ├── ProtocolError               a message that breaks the wire contract
     │   ├── InvalidInitError
     │   └── InvalidEventError
@@ -101,6 +105,30 @@ class ConfigError(InputError):
     """Settings that cannot work together, or an unknown preset."""
 
     code = "invalid_config"
+
+
+class WorldFileError(InputError):
+    """A world file that cannot be used."""
+
+    code = "invalid_world"
+
+
+class DamagedWorldError(WorldFileError):
+    """A world file that was cut short or changed, or another kind of file."""
+
+    code = "world_damaged"
+
+
+class NewerWorldError(WorldFileError):
+    """A world file of a version that is not known here."""
+
+    code = "world_version"
+
+
+class OtherWeightsError(WorldFileError):
+    """A world that was made with other weights than those loaded."""
+
+    code = "world_weights"
 
 
 class ProtocolError(WorldlineError):

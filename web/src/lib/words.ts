@@ -67,6 +67,10 @@ export const WORDS: Readonly<Record<string, Words>> = {
   invalid_control: { title: "That movement cannot be used" },
   invalid_shape: { title: PICTURE },
   invalid_config: { title: "These options do not go together" },
+  invalid_world: { title: "This world cannot be walked" },
+  world_damaged: { title: "This file is damaged", detail: "It was cut short or changed, or is no world file." },
+  world_version: { title: "A world from the future", detail: "It was saved by a later version than this server's." },
+  world_weights: { title: "A world of another model", detail: "It was made with other weights than this server has loaded." },
   invalid_input: REFUSED,
   invalid_generate_request: REFUSED,
   // the world
