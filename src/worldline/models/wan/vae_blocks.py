@@ -16,14 +16,17 @@ from worldline.models.wan.params import CAUSAL_TAPS
 from worldline.models.wan.vae_state import Tape
 
 
-def temporal_conv(x: Tensor, weight: Tensor, bias: Tensor, stride: int = 1) -> Tensor:
+def temporal_conv(
+    x: Tensor, weight: Tensor, bias: Tensor, stride: int = 1, *, beside: int | None = None
+) -> Tensor:
     """Convolve `x [B, I, F, H, W]` with `weight [O, I, kt, kh, kw]`, unpadded in time.
 
-    Height and width keep their size; `stride` is the step in time. On a CPU the taps in time are
+    Height and width keep their size, or so many columns of zeros are put `beside` the picture at
+    either side instead; `stride` is the step in time. On a CPU the taps in time are
     stacked as channels and run as a 2-D convolution: float32 `conv3d` there is 20 to 50 times
     slower at widths like 16, 32 and 96.
     """
-    pad = (weight.shape[3] // 2, weight.shape[4] // 2)
+    pad = (weight.shape[3] // 2, weight.shape[4] // 2 if beside is None else beside)
     if x.device.type != "cpu":
         return F.conv3d(x, weight, bias, stride=(stride, 1, 1), padding=(0, *pad))
     taps = x.unfold(2, weight.shape[2], stride)  # B I F H W kt
@@ -64,7 +67,11 @@ class CausalConv(_Kernel):
 
     def forward(self, x: Tensor, tape: Tape) -> Tensor:
         """Map `x [B, I, F, H, W]` to `[B, O, F, H, W]`."""
-        return temporal_conv(tape.splice(x), self.weight, self.bias)
+        if tape.shard is None:
+            return temporal_conv(tape.splice(x), self.weight, self.bias)
+        # Widened before it is remembered: the neighbours' columns cross once, not once per tap.
+        x = tape.splice(tape.shard.widen(x))
+        return temporal_conv(x, self.weight, self.bias, beside=0)
 
 
 class TimeConv(_Kernel):
@@ -141,15 +148,27 @@ class FrameAttention(nn.Module):
         self.proj = nn.Conv2d(width, width, 1)
 
     def forward(self, x: Tensor, tape: Tape) -> Tensor:
-        """Attend within each frame of `x [B, C, F, H, W]`; the shape stays."""
-        del tape
+        """Attend within each frame of `x [B, C, F, H, W]`; the shape stays.
+
+        Of a picture cut among ranks, each asks for its own cells and sees those of all.
+        """
         frames = to_frames(x)  # B·F C H W
-        qkv = self.to_qkv(self.norm(frames)).flatten(2).transpose(1, 2)  # B·F H·W 3C
-        # Contiguous: fused kernels want the channels of a cell side by side.
-        q, k, v = (part.unsqueeze(1) for part in qkv.contiguous().chunk(3, dim=-1))  # B·F 1 H·W C
+        qkv = self.to_qkv(self.norm(frames))  # B·F 3C H W
+        if tape.shard is None:
+            # Contiguous: fused kernels want the channels of a cell side by side.
+            q, k, v = _cells(qkv).contiguous().chunk(3, dim=-1)  # B·F 1 H·W C
+        else:
+            own, others = qkv.split([frames.shape[1], 2 * frames.shape[1]], dim=1)
+            q = _cells(own).contiguous()
+            k, v = _cells(tape.shard.all(others)).contiguous().chunk(2, dim=-1)
         out = F.scaled_dot_product_attention(q, k, v).squeeze(1).transpose(1, 2)  # B·F C H·W
         out = self.proj(out.unflatten(2, frames.shape[2:]))  # B·F C H W
         return x + from_frames(out, x.shape[0])
+
+
+def _cells(x: Tensor) -> Tensor:
+    """The cells of `x [N, C, H, W]` as a sequence of one head: `[N, 1, H·W, C]`."""
+    return x.flatten(2).transpose(1, 2).unsqueeze(1)
 
 
 class Downsample(nn.Module):
@@ -164,13 +183,19 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor, tape: Tape) -> Tensor:
         """Map `x [B, C, F, H, W]` to `[B, C, F or F/2, H/2, W/2]`; a first frame stays one."""
-        x = from_frames(self.resample(to_frames(x)), x.shape[0])  # B C F H/2 W/2
+        x = from_frames(self._halve(to_frames(x), tape), x.shape[0])  # B C F H/2 W/2
         if self.time_conv is None:
             return x
         if tape.first:
             tape.record(x[:, :, -1:].clone())
             return x
         return self.time_conv(tape.splice(x, keep=1), stride=2)  # B C F/2 H/2 W/2
+
+    def _halve(self, frames: Tensor, tape: Tape) -> Tensor:
+        if tape.shard is None:
+            return self.resample(frames)
+        _, conv = self.resample
+        return conv(F.pad(tape.shard.widen_right(frames), (0, 0, 0, 1)))
 
 
 class Upsample(nn.Module):
@@ -192,7 +217,14 @@ class Upsample(nn.Module):
         """Map `x [B, C, F, H, W]` to `[B, C/2, F or 2F, 2H, 2W]`."""
         if self.time_conv is not None:
             x = self._double_frames(x, tape, self.time_conv)  # B C 2F H W
-        return from_frames(self.resample(to_frames(x)), x.shape[0])
+        frames = to_frames(x)  # B·F C H W
+        if tape.shard is None:
+            return from_frames(self.resample(frames), x.shape[0])
+        larger, conv = self.resample
+        # A neighbour's column becomes two, of which the convolution sees the nearer one.
+        frames = larger(tape.shard.widen(frames))[..., 1:-1]  # B·F C 2H 2W+2
+        out = F.conv2d(frames, conv.weight, conv.bias, padding=(1, 0))
+        return from_frames(out, x.shape[0])
 
     def _double_frames(self, x: Tensor, tape: Tape, conv: TimeConv) -> Tensor:
         if tape.first:

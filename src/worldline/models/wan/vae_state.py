@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from worldline.models.wan.params import CAUSAL_TAPS
+from worldline.ops.halo import Part, Shard
 
 History = tuple[Tensor | None, ...]
 
@@ -24,17 +25,19 @@ class VaeState:
 
     `slots` holds `[B, C, 2, H, W]` per causal convolution in the order the network runs them
     (`[B, C, 1, H, W]` for strided ones; None for a temporal upsampler that has only seen the first
-    latent frame, which it passes on untouched). `latents` counts latent frames so far.
+    latent frame, which it passes on untouched). `latents` counts latent frames so far. Of a picture
+    cut among ranks it is that of `part`, the columns lent by its neighbours included.
     """
 
     direction: Literal["encode", "decode"]
     latents: int
     slots: History
+    part: Part | None = None
 
     def clone(self) -> VaeState:
         """Copy with tensors of its own."""
         slots = tuple(None if slot is None else slot.clone() for slot in self.slots)
-        return VaeState(self.direction, self.latents, slots)
+        return VaeState(self.direction, self.latents, slots, self.part)
 
     @property
     def nbytes(self) -> int:
@@ -45,11 +48,12 @@ class VaeState:
 class Tape:
     """Hands each causal layer its history, in running order, and collects the next one.
 
-    What it has handed out it holds no longer: between two latent frames of one call only the new
+    `shard` is our part of a picture cut among ranks, None of a whole one. What it has handed out it holds no longer: between two latent frames of one call only the new
     history is alive, and whatever the caller keeps.
     """
 
-    def __init__(self, slots: History) -> None:
+    def __init__(self, slots: History, shard: Shard | None = None) -> None:
+        self.shard = shard
         self._old = list(slots)
         self._new: list[Tensor | None] = []
 
