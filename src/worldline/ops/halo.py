@@ -8,13 +8,14 @@ model and no backend.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from worldline.core.errors import ConfigError
+from worldline.ops.collectives import Collectives, Split
 
 LENT = 2  # columns of neighbours beside what a rank owns, after `widen`
 
@@ -28,98 +29,84 @@ class Part(NamedTuple):
 
     def of(self, x: Tensor) -> Tensor:
         """Its columns of the whole `x [..., H, W]`, `W` any multiple of `width`."""
-        scale = x.shape[-1] // self.width
+        scale, rest = divmod(x.shape[-1], self.width)
+        assert not rest, f"{x.shape[-1]} columns are not {self.width} latent ones"
         return x[..., scale * self.start : scale * self.stop]
 
 
-def cut(width: int, size: int) -> tuple[Part, ...]:
-    """Cut `width` latent columns for `size` ranks as evenly as possible, wider parts first.
+def cut(width: int, ranks: int) -> tuple[Part, ...]:
+    """Cut `width` latent columns as evenly as possible, wider parts first.
 
     Raises: ConfigError where a rank would own nothing.
     """
-    if not 1 <= size <= width:
-        expected = f"1 to {width} ranks, a latent column each"
-        raise ConfigError(
-            "the picture cannot be cut for so many ranks", expected=expected, got=size
-        )
-    least, wider = divmod(width, size)
-    edges = [rank * least + min(rank, wider) for rank in range(size + 1)]
-    return tuple(Part(a, b, width) for a, b in zip(edges, edges[1:], strict=False))
-
-
-class Exchange(Protocol):
-    """What ranks tell each other. All of them make the same calls with tensors of equal shapes."""
-
-    @property
-    def rank(self) -> int:
-        """Ours, from 0."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """How many there are."""
-        ...
-
-    def swap(self, to_left: Tensor, to_right: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """What the left neighbour sent right and the right one sent left; None beyond an edge.
-
-        With `to_right` None nothing goes right, on no rank.
-        """
-        ...
-
-    def gather(self, x: Tensor) -> list[Tensor]:
-        """Everybody's `x` in order of rank, on every rank."""
-        ...
-
-    def collect(self, x: Tensor, root: int) -> list[Tensor] | None:
-        """Everybody's `x` in order of rank, on `root`; None elsewhere."""
-        ...
+    split = Split.of(width, ranks)
+    owned = [split.part(rank) for rank in range(ranks)]
+    return tuple(Part(columns.start, columns.stop, width) for columns in owned)
 
 
 class Shard:
     """One rank's columns of a picture; `part` says which."""
 
-    def __init__(self, width: int, exchange: Exchange) -> None:
+    def __init__(self, width: int, group: Collectives) -> None:
         """Of `width` latent columns. Raises: ConfigError where there are fewer than ranks."""
-        self._parts = cut(width, exchange.size)
-        self._exchange = exchange
-        self.part = self._parts[exchange.rank]
+        self._parts = cut(width, group.size)
+        self._group = group
+        self.part = self._parts[group.rank]
 
     def widen(self, x: Tensor) -> Tensor:
         """`x [..., H, w]` with a column of each neighbour beside it, zeros beyond an edge."""
-        left, right = self._exchange.swap(x[..., :1].contiguous(), x[..., -1:].contiguous())
-        return torch.cat([_or_zeros(left, x), x, _or_zeros(right, x)], dim=-1)
+        rank, last = self._group.rank, self._group.size - 1
+        beside = [r for r in (rank - 1, rank + 1) if 0 <= r <= last]
+        ours = [x[..., :1] if r < rank else x[..., -1:] for r in beside]
+        lent = dict(zip(beside, self._swap(ours, to=beside, of=beside), strict=True))
+        zeros = torch.zeros_like(x[..., :1])
+        return torch.cat([lent.get(rank - 1, zeros), x, lent.get(rank + 1, zeros)], dim=-1)
 
     def widen_right(self, x: Tensor) -> Tensor:
         """`x [..., H, w]` with the right neighbour's first column, or zeros: `[..., H, w+1]`."""
-        _, right = self._exchange.swap(x[..., :1].contiguous(), None)
-        return torch.cat([x, _or_zeros(right, x)], dim=-1)
+        rank, last = self._group.rank, self._group.size - 1
+        ours, to = ([x[..., :1]], [rank - 1]) if rank else ([x[..., :0]], [])
+        lent = self._swap(ours, to=to, of=[rank + 1] if rank < last else [])
+        return torch.cat([x, *(lent or [torch.zeros_like(x[..., :1])])], dim=-1)
 
-    def all(self, x: Tensor) -> Tensor:
+    def all(self, x: Tensor, *, name: str) -> Tensor:
         """The whole picture `[..., H, W]` of which `x [..., H, w]` are our columns."""
-        return self._join(self._exchange.gather(self._even(x)), x)
+        even = self._even(x)
+        pieces = even.new_empty(self._group.size, *even.shape)
+        self._group.all_gather(pieces.flatten(0, 1), even, name=name)
+        return self._join(pieces, x)
 
-    def collect(self, x: Tensor, root: int) -> Tensor | None:
+    def collect(self, x: Tensor, root: int, *, name: str) -> Tensor | None:
         """The whole picture on rank `root`, None elsewhere."""
-        pieces = self._exchange.collect(self._even(x), root)
-        return None if pieces is None else self._join(pieces, x)
+        even, size = self._even(x), self._group.size
+        to_root = [int(rank == root) for rank in range(size)]
+        of_all = [int(self._group.rank == root)] * size
+        pieces = even.new_empty(sum(of_all), *even.shape)
+        self._group.all_to_all(pieces, even[None], name=name, given=to_root, taken=of_all)
+        return self._join(pieces, x) if self._group.rank == root else None
+
+    def _swap(
+        self, ours: Sequence[Tensor], *, to: Sequence[int], of: Sequence[int]
+    ) -> list[Tensor]:
+        """Send a column to each rank in `to`, get one of each in `of`; both in order of rank."""
+        size = self._group.size
+        given = [int(rank in to) for rank in range(size)]
+        taken = [int(rank in of) for rank in range(size)]
+        sent = torch.stack(list(ours))[: len(to)].contiguous()
+        received = sent.new_empty(len(of), *ours[0].shape[:-1], 1)
+        self._group.all_to_all(received, sent, name="vae halo", given=given, taken=taken)
+        return list(received.unbind())
 
     def _even(self, x: Tensor) -> Tensor:
         """`x` with zeros at its right up to the width of the widest part: one shape for all."""
-        widest = self._parts[0].stop
-        missing = widest * self._scale(x) - x.shape[-1]
+        missing = self._parts[0].stop * self._scale(x) - x.shape[-1]
         return F.pad(x, (0, missing)) if missing else x.contiguous()
 
-    def _join(self, pieces: list[Tensor], x: Tensor) -> Tensor:
-        scale = self._scale(x)
-        own = [scale * (part.stop - part.start) for part in self._parts]
-        return torch.cat([p[..., :w] for p, w in zip(pieces, own, strict=True)], dim=-1)
+    def _join(self, pieces: Tensor, x: Tensor) -> Tensor:
+        owned = [self._scale(x) * (part.stop - part.start) for part in self._parts]
+        return torch.cat([p[..., :w] for p, w in zip(pieces, owned, strict=True)], dim=-1)
 
     def _scale(self, x: Tensor) -> int:
         scale, rest = divmod(x.shape[-1], self.part.stop - self.part.start)
         assert not rest, f"{x.shape[-1]} columns are no whole cells of {self.part}"
         return scale
-
-
-def _or_zeros(column: Tensor | None, x: Tensor) -> Tensor:
-    return torch.zeros_like(x[..., :1]) if column is None else column

@@ -160,7 +160,7 @@ class FrameAttention(nn.Module):
         else:
             own, others = qkv.split([frames.shape[1], 2 * frames.shape[1]], dim=1)
             q = _cells(own).contiguous()
-            k, v = _cells(tape.shard.all(others)).contiguous().chunk(2, dim=-1)
+            k, v = _cells(tape.shard.all(others, name="vae cells")).contiguous().chunk(2, dim=-1)
         out = F.scaled_dot_product_attention(q, k, v).squeeze(1).transpose(1, 2)  # B·F C H·W
         out = self.proj(out.unflatten(2, frames.shape[2:]))  # B·F C H W
         return x + from_frames(out, x.shape[0])
@@ -221,6 +221,7 @@ class Upsample(nn.Module):
         if tape.shard is None:
             return from_frames(self.resample(frames), x.shape[0])
         larger, conv = self.resample
+        assert isinstance(conv, nn.Conv2d), "see the constructor"
         # A neighbour's column becomes two, of which the convolution sees the nearer one.
         frames = larger(tape.shard.widen(frames))[..., 1:-1]  # B·F C 2H 2W+2
         out = F.conv2d(frames, conv.weight, conv.bias, padding=(1, 0))

@@ -48,8 +48,9 @@ class VaeState:
 class Tape:
     """Hands each causal layer its history, in running order, and collects the next one.
 
-    `shard` is our part of a picture cut among ranks, None of a whole one. What it has handed out it holds no longer: between two latent frames of one call only the new
-    history is alive, and whatever the caller keeps.
+    `shard` is our part of a picture cut among ranks, None of a whole one. What the tape has handed
+    out it holds no longer: between two latent frames of one call only the new history is alive,
+    and whatever the caller keeps.
     """
 
     def __init__(self, slots: History, shard: Shard | None = None) -> None:
