@@ -55,19 +55,17 @@ class Shard:
 
     def widen(self, x: Tensor) -> Tensor:
         """`x [..., H, w]` with a column of each neighbour beside it, zeros beyond an edge."""
-        rank, last = self._group.rank, self._group.size - 1
-        beside = [r for r in (rank - 1, rank + 1) if 0 <= r <= last]
-        ours = [x[..., :1] if r < rank else x[..., -1:] for r in beside]
-        lent = dict(zip(beside, self._swap(ours, to=beside, of=beside), strict=True))
+        beside = self._existing(self._group.rank - 1, self._group.rank + 1)
+        lent = self._swap(x, to=beside, of=beside)
         zeros = torch.zeros_like(x[..., :1])
-        return torch.cat([lent.get(rank - 1, zeros), x, lent.get(rank + 1, zeros)], dim=-1)
+        left, right = (lent.get(self._group.rank + side, zeros) for side in (-1, 1))
+        return torch.cat([left, x, right], dim=-1)
 
     def widen_right(self, x: Tensor) -> Tensor:
         """`x [..., H, w]` with the right neighbour's first column, or zeros: `[..., H, w+1]`."""
-        rank, last = self._group.rank, self._group.size - 1
-        ours, to = ([x[..., :1]], [rank - 1]) if rank else ([x[..., :0]], [])
-        lent = self._swap(ours, to=to, of=[rank + 1] if rank < last else [])
-        return torch.cat([x, *(lent or [torch.zeros_like(x[..., :1])])], dim=-1)
+        left, right = self._group.rank - 1, self._group.rank + 1
+        lent = self._swap(x, to=self._existing(left), of=self._existing(right))
+        return torch.cat([x, lent.get(right, torch.zeros_like(x[..., :1]))], dim=-1)
 
     def all(self, x: Tensor, *, name: str) -> Tensor:
         """The whole picture `[..., H, W]` of which `x [..., H, w]` are our columns."""
@@ -85,17 +83,19 @@ class Shard:
         self._group.all_to_all(pieces, even[None], name=name, given=to_root, taken=of_all)
         return self._join(pieces, x) if self._group.rank == root else None
 
-    def _swap(
-        self, ours: Sequence[Tensor], *, to: Sequence[int], of: Sequence[int]
-    ) -> list[Tensor]:
-        """Send a column to each rank in `to`, get one of each in `of`; both in order of rank."""
-        size = self._group.size
-        given = [int(rank in to) for rank in range(size)]
-        taken = [int(rank in of) for rank in range(size)]
-        sent = torch.stack(list(ours))[: len(to)].contiguous()
-        received = sent.new_empty(len(of), *ours[0].shape[:-1], 1)
+    def _existing(self, *ranks: int) -> list[int]:
+        return [rank for rank in ranks if 0 <= rank < self._group.size]
+
+    def _swap(self, x: Tensor, *, to: Sequence[int], of: Sequence[int]) -> dict[int, Tensor]:
+        """Send the nearest column of `x` to neighbours `to`; the nearest one of each of `of`."""
+        ranks, column = range(self._group.size), (*x.shape[:-1], 1)
+        sent = x.new_empty(len(to), *column)
+        for row, rank in zip(sent, to, strict=True):
+            row.copy_(x[..., :1] if rank < self._group.rank else x[..., -1:])
+        received = x.new_empty(len(of), *column)
+        given, taken = ([int(rank in some) for rank in ranks] for some in (to, of))
         self._group.all_to_all(received, sent, name="vae halo", given=given, taken=taken)
-        return list(received.unbind())
+        return dict(zip(of, received.unbind(), strict=True))
 
     def _even(self, x: Tensor) -> Tensor:
         """`x` with zeros at its right up to the width of the widest part: one shape for all."""
