@@ -182,3 +182,37 @@ async def test_a_mainline_visitor_who_leaves_while_waiting_holds_nobody_up(rig: 
         await socket.leave()
         assert device.waiting == 0
     assert device.user is None
+
+
+async def test_work_that_can_wait_is_asked_to_leave_once_and_by_nobody_who_waited_before() -> None:
+    users, asked = Users(), list[str]()
+    device = users.device
+
+    async def take(name: str) -> None:
+        async with device.turn(name, deadline=0.0):
+            pass
+
+    async with device.turn("film", deadline=1e9, yields=lambda: asked.append("film")):
+        assert asked == []
+        visitors = [asyncio.create_task(take(name)) for name in "ab"]
+        await settle()
+        assert asked == ["film"]
+    await asyncio.wait(visitors)
+    async with device.turn("a", deadline=0.0):
+        film = asyncio.create_task(_yielding(device, asked))
+        await settle()
+    await film
+    assert asked == ["film"]
+
+
+async def _yielding(device: Device, asked: list[str]) -> None:
+    async with device.turn("film", deadline=1e9, yields=lambda: asked.append("again")):
+        await settle()
+
+
+async def test_work_that_can_wait_is_in_nobodys_plans() -> None:
+    users = Users()
+    for yields, planned in ((print, 0.0), (None, 2.0)):
+        async with users.device.turn("film", deadline=0.0, yields=yields):
+            await users.clock.advance(2.0)
+        assert users.device.others_s("visitor") == planned

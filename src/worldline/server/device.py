@@ -2,13 +2,14 @@
 
 Every engine step of every session, on either dialect, happens inside `async with device.turn(...)`.
 The holder samples its controls after it was let in, so what waits is not yet decided. A device has
-no task of its own: whoever leaves lets the next one in.
+no task of its own: whoever leaves lets the next one in. Work that can wait says so with `yields`:
+it is asked to leave early as soon as somebody else wants the device.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
@@ -25,6 +26,13 @@ class _Last(NamedTuple):
     length_s: float
 
 
+class _Asked(NamedTuple):
+    """Somebody who waits: done once it may begin, and whom to tell when others want the device."""
+
+    admitted: asyncio.Future[None]
+    yields: Callable[[], object] | None
+
+
 class Turn(NamedTuple):
     """A turn that was granted: `waited_s` is the time since it was asked for."""
 
@@ -37,11 +45,12 @@ class Device:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._turns = Turns()
-        self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._waiting: dict[str, _Asked] = {}
         self._user: str | None = None
         self._busy_s = 0.0
         self._last: dict[str, _Last] = {}
         self._granted = 0
+        self._yields: Callable[[], object] | None = None
 
     @property
     def user(self) -> str | None:
@@ -64,17 +73,20 @@ class Device:
         return self._busy_s
 
     @asynccontextmanager
-    async def turn(self, id: str, *, deadline: float) -> AsyncGenerator[Turn]:
+    async def turn(
+        self, id: str, *, deadline: float, yields: Callable[[], object] | None = None
+    ) -> AsyncGenerator[Turn]:
         """Hold the device; nobody else does until this is left. One turn per `id` at a time.
 
-        `deadline` is when the work should be over, in seconds of the clock. Cancelled while
-        waiting, it leaves no trace.
+        `deadline` is when the work should be over, in seconds of the clock. `yields` is called once
+        when somebody asks during this turn; such turns count for nobody's plans (`others_s`).
+        Cancelled while waiting, it leaves no trace.
         """
         assert id not in self._waiting and id != self._user, f"{id} has asked already"
         asked = self._clock.now()
         self._turns.ask(id, now=asked, deadline=deadline)
         try:
-            await self._let_in(id)
+            await self._let_in(id, yields)
         except BaseException:
             if self._user == id:  # let in, and gone before it knew
                 self._leave()
@@ -86,7 +98,8 @@ class Device:
         finally:
             now = self._clock.now()
             self._busy_s += now - began
-            self._last[id] = _Last(now, now - began)
+            if yields is None:
+                self._last[id] = _Last(now, now - began)
             self._leave()
 
     def others_s(self, id: str) -> float:
@@ -103,9 +116,12 @@ class Device:
         self._turns.forget(id)
         self._last.pop(id, None)
 
-    async def _let_in(self, id: str) -> None:
-        admitted = asyncio.get_running_loop().create_future()
-        self._waiting[id] = admitted
+    async def _let_in(self, id: str, yields: Callable[[], object] | None) -> None:
+        admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[id] = _Asked(admitted, yields)
+        if self._yields is not None:
+            ask, self._yields = self._yields, None
+            ask()
         self._choose()
         try:
             await admitted
@@ -114,7 +130,7 @@ class Device:
             self._turns.withdraw(id)
 
     def _leave(self) -> None:
-        self._user = None
+        self._user = self._yields = None
         self._choose()
 
     def _choose(self) -> None:
@@ -123,7 +139,7 @@ class Device:
             chosen = self._turns.next()
             if chosen is None:
                 return
-            admitted = self._waiting[chosen]
-            if not admitted.done():  # else it was cancelled, and has not run since
-                self._user = chosen
-                admitted.set_result(None)
+            asked = self._waiting[chosen]
+            if not asked.admitted.done():  # else it was cancelled, and has not run since
+                self._user, self._yields = chosen, asked.yields
+                asked.admitted.set_result(None)

@@ -19,6 +19,7 @@ class Seats:
         self.count = count
         self._taken: set[str] = set()
         self._heirs: list[Callable[[], None]] = []
+        self.refused = 0  # how often somebody asked in vain
 
     @property
     def taken(self) -> int:
@@ -29,6 +30,7 @@ class Seats:
         """Take a seat if one is free."""
         assert session_id not in self._taken, f"session {session_id} already has a seat"
         if len(self._taken) >= self.count:
+            self.refused += 1
             return False
         self._taken.add(session_id)
         return True
