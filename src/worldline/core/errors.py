@@ -7,6 +7,9 @@
     │   ├── ControlError            unknown action, malformed script, wrong-shaped poses
     │   ├── ShapeError              a stage input of the wrong rank, shape or dtype
     │   ├── ConfigError             settings that cannot work together
+    │   ├── SnapshotError           a snapshot, or a place to go back to, that cannot be used
+    │   │   ├── DamagedSnapshotError    cut short, changed, or no snapshot at all
+    │   │   └── NewerSnapshotError      of a version that is not known here
     │   └── WorldFileError          a world file that cannot be used
     │       ├── DamagedWorldError   cut short, changed, or no world file at all
     │       ├── NewerWorldError     of a version that is not known here
@@ -105,6 +108,24 @@ class ConfigError(InputError):
     """Settings that cannot work together, or an unknown preset."""
 
     code = "invalid_config"
+
+
+class SnapshotError(InputError):
+    """A snapshot, or a place to go back to, that cannot be used here."""
+
+    code = "invalid_snapshot"
+
+
+class DamagedSnapshotError(SnapshotError):
+    """A snapshot that was cut short or changed, or another kind of file."""
+
+    code = "snapshot_damaged"
+
+
+class NewerSnapshotError(SnapshotError):
+    """A snapshot of a version that is not known here."""
+
+    code = "snapshot_version"
 
 
 class WorldFileError(InputError):
