@@ -1,8 +1,8 @@
 """A picture cut into columns among ranks: whose they are, and what neighbours lend each other.
 
 Cuts fall on latent columns, so a rank owns whole latent cells at every scale of an autoencoder. A
-layer that looks one pixel to the side has its `Shard` `widen` what it sees; one that looks at the
-whole picture asks for `all` of it. Every rank must run the same layers in the same order. Knows no
+layer that looks one pixel to the side lets its `Columns` `widen` what it sees; one that looks at
+the whole picture asks for `all` of it. Every rank must run the same layers in the same order. Knows no
 model and no backend.
 """
 
@@ -44,7 +44,7 @@ def cut(width: int, ranks: int) -> tuple[Part, ...]:
     return tuple(Part(columns.start, columns.stop, width) for columns in owned)
 
 
-class Shard:
+class Columns:
     """One rank's columns of a picture; `part` says which."""
 
     def __init__(self, width: int, group: Collectives) -> None:

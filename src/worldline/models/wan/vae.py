@@ -4,8 +4,8 @@
 a clip. The first latent frame stands for one pixel frame and each later one for four, and frames
 are worked on in exactly these groups, so every chunking of a stream gives the same values as the
 whole and memory does not grow with its length. Inputs come in any float dtype, the network computes
-in the dtype of its weights, and results have the dtype of the input. With a `shard` inputs, results
-and history are one rank's columns of the picture.
+in the dtype of its weights, and results have the dtype of the input. With `columns`, inputs,
+results and history are one rank's columns of the picture.
 
 Parameter names are those of the published `Wan2.1_VAE.pth`.
 """
@@ -31,7 +31,7 @@ from worldline.models.wan.vae_blocks import (
     Upsample,
 )
 from worldline.models.wan.vae_state import History, Tape, VaeState
-from worldline.ops.halo import LENT, Part, Shard
+from worldline.ops.halo import LENT, Columns, Part
 
 PIXEL_CHANNELS = 3
 
@@ -131,7 +131,7 @@ class WanVAE(nn.Module):
         return self.decode_stream(latents, None)[0]
 
     def encode_stream(
-        self, video: Tensor, state: VaeState | None, *, shard: Shard | None = None
+        self, video: Tensor, state: VaeState | None, *, columns: Columns | None = None
     ) -> tuple[Tensor, VaeState]:
         """Encode the next frames of a clip to normalised latents.
 
@@ -141,19 +141,20 @@ class WanVAE(nn.Module):
         """
         self._check_video(video, state)
         stride = self.params.time_stride
-        slots = _slots(video, state, "encode", shard)
+        slots = _slots(video, state, "encode", columns)
         x = video.to(self.conv1.weight.dtype)
         first = [1] if state is None else []
         groups = first + [stride] * ((x.shape[2] - len(first)) // stride)
         latents: list[Tensor] = []
-        tape = Tape(slots, shard)
+        tape = Tape(slots, columns)
         for group in x.split(groups, dim=2):
             if latents:
                 tape.rewind()
             latents.append(self._encode_group(group, tape))
         slots = tape.finish()
         seen = len(latents) + (0 if state is None else state.latents)
-        return torch.cat(latents, 2).to(video.dtype), VaeState("encode", seen, slots, _part(shard))
+        after = VaeState("encode", seen, slots, _part(columns))
+        return torch.cat(latents, 2).to(video.dtype), after
 
     def decode_stream(
         self,
@@ -161,7 +162,7 @@ class WanVAE(nn.Module):
         state: VaeState | None,
         *,
         clamp: bool = True,
-        shard: Shard | None = None,
+        columns: Columns | None = None,
     ) -> tuple[Tensor, VaeState]:
         """Decode the next latent frames of a clip to pixels, clamped to [-1, 1] unless told not to.
 
@@ -170,13 +171,13 @@ class WanVAE(nn.Module):
         of other sizes.
         """
         self._check_latents(latents)
-        slots = _slots(latents, state, "decode", shard)
+        slots = _slots(latents, state, "decode", columns)
         std, mean = self.latent_std.to(latents.device), self.latent_mean.to(latents.device)
         z = (_widen(latents) * std + mean).to(self.conv2.weight.dtype)  # B z f h w
         z = self.conv2(z)
         frames: list[Tensor] = []
         # One latent frame at a time: later layers hold four times its frames at 64 times its area.
-        tape = Tape(slots, shard)
+        tape = Tape(slots, columns)
         for frame in z.split(1, dim=2):
             if frames:
                 tape.rewind()
@@ -184,7 +185,7 @@ class WanVAE(nn.Module):
         slots = tape.finish()
         seen = len(frames) + (0 if state is None else state.latents)
         video = torch.cat(frames, 2).to(latents.dtype)  # B 3 F H W
-        after = VaeState("decode", seen, slots, _part(shard))
+        after = VaeState("decode", seen, slots, _part(columns))
         return video.clamp(-1, 1) if clamp else video, after
 
     def _encode_group(self, x: Tensor, tape: Tape) -> Tensor:
@@ -238,20 +239,20 @@ def _widen(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _part(shard: Shard | None) -> Part | None:
-    return None if shard is None else shard.part
+def _part(columns: Columns | None) -> Part | None:
+    return None if columns is None else columns.part
 
 
-def _slots(x: Tensor, state: VaeState | None, direction: str, shard: Shard | None) -> History:
+def _slots(x: Tensor, state: VaeState | None, direction: str, columns: Columns | None) -> History:
     """History to start from; checks that it belongs to a stream of this direction and size."""
     if state is None:
         return ()
     assert state.direction == direction, f"{state.direction} state given to {direction}"
-    if state.part != _part(shard):
-        raise ShapeError("history of other columns", expected=_part(shard), got=state.part)
+    if state.part != _part(columns):
+        raise ShapeError("history of other columns", expected=_part(columns), got=state.part)
     slot = state.slots[0]
     assert slot is not None
-    ours = [x.shape[0], x.shape[3], x.shape[4] + (0 if shard is None else LENT)]
+    ours = [x.shape[0], x.shape[3], x.shape[4] + (0 if columns is None else LENT)]
     theirs = [slot.shape[0], *slot.shape[3:]]
     if ours != theirs:
         raise ShapeError("stream changed its size", expected=theirs, got=ours)

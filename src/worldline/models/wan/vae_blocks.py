@@ -67,10 +67,10 @@ class CausalConv(_Kernel):
 
     def forward(self, x: Tensor, tape: Tape) -> Tensor:
         """Map `x [B, I, F, H, W]` to `[B, O, F, H, W]`."""
-        if tape.shard is None:
+        if tape.columns is None:
             return temporal_conv(tape.splice(x), self.weight, self.bias)
         # Widened before it is remembered: the neighbours' columns cross once, not once per tap.
-        x = tape.splice(tape.shard.widen(x))
+        x = tape.splice(tape.columns.widen(x))
         return temporal_conv(x, self.weight, self.bias, beside=0)
 
 
@@ -154,13 +154,13 @@ class FrameAttention(nn.Module):
         """
         frames = to_frames(x)  # B·F C H W
         qkv = self.to_qkv(self.norm(frames))  # B·F 3C H W
-        if tape.shard is None:
+        if tape.columns is None:
             # Contiguous: fused kernels want the channels of a cell side by side.
             q, k, v = _cells(qkv).contiguous().chunk(3, dim=-1)  # B·F 1 H·W C
         else:
             own, others = qkv.split([frames.shape[1], 2 * frames.shape[1]], dim=1)
             q = _cells(own).contiguous()
-            k, v = _cells(tape.shard.all(others, name="vae cells")).contiguous().chunk(2, dim=-1)
+            k, v = _cells(tape.columns.all(others, name="vae cells")).contiguous().chunk(2, dim=-1)
         out = F.scaled_dot_product_attention(q, k, v).squeeze(1).transpose(1, 2)  # B·F C H·W
         out = self.proj(out.unflatten(2, frames.shape[2:]))  # B·F C H W
         return x + from_frames(out, x.shape[0])
@@ -192,10 +192,10 @@ class Downsample(nn.Module):
         return self.time_conv(tape.splice(x, keep=1), stride=2)  # B C F/2 H/2 W/2
 
     def _halve(self, frames: Tensor, tape: Tape) -> Tensor:
-        if tape.shard is None:
+        if tape.columns is None:
             return self.resample(frames)
         _, conv = self.resample
-        return conv(F.pad(tape.shard.widen_right(frames), (0, 0, 0, 1)))
+        return conv(F.pad(tape.columns.widen_right(frames), (0, 0, 0, 1)))
 
 
 class Upsample(nn.Module):
@@ -218,12 +218,12 @@ class Upsample(nn.Module):
         if self.time_conv is not None:
             x = self._double_frames(x, tape, self.time_conv)  # B C 2F H W
         frames = to_frames(x)  # B·F C H W
-        if tape.shard is None:
+        if tape.columns is None:
             return from_frames(self.resample(frames), x.shape[0])
         larger, conv = self.resample
         assert isinstance(conv, nn.Conv2d), "see the constructor"
         # A neighbour's column becomes two, of which the convolution sees the nearer one.
-        frames = larger(tape.shard.widen(frames))[..., 1:-1]  # B·F C 2H 2W+2
+        frames = larger(tape.columns.widen(frames))[..., 1:-1]  # B·F C 2H 2W+2
         out = F.conv2d(frames, conv.weight, conv.bias, padding=(1, 0))
         return from_frames(out, x.shape[0])
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from worldline.models.wan.params import CAUSAL_TAPS
-from worldline.ops.halo import Part, Shard
+from worldline.ops.halo import Columns, Part
 
 History = tuple[Tensor | None, ...]
 
@@ -48,13 +48,13 @@ class VaeState:
 class Tape:
     """Hands each causal layer its history, in running order, and collects the next one.
 
-    `shard` is our part of a picture cut among ranks, None of a whole one. What the tape has handed
-    out it holds no longer: between two latent frames of one call only the new history is alive,
-    and whatever the caller keeps.
+    `columns` is our part of a picture cut among ranks, None of a whole one. What the tape has
+    handed out it holds no longer: between two latent frames of one call only the new history is
+    alive, and whatever the caller keeps.
     """
 
-    def __init__(self, slots: History, shard: Shard | None = None) -> None:
-        self.shard = shard
+    def __init__(self, slots: History, columns: Columns | None = None) -> None:
+        self.columns = columns
         self._old = list(slots)
         self._new: list[Tensor | None] = []
 
