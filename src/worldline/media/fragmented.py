@@ -33,14 +33,20 @@ class Sample(NamedTuple):
 
 
 class FragmentedMp4:
-    """A film that grows by fragments. The file stays the caller's to close."""
+    """A film that grows by fragments. The file stays the caller's to close.
 
-    def __init__(self, out: BinaryIO, fps: int) -> None:
+    One that has so many `fragments` already goes on with `sets`, the parameter sets of its head
+    (see `sets_of`); the numbers of its samples count from 0.
+    """
+
+    def __init__(
+        self, out: BinaryIO, fps: int, *, fragments: int = 0, sets: Sequence[bytes] = ()
+    ) -> None:
         self._out = out
         self._fps = fps
         self._first = 0
-        self._sequence = 0
-        self._sets: list[bytes] = []  # the parameter sets that the head holds
+        self._sequence = fragments
+        self._sets = list(sets)
 
     def write(self, samples: Sequence[Sample], until: int) -> int:
         """Append one fragment, whose last picture lasts until picture `until`; returns its bytes.
@@ -95,6 +101,24 @@ def head(sps: bytes, pps: bytes, *, fps: int) -> bytes:
                  bytes(10), _MATRIX, bytes(24), struct.pack(">I", 2))  # fmt: skip
     trex = _full(b"trex", struct.pack(">5I", 1, 1, 0, 0, 0))
     return ftyp + _box(b"moov", mvhd, _track(facts, sps, pps, scale), _box(b"mvex", trex))
+
+
+def sets_of(film: bytes) -> list[bytes]:
+    """SPS and PPS in the head of a film that this module began; `film` is its start.
+
+    Raises: ShapeError where there is no such head.
+    """
+    at = film.find(b"avcC")
+    if film[4:8] != b"ftyp" or at < 0:
+        raise ShapeError("no head of a film", got=f"{len(film)} bytes")
+    body = film[at + 4 :]
+    sps_size = int.from_bytes(body[6:8], "big")
+    rest = body[8 + sps_size :]
+    pps_size = int.from_bytes(rest[1:3], "big")
+    found = [body[8 : 8 + sps_size], rest[3 : 3 + pps_size]]
+    if [nal_type(unit) for unit in found if unit] != [nal.SPS, nal.PPS]:
+        raise ShapeError("a head without parameter sets", got=f"{len(film)} bytes")
+    return found
 
 
 def _track(facts: Sps, sps: bytes, pps: bytes, scale: int) -> bytes:

@@ -99,7 +99,7 @@ class H264Encoder:
             expected = f"uint8 {list(self._shape)}"
             got = f"{pixels.dtype} {list(pixels.shape)}"
             raise ShapeError("a picture of another size", expected=expected, got=got)
-        picture = _to_yuv(pixels)
+        picture = to_yuv(pixels)
         picture.pts = self._count
         picture.time_base = Fraction(1, self._fps)
         if key:
@@ -142,7 +142,7 @@ def _open(width: int, height: int, fps: int, kbps: int) -> VideoCodecContext:
     return codec
 
 
-def _to_yuv(pixels: NDArray[np.uint8]) -> VideoFrame:
+def to_yuv(pixels: NDArray[np.uint8]) -> VideoFrame:
     """RGB to 4:2:0. AREA: chroma is the mean of four pixels, to one level."""
     from av.video.frame import VideoFrame
     from av.video.reformatter import Interpolation
