@@ -44,7 +44,7 @@ def made(**changes: object) -> MadeWith:
         "machine": "a processor",
         "options": {
             "recache": False,
-            "decoder": DEFAULT_OPTIONS.decoder,
+            "decoder": "full",
             "lossy": ("last_step_kv",),
         },
     }
