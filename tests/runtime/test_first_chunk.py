@@ -15,9 +15,10 @@ from worldline.bench.census import weigh
 from worldline.core.camera import Intrinsics
 from worldline.core.config import EngineOptions
 from worldline.runtime.conditions import Controls
-from worldline.runtime.engine import StartOptions, World
+from worldline.runtime.engine import World
 from worldline.runtime.first_chunk import FirstChunks, Generated, Kept
 from worldline.runtime.session import Session
+from worldline.runtime.start_options import StartOptions
 from worldline.runtime.tree import tensors_of
 
 FIRST: Controls = [(), ("w",), ("w", "l")]

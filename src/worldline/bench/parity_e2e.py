@@ -40,9 +40,10 @@ from worldline.models.registry import get_preset
 from worldline.ops.image import fit_size
 from worldline.runtime import pipeline
 from worldline.runtime.conditions import PoseControls
-from worldline.runtime.engine import StartOptions, World
+from worldline.runtime.engine import World
 from worldline.runtime.loader import Components
 from worldline.runtime.session import Session
+from worldline.runtime.start_options import StartOptions
 
 # Weights and defaults that the recordings leave to their file names.
 _VAE_WEIGHTS = "vae_weights"

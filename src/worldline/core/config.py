@@ -50,8 +50,8 @@ class WorldInfo(msgspec.Struct, frozen=True, kw_only=True):
     Memory as planned from the configuration, on the device that computes: `weights_bytes` once,
     `session_bytes` per open session of the largest size, `workspace_bytes` for the one chunk in
     flight, out of `budget_bytes`; 0 where nobody has planned.
-    `weights` is equal for equal weights. Where it, `options`, `threads`, `torch` and `machine` are
-    the same, exact mode gives the same bits.
+    `weights` is equal for equal weights. `ranks` share out every chunk. Where these, `options`,
+    `threads`, `torch` and `machine` are the same, exact mode gives the same bits.
     """
 
     model: str
@@ -73,6 +73,7 @@ class WorldInfo(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 1
     torch: str = ""
     machine: str = ""
+    ranks: int = 1
     options: EngineOptions = DEFAULT_OPTIONS
     encoded: int = 0
     rings: int = 1

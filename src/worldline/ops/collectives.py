@@ -48,6 +48,10 @@ class Collectives(Protocol):
         """Rows of `received` are the `part` of every rank in order; parts of equal shape."""
         ...
 
+    def agree(self, wanted: bool) -> bool:
+        """What rank 0 wants, on every rank; the others' `wanted` does not count."""
+        ...
+
 
 class Alone:
     """The `Collectives` of one rank, which nobody ever calls."""
@@ -72,6 +76,13 @@ class Alone:
         """See `Collectives`: the part is the whole."""
         del name
         received.copy_(part)
+
+    def agree(self, wanted: bool) -> bool:
+        """See `Collectives`."""
+        return wanted
+
+
+ALONE = Alone()
 
 
 class Split(NamedTuple):

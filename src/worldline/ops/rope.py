@@ -50,11 +50,12 @@ def rope_table(
     *,
     head_dim: int,
     device: torch.device | str = "cpu",
+    tokens: range | None = None,
 ) -> RopeTable:
     """Build the table for latent frames at absolute positions `frames` on a `rows x columns` grid.
 
-    Token order is frame, row, column. Angles are always computed on the CPU in float64, so that
-    every device gets the same bits.
+    Token order is frame, row, column; with `tokens` only those rows are made. Angles are always
+    computed on the CPU in float64, so that every device gets the same bits.
     """
     time_pairs, row_pairs, column_pairs = axis_split(head_dim)
     time = _axis_angles(torch.tensor(list(frames), dtype=torch.float64), time_pairs)
@@ -69,6 +70,8 @@ def rope_table(
         ],
         dim=-1,
     ).reshape(count * rows * columns, -1)  # L D/2
+    if tokens is not None:
+        angles = angles[tokens.start : tokens.stop]
     cos, sin = angles.cos().float(), angles.sin().float()
     turn = torch.complex(cos, sin).unsqueeze(1)  # L 1 D/2
     return RopeTable(cos.to(device), sin.to(device), turn.to(device))

@@ -12,12 +12,14 @@ from worldline.kernels.choice import attention_chooser, choose_math
 from worldline.models.preset import RuntimeParams
 from worldline.models.wan.tiny import PreviewVae
 from worldline.ops.block_math import BlockMath, PlainMath
+from worldline.ops.collectives import ALONE, Collectives
 from worldline.runtime.first_chunk import FirstChunks
 from worldline.runtime.kv_cache import FrameRing, KVRing, RingParams, one_attention
 from worldline.runtime.kv_int8 import Int8Ring
 from worldline.runtime.lane import choose_lane
 from worldline.runtime.ledger import Ledger
 from worldline.runtime.loader import Components
+from worldline.runtime.parallel.shards import Shards, check_degree
 from worldline.runtime.passes import EagerPasses, Passes
 from worldline.runtime.ring_pool import RingPool
 from worldline.runtime.savings import check_levers, check_savings
@@ -37,9 +39,14 @@ def assemble(
     without: Collection[str],
     reanchor_at: int,
     synchronise: bool,
+    group: Collectives = ALONE,
 ) -> Engine:
-    """What every session of a world shares. Raises `ConfigError` for what cannot go together."""
+    """What every session of a world shares. Raises `ConfigError` for what cannot go together.
+
+    Here a world becomes one of many ranks: everything else asks `Engine.shards`.
+    """
     off = check_savings(without)
+    check_degree(components.dit.params.num_heads, group.size)
     dit, device = components.dit, components.dit.device
     if "qkv" not in off and options.offload == "off":
         dit.join_projections()
@@ -68,6 +75,7 @@ def assemble(
         levers=check_levers(options.lossy),
         recache=options.recache,
         synchronise=synchronise,
+        shards=Shards(group),
     )
 
 
@@ -76,7 +84,7 @@ def take_ring(engine: Engine, geometry: Geometry, settings: RuntimeParams) -> Fr
     dit = engine.dit
     params = RingParams(
         layers=dit.params.num_layers,
-        heads=dit.params.num_heads,
+        heads=dit.params.num_heads // engine.shards.ranks,
         head_dim=dit.params.head_dim,
         tokens_per_frame=geometry.tokens_per_frame,
         window=settings.window,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,8 +21,9 @@ from worldline.core.config import DEFAULT_OPTIONS, EngineOptions, WorldInfo
 from worldline.core.errors import ConfigError, ImageError
 from worldline.core.motion import Rig, check_rig
 from worldline.kernels.choice_file import AttentionChoice
-from worldline.models.preset import Preset, RuntimeParams, RuntimeValues, resolve_runtime
+from worldline.models.preset import Preset, RuntimeParams, resolve_runtime
 from worldline.models.registry import require_live
+from worldline.ops.collectives import ALONE, Collectives
 from worldline.ops.image import image_to_tensor
 from worldline.runtime.assembly import assemble, take_ring
 from worldline.runtime.device import preferred_dtype, tune_for_cpu
@@ -37,11 +37,13 @@ from worldline.runtime.loader import Components, load_components
 from worldline.runtime.machine import machine_name
 from worldline.runtime.memory import camera_cache_fits
 from worldline.runtime.memory_plan import MemoryPlan
-from worldline.runtime.noise import NoiseSource, SeededNoise
+from worldline.runtime.noise import SeededNoise
+from worldline.runtime.parallel.shards import Unshared
 from worldline.runtime.protocol import Counts
 from worldline.runtime.replay import History
 from worldline.runtime.session import Session
 from worldline.runtime.shared import Engine
+from worldline.runtime.start_options import StartOptions
 from worldline.runtime.state import (
     Geometry,
     ImageCondition,
@@ -67,42 +69,6 @@ TRAINED_FRAMES = 1024
 Progress = Callable[[int, int, str], None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class StartOptions:
-    """What a session may ask for; None leaves it to the preset. Sizes in pixels.
-
-    `intrinsics` are those of an 832x480 picture, `rig` is the camera's full speed. `stretch` fits
-    the picture as the official code does (no crop, no filter), `noise` replaces the seeded source;
-    both serve parity runs. With `keep_latents` the session can be decoded once more, see
-    `Session.recording`.
-    """
-
-    width: int | None = None
-    height: int | None = None
-    chunk: int | None = None
-    window: int | None = None
-    sink: int | None = None
-    shift: float | None = None
-    steps: int | Sequence[int] | None = None
-    intrinsics: Intrinsics | None = None
-    rig: Rig | None = None
-    stretch: bool = False
-    noise: NoiseSource | None = None
-    keep_latents: bool = False
-
-    @property
-    def runtime(self) -> RuntimeValues:
-        """The run-time layer of this request."""
-        steps = self.steps
-        return RuntimeValues(
-            chunk=self.chunk,
-            window=self.window,
-            sink=self.sink,
-            shift=self.shift,
-            steps=steps if steps is None or isinstance(steps, int) else tuple(steps),
-        )
-
-
 class World:
     """A loaded model; start any number of sessions on it."""
 
@@ -115,11 +81,13 @@ class World:
         without: Collection[str] = (),
         reanchor_at: int = TRAINED_FRAMES,
         synchronise: bool = False,
+        group: Collectives = ALONE,
     ) -> None:
         """Take loaded networks.
 
         `without` names savings to switch off (see `runtime.savings`). Positions in time stay below
-        `reanchor_at` latent frames.
+        `reanchor_at` latent frames. With a `group` this is one rank of a world: all of them make
+        the same calls in the same order, and all get the same latents. Raises `ConfigError`.
         """
         self.components = components
         self.mode = mode
@@ -131,6 +99,7 @@ class World:
             without=without,
             reanchor_at=reanchor_at,
             synchronise=synchronise,
+            group=group,
         )
         self.info = _describe(components, mode, self.shared, options)
         self._plan: MemoryPlan | None = None
@@ -183,13 +152,15 @@ class World:
         intrinsics: Intrinsics | None = None,
         rig: Rig | None = None,
         keep_latents: bool = False,
+        sharded: bool = True,
     ) -> Session:
         """Open a world from a picture (uint8 `H W 3`, RGB) and a prompt.
 
         Sizes are pixels (multiples of 16; by default the preset's size of the picture's
         orientation), `chunk`, `window` and `sink` latent frames, `steps` a number of denoise steps
         or their indices. `intrinsics` are those of an 832x480 picture, `rig` is the camera's full
-        speed. `keep_latents` is for `Session.recording`. Raises `ImageError`, `PromptError`,
+        speed. `keep_latents` is for `Session.recording`; without `sharded` every rank of a group
+        computes all of this session. Raises `ImageError`, `PromptError`,
         `ControlError`, `ConfigError`.
         """
         options = StartOptions(
@@ -203,6 +174,7 @@ class World:
             intrinsics=intrinsics,
             rig=rig,
             keep_latents=keep_latents,
+            sharded=sharded,
         )
         return self.open(image, prompt, seed, options=options)
 
@@ -211,10 +183,11 @@ class World:
         self, image: NDArray[np.uint8], prompt: str, seed: int, *, options: StartOptions
     ) -> Session:
         """`start`, with its options in one value. Raises `CapacityError` where it does not fit."""
-        require_live(self.preset)
+        if not options.film:
+            require_live(self.preset)
         settings = resolve_runtime(self.preset, self.components.checkpoint, options.runtime)
         geometry = self._geometry(image, options)
-        engine = self.engine(geometry, settings)
+        engine = self.engine(geometry, settings, sharded=options.sharded)
         check_numbers(engine, settings)
         rig = check_rig(options.rig or self.preset.rig)
         intrinsics = check_intrinsics(options.intrinsics or self.preset.intrinsics)
@@ -274,12 +247,18 @@ class World:
         picture = (image.shape, np.ascontiguousarray(image).tobytes())
         return start_digest([*model, *picture, prompt, options])
 
-    def engine(self, geometry: Geometry, settings: RuntimeParams) -> Engine:
+    def engine(
+        self, geometry: Geometry, settings: RuntimeParams, *, sharded: bool = True
+    ) -> Engine:
         """What the pipeline needs of this world for a session of that size."""
-        dit = self.components.dit
+        dit, shards = self.components.dit, self.shared.shards
+        if not sharded:
+            shards = Unshared(shards.group)
         tokens = settings.chunk * geometry.tokens_per_frame
+        shard = shards.of(tokens)
+        tokens = tokens if shard.tokens is None else len(shard.tokens)
         fits = self.shared.camera_cache and camera_cache_fits(dit, tokens)
-        return self.shared._replace(camera_cache=fits)
+        return self.shared._replace(camera_cache=fits, shards=shards)
 
     def _picture(
         self, image: NDArray[np.uint8], geometry: Geometry, *, stretch: bool
@@ -313,12 +292,14 @@ def load(
     options: EngineOptions = DEFAULT_OPTIONS,
     synchronise: bool = False,
     progress: Progress | None = None,
+    group: Collectives = ALONE,
 ) -> World:
     """Load a preset, a local folder or a hub repository.
 
     `device` is `auto`, `cpu`, `cuda` or `cuda:N`; `dtype` is `float32` or `bfloat16`, None for the
     preset's own; `random_weights` builds a preset without any files. `synchronise` makes the stage
-    times of a CUDA device true at the cost of a sync per stage. Raises `ConfigError` and the
+    times of a CUDA device true at the cost of a sync per stage. With a `group` the world is one
+    rank of it, see `World`. Raises `ConfigError` and the
     `CheckpointError` family.
     """
     check_options(options)
@@ -333,7 +314,7 @@ def load(
         progress=progress,
     )
     tune_for_cpu(components.dit, components.vae, target, mode=mode)
-    world = World(components, mode=mode, options=options, synchronise=synchronise)
+    world = World(components, mode=mode, options=options, synchronise=synchronise, group=group)
     world.plan_memory()
     return world
 
@@ -395,4 +376,5 @@ def _describe(
         options=options,
         encoded=components.vae.stationary_latent + 1,
         rings=max(1, shared.rings.idle),
+        ranks=shared.shards.ranks,
     )

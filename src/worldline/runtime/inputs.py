@@ -64,13 +64,16 @@ def chunk_inputs(
     verify.verify_text(text, dit.params.text_dim)
     cross = caches.get("cross_kv", (), lambda: project_text(engine, prompt), sources=(text,))
     times = range(frames.start - state.anchor, frames.stop - state.anchor)
+    shard = engine.shards.of(len(frames) * rows * columns)
     rope = caches.get(
-        "rope", (times, rows, columns, dit.device), lambda: turns(dit, times, rows, columns)
+        "rope",
+        (times, shard.tokens, rows * columns, columns, dit.device),
+        lambda: turns(dit, times, rows, columns, tokens=shard.tokens),
     )
     pressed = (frames, motion.relative.tobytes(), motion.keys.tobytes())
     rays = caches.get("rays", pressed, lambda: _rays(dit, state, motion))
     verify.verify_control(rays, dit.params.control_channels, (len(frames), *state.geometry.latent))
-    embedding = caches.get("camera", (), lambda: dit.embed_camera(rays), sources=(rays,))
+    embedding = caches.get("camera", (), lambda: dit.embed_camera(rays, shard), sources=(rays,))
     camera = embedding
     if engine.camera_cache and "camera" not in engine.without:
         # All blocks' scale and shift: gigabytes at 14B, so it belongs to the worker, not the state.
@@ -80,7 +83,7 @@ def chunk_inputs(
             lambda: engine.passes.camera(embedding),
             sources=(embedding,),
         )
-    return ChunkInputs((len(frames), rows, columns), rope, camera, cross, engine.math)
+    return ChunkInputs((len(frames), rows, columns), rope, camera, cross, engine.math, shard)
 
 
 def project_text(engine: Engine, prompt: PromptStates) -> Sequence[TextAttend]:
@@ -93,9 +96,14 @@ def project_text(engine: Engine, prompt: PromptStates) -> Sequence[TextAttend]:
     return dit.cross_kv(dit.embed_text(states))
 
 
-def turns(dit: LingBotDiT, times: Sequence[int], rows: int, columns: int) -> RopeTable:
-    """RoPE table of latent frames at positions `times`, on the transformer's device."""
-    table = rope_table(times, rows, columns, head_dim=dit.params.head_dim)
+def turns(
+    dit: LingBotDiT, times: Sequence[int], rows: int, columns: int, *, tokens: range | None = None
+) -> RopeTable:
+    """RoPE table of latent frames at positions `times`, on the transformer's device.
+
+    With `tokens` only for those.
+    """
+    table = rope_table(times, rows, columns, head_dim=dit.params.head_dim, tokens=tokens)
     return map_tensors(table, partial(upload, device=dit.device))
 
 

@@ -28,12 +28,15 @@ class Outlet:
         aborted: Callable[[], bool] | None = None,
         on_frames: Callable[[Decoded], None] | None = None,
         pace: Callable[[], None] | None = None,
+        agree: Callable[[bool], bool] = bool,
     ) -> None:
         """`aborted` is asked between passes; `on_frames` takes pictures as they are decoded.
 
-        `pace` is called before `aborted` is, see `lane.Lane.pace`.
+        `pace` is called before `aborted` is, see `lane.Lane.pace`. `agree` is told the answer of
+        this rank, every time, and gives that of all of them.
         """
         self._aborted = aborted
+        self._agree = agree
         self._on_frames = on_frames
         self._pace = pace
         self._coming: deque[Fetch] = deque()
@@ -52,12 +55,15 @@ class Outlet:
 
     def check(self) -> None:
         """Raise `AbortedError` if the chunk is wanted no more and can still be given up."""
+        if self._agree(self._wanted_no_more()):
+            raise AbortedError("the chunk was given up on request")
+
+    def _wanted_no_more(self) -> bool:
         if self._aborted is None or self._shown:
-            return
+            return False
         if self._pace is not None:
             self._pace()
-        if self._aborted():
-            raise AbortedError("the chunk was given up on request")
+        return self._aborted()
 
     def commit(self) -> None:
         """From here on the chunk goes to its end."""

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from worldline.models.lingbot.blocks import CameraModulation, TextAttend
 from worldline.models.lingbot.dit import Camera, LingBotDiT, TimeTables
+from worldline.ops.attention import Attend
 from worldline.ops.block_math import PLAIN, BlockMath
 from worldline.ops.rope import RopeTable
+from worldline.ops.shard import WHOLE, Shard
 from worldline.runtime.kv_cache import FrameRing
 
 LATENT_CHANNELS = 16
@@ -23,7 +25,7 @@ LATENT_CHANNELS = 16
 class ChunkInputs(NamedTuple):
     """What all passes of a chunk share; `grid` is `(T, h/2, w/2)` in tokens.
 
-    `math` computes what lies between the matmuls.
+    `math` computes what lies between the matmuls. RoPE and camera have the rows of `shard`.
     """
 
     grid: tuple[int, int, int]
@@ -31,6 +33,7 @@ class ChunkInputs(NamedTuple):
     camera: Camera
     cross: Sequence[TextAttend]
     math: BlockMath = PLAIN
+    shard: Shard = WHOLE
 
 
 class ModelInput:
@@ -57,19 +60,19 @@ class ModelInput:
 
 
 def denoise_pass(
-    dit: LingBotDiT, x: Tensor, *, time: TimeTables, inputs: ChunkInputs, kv: FrameRing
+    dit: LingBotDiT, x: Tensor, *, time: TimeTables, inputs: ChunkInputs, kv: Attend
 ) -> Tensor:
     """Predict the flow `[1, 16, T, h, w]` of `x [1, 36, T, h, w]`; overwrites the chunk's slots."""
     tokens = dit.run_blocks(
-        dit.patchify(x),
+        dit.patchify(x, inputs.shard),
         time=time,
         rope=inputs.rope,
         camera=inputs.camera,
         cross=inputs.cross,
-        attend=kv,
+        attend=inputs.shard.attend(kv),
         math=inputs.math,
     )
-    return dit.project(tokens, time, inputs.grid)
+    return dit.project(tokens, time, inputs.grid, shard=inputs.shard)
 
 
 def context_pass(
@@ -80,12 +83,12 @@ def context_pass(
     The last block stops after its cache write and the head is skipped.
     """
     dit.write_cache(
-        dit.patchify(x),
+        dit.patchify(x, inputs.shard),
         time=time,
         rope=inputs.rope,
         camera=inputs.camera,
         cross=inputs.cross,
-        writer=kv,
+        writer=inputs.shard.writer(kv),
         math=inputs.math,
     )
 

@@ -80,7 +80,12 @@ class Session:
         engine, state = self._open()
         self.unpark()
         clock = engine.clock()
-        outlet = Outlet(aborted=aborted, on_frames=on_frames, pace=engine.lane.pace)
+        outlet = Outlet(
+            aborted=aborted,
+            on_frames=on_frames,
+            pace=engine.lane.pace,
+            agree=engine.shards.group.agree,
+        )
         before, start, index = state.prompt, state.start, state.next_chunk
         if prompt is not None:
             with clock.stage("conditions"):

@@ -17,6 +17,7 @@ from worldline.runtime.kv_cache import KVRing
 from worldline.runtime.kv_int8 import Int8Ring
 from worldline.runtime.lane import Lane
 from worldline.runtime.ledger import Ledger
+from worldline.runtime.parallel.shards import Shards
 from worldline.runtime.passes import Passes
 from worldline.runtime.ring_pool import RingPool
 from worldline.runtime.step_cache import StepCache
@@ -51,6 +52,7 @@ class Engine(NamedTuple):
     levers: Mapping[str, int]  # lossy ones that are on, with their numbers
     recache: bool
     synchronise: bool
+    shards: Shards  # what this rank has of every chunk
 
     def clock(self) -> StageClock:
         """A stage clock of this device."""

@@ -32,6 +32,7 @@ from worldline.ops.block_math import PLAIN, BlockMath
 from worldline.ops.modulation import modulate, sinusoid
 from worldline.ops.norm import plain_layer_norm
 from worldline.ops.rope import RopeTable, rope_table
+from worldline.ops.shard import WHOLE, Shard
 
 # Kept in float32 whatever the model's dtype (facts: official GPU path, section 3).
 FLOAT32_PARTS = ("time_embedding.", "time_projection.", "head.")
@@ -173,12 +174,12 @@ class LingBotDiT(nn.Module):
         head = self.head.modulation.float().unsqueeze(0) + time.e.unsqueeze(2)  # B M 2 C
         return TimeTables(tuple(b.time_table(time.e0) for b in self.iter_blocks()), head)
 
-    def embed_camera(self, control: Tensor) -> Tensor:
-        """Embed the folded control tensor `[B, 384|448, T, h, w]` -> `[B, L, C]`.
+    def embed_camera(self, control: Tensor, shard: Shard = WHOLE) -> Tensor:
+        """Embed the folded control tensor `[B, 384|448, T, h, w]` -> `[B, L, C]`, rows of `shard`.
 
         Patch features are ordered channel slowest, then row and column inside the patch.
         """
-        p = cast_linear(self.patch_embedding_wancamctrl, _patches(control))
+        p = cast_linear(self.patch_embedding_wancamctrl, shard.cut(_patches(control)))
         hidden = F.silu(cast_linear(self.c2ws_hidden_states_layer1, p))
         return p + cast_linear(self.c2ws_hidden_states_layer2, hidden)
 
@@ -191,16 +192,26 @@ class LingBotDiT(nn.Module):
         """Keys and values of every block from the embedded text `[B, S, C]`."""
         return [block.text_kv(text) for block in self.residency("text", self.iter_blocks())]
 
-    def patchify(self, x: Tensor) -> Tensor:
-        """Embed `[B, in_dim, T, h, w]` (noise and condition) into tokens `[B, L, C]`, float32."""
+    def patchify(self, x: Tensor, shard: Shard = WHOLE) -> Tensor:
+        """Embed `[B, in_dim, T, h, w]` (noise and condition) into tokens `[B, L, C]`, float32.
+
+        Of them only those of `shard`.
+        """
         # As a matrix product: the convolution that it is falls off a cliff on CPUs, and its result
         # would lie by channel, so that every operation on the stream would read it across.
         layer = self.patch_embedding
-        return F.linear(_patches(x.to(self.dtype)), layer.weight.flatten(1), layer.bias).float()
+        patches = shard.cut(_patches(x.to(self.dtype)))
+        return F.linear(patches, layer.weight.flatten(1), layer.bias).float()
 
-    def rope(self, frames: Sequence[int], rows: int, columns: int) -> RopeTable:
-        """RoPE table of latent frames at absolute positions `frames`; grid in tokens."""
-        return rope_table(frames, rows, columns, head_dim=self.params.head_dim, device=self.device)
+    def rope(
+        self, frames: Sequence[int], rows: int, columns: int, *, tokens: range | None = None
+    ) -> RopeTable:
+        """RoPE table of latent frames at absolute positions `frames`; grid in tokens.
+
+        With `tokens` only for those.
+        """
+        dim = self.params.head_dim
+        return rope_table(frames, rows, columns, head_dim=dim, device=self.device, tokens=tokens)
 
     def run_blocks(
         self,
@@ -293,35 +304,50 @@ class LingBotDiT(nn.Module):
         (found,) = [b.camera_modulation(camera) for b in self.residency("camera", [block])]
         return found
 
-    def project(self, x: Tensor, time: TimeModulation | TimeTables, grid: Sequence[int]) -> Tensor:
+    def project(
+        self,
+        x: Tensor,
+        time: TimeModulation | TimeTables,
+        grid: Sequence[int],
+        *,
+        shard: Shard = WHOLE,
+    ) -> Tensor:
         """Head and unpatchify: `x [B, L, C]`, token grid `(T, h/2, w/2)` -> flow.
 
-        The flow `[B, out, T, h, w]` is `noise - x0`, float32.
+        The flow `[B, out, T, h, w]` is `noise - x0`, float32; also where `x` has the rows of a
+        `shard`, it is whole.
         """
         tables = time if isinstance(time, TimeTables) else self.time_tables(time)
-        out = self.head(x, tables.head)  # B L 4*out, channel fastest
+        out = shard.gather(self.head(x, tables.head))  # B L 4*out, channel fastest
         frames, rows, columns = grid
         out = out.view(out.shape[0], frames, rows, columns, 2, 2, self.params.out_dim)
         return out.permute(0, 6, 1, 2, 4, 3, 5).flatten(5).flatten(3, 4)  # B out T h w
 
     def forward(
-        self, x: Tensor, t: Tensor, *, text: Tensor, control: Tensor | None = None
+        self,
+        x: Tensor,
+        t: Tensor,
+        *,
+        text: Tensor,
+        control: Tensor | None = None,
+        shard: Shard = WHOLE,
     ) -> Tensor:
-        """Bidirectional: `x [B, in_dim, T, h, w]`, `t [B]`, `text [B, S, text_dim]` -> flow.
+        """Bidirectional: `x [B, in_dim, T, h, w]`, `t [B]` or `[B, L]`, text states -> flow.
 
-        All frames attend to all frames, RoPE from frame 0; the base models' form.
+        All frames attend to all frames, RoPE from frame 0; the base models' form. `text` is
+        `[B, S, text_dim]`. Every rank of a `shard` gives the same input and has the whole flow.
         """
         grid = (x.shape[2], x.shape[3] // 2, x.shape[4] // 2)
-        time = self.time_tables(self.embed_time(t))
+        time = self.time_tables(self.embed_time(t if t.ndim == 1 else shard.cut(t)))
         tokens = self.run_blocks(
-            self.patchify(x),
+            self.patchify(x, shard),
             time=time,
-            rope=self.rope(range(grid[0]), grid[1], grid[2]),
-            camera=None if control is None else self.embed_camera(control),
+            rope=self.rope(range(grid[0]), grid[1], grid[2], tokens=shard.tokens),
+            camera=None if control is None else self.embed_camera(control, shard),
             cross=self.cross_kv(self.embed_text(text)),
-            attend=FullAttention(),
+            attend=shard.attend(FullAttention()),
         )
-        return self.project(tokens, time, grid)
+        return self.project(tokens, time, grid, shard=shard)
 
 
 def _patches(x: Tensor) -> Tensor:

@@ -1,0 +1,92 @@
+"""Small worlds of many heads, the same on every rank, and what walking through them leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tests import tiny
+from worldline.core.config import DEFAULT_OPTIONS, EngineOptions
+from worldline.models.lingbot.params import DiTParams
+from worldline.ops.collectives import ALONE, Collectives
+from worldline.runtime.engine import World
+from worldline.runtime.session import Session
+
+HEADS = 12
+WALK = (("w",), ("w", "d"), ())
+
+
+class Size(NamedTuple):
+    """Pixels, and latent frames of a chunk."""
+
+    width: int
+    height: int
+    chunk: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a chunk."""
+        return self.chunk * (self.width // 16) * (self.height // 16)
+
+
+class Walked(NamedTuple):
+    """Clean latents of every chunk, and the frames of the last."""
+
+    latents: list[Tensor]
+    frames: NDArray[np.uint8]
+
+
+def dit_params() -> DiTParams:
+    """As `tiny.dit_params`, but twelve heads of eight."""
+    return msgspec.structs.replace(tiny.dit_params(), dim=96, num_heads=HEADS)
+
+
+def world(
+    group: Collectives = ALONE,
+    *,
+    options: EngineOptions = DEFAULT_OPTIONS,
+    without: Collection[str] = (),
+    reanchor_at: int = 1024,
+) -> World:
+    """The tiny world of twelve heads, as a rank of `group`."""
+    made = tiny.world(dit=dit_params()).components
+    return World(made, options=options, without=without, reanchor_at=reanchor_at, group=group)
+
+
+def begin(world: World, size: Size, *, sharded: bool = True, window: int = 7) -> Session:
+    """A session of that size with a sink of two latent frames."""
+    return world.start(
+        tiny.picture(),
+        tiny.PROMPT,
+        7,
+        width=size.width,
+        height=size.height,
+        chunk=size.chunk,
+        window=window,
+        sink=2,
+        keep_latents=True,
+        sharded=sharded,
+    )
+
+
+def walk(session: Session, chunks: int) -> Walked:
+    """Walk so many chunks; the text changes at the third."""
+    frames = np.zeros(0, dtype=np.uint8)
+    for chunk in range(chunks):
+        controls = [WALK[(chunk + i) % len(WALK)] for i in range(session.chunk)]
+        prompt = "a dark forest of pines" if chunk == 2 else None
+        frames = session.step(controls, prompt=prompt).frames
+    film = session.state.film
+    assert film is not None
+    return Walked(list(film._all()), frames)
+
+
+def farthest(one: Walked, other: Walked) -> float:
+    """The largest difference between the latents of two walks."""
+    pairs = zip(one.latents, other.latents, strict=True)
+    return max(float((a - b).abs().max()) for a, b in pairs)
