@@ -2,8 +2,8 @@
 
 Cuts fall on latent columns, so a rank owns whole latent cells at every scale of an autoencoder. A
 layer that looks one pixel to the side lets its `Columns` `widen` what it sees; one that looks at
-the whole picture asks for `all` of it. Every rank must run the same layers in the same order. Knows no
-model and no backend.
+the whole picture asks for `all` of it. Every rank must run the same layers in the same order. Knows
+no model and no backend.
 """
 
 from __future__ import annotations
