@@ -186,6 +186,9 @@ class FakeWorld:
         """Nothing is held."""
         return Counts()
 
+    def watch(self, entered: Callable[[str], None]) -> None:
+        """There are no stages."""
+
 
 def load(
     model: str,

@@ -178,6 +178,9 @@ class StillWorld:
         """Nothing is held."""
         return Counts()
 
+    def watch(self, entered: Callable[[str], None]) -> None:
+        """There are no stages."""
+
 
 def load(
     model: str,

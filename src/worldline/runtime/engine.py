@@ -237,6 +237,10 @@ class World:
             device_bytes=taken,
         )
 
+    def watch(self, entered: Callable[[str], None]) -> None:
+        """From now on call `entered` with every stage of a chunk that sessions begin."""
+        self.shared = self.shared._replace(entered=entered)
+
     def _digest(
         self, image: NDArray[np.uint8], prompt: str, *, options: StartOptions
     ) -> bytes | None:

@@ -14,14 +14,14 @@ import itertools
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from worldline.core.config import WorldInfo
 from worldline.core.errors import SessionClosedError, SessionMissingError, WorkerDiedError
-from worldline.runtime import protocol, spawn
+from worldline.runtime import protocol
 from worldline.runtime.contract import EngineHandle as EngineHandle
 from worldline.runtime.contract import OnFrames as OnFrames
 from worldline.runtime.protocol import (
@@ -48,6 +48,7 @@ from worldline.runtime.protocol import (
     StepRequest,
     WorkerSettings,
 )
+from worldline.runtime.ranks import Ranks
 from worldline.runtime.results import ComingChunk
 from worldline.runtime.results import StepResult as StepResult
 from worldline.runtime.shm import SLOTS_PER_SESSION as SLOTS_PER_SESSION
@@ -56,7 +57,6 @@ from worldline.runtime.shm import FrameSlots
 R = TypeVar("R")
 Progress = Callable[[LoadProgress], None]
 SLOT_WAIT_S = 60.0
-_EXIT_LIMIT_S = 5.0
 
 
 class _Session(NamedTuple):
@@ -95,10 +95,14 @@ class WorkerHandle:
         self._lock = threading.Lock()  # guards _pending and _sessions, and the moment of death
         self._sending = threading.Lock()
         self._ended = threading.Event()
-        self._process, self._pipe = spawn.start_worker(settings)
-        # Only the reader waits for the process: waitpid from two threads loses exit codes.
+        self._sent = 0  # calls that went to the worker
+        self._ranks = Ranks(
+            settings, sent=lambda: self._sent, on_trouble=self._fail_all, on_refusal=self._refuse
+        )
+        # Only the reader waits for the processes: waitpid from two threads loses exit codes.
         self._reader = threading.Thread(target=self._read, name="worker-answers", daemon=True)
         self._reader.start()
+        self._ranks.start()
         atexit.register(self.shutdown)
 
     @classmethod
@@ -136,9 +140,13 @@ class WorkerHandle:
 
     @property
     def pid(self) -> int:
-        """Process id of the worker."""
-        assert self._process.pid is not None, "the process is started in __init__"
-        return self._process.pid
+        """Process id of the worker, of several ranks that of rank 0."""
+        return self._ranks.pids[0]
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of all ranks, in order."""
+        return self._ranks.pids
 
     def open(self, request: OpenRequest) -> OpenReply:
         """See `EngineHandle.open`."""
@@ -228,14 +236,15 @@ class WorkerHandle:
     def shutdown(self, *, limit_s: float = 5.0) -> None:
         """End the worker, by force after `limit_s`; idempotent. Pending calls: WorkerDiedError."""
         atexit.unregister(self.shutdown)
+        self._ranks.expect_end()
         if limit_s > 0:
             with contextlib.suppress(WorkerDiedError):
                 self._send(ShutdownRequest())
             self._ended.wait(limit_s)
         if not self._ended.is_set():
-            self._process.kill()
+            self._ranks.kill()
         self._reader.join()
-        self._pipe.close()
+        self._ranks.pipe.close()
 
     def _session(self, session_id: str) -> _Session:
         with self._lock:
@@ -271,23 +280,27 @@ class WorkerHandle:
         data = protocol.encode(call)
         # A broken pipe needs no handling here: the reader sees the same end and fails the future.
         with self._sending, contextlib.suppress(OSError):
-            self._pipe.send_bytes(data)
+            self._sent += 1
+            self._ranks.pipe.send_bytes(data)
         return future
 
     def _read(self) -> None:
         """Reader thread: one answer after the other until the pipe ends."""
         try:
             while True:
-                self._resolve(protocol.decode_answer(self._pipe.recv_bytes()))
+                answer = protocol.decode_answer(self._ranks.pipe.recv_bytes())
+                self._ranks.hear(answer)
+                self._resolve(answer)
         except (EOFError, OSError):
-            self._process.join(_EXIT_LIMIT_S)  # the pipe ends a moment before the process
+            pass
         finally:
-            self._process.kill()  # nothing if it has ended
-            self._process.join()
+            self._ranks.end()
             self._fail_all()
 
     def _resolve(self, answer: Answer) -> None:
         body = answer.body
+        if answer.id != protocol.UNASKED and self._ended.is_set():
+            return  # it has failed already
         if isinstance(body, FramesReply):
             with self._lock:
                 before = self._pending[answer.id].before
@@ -301,9 +314,15 @@ class WorkerHandle:
             if self._on_progress is not None:
                 self._on_progress(body)
         elif isinstance(body, ReadyReply):
-            self._ready.set_result(body.info)
+            with contextlib.suppress(InvalidStateError):  # another rank has refused
+                self._ready.set_result(body.info)
         elif isinstance(body, ErrorReply):
-            self._ready.set_exception(protocol.reply_to_error(body))
+            self._refuse(body)
+
+    def _refuse(self, error: ErrorReply) -> None:
+        """A rank could not load."""
+        with contextlib.suppress(InvalidStateError):  # so says every one of them
+            self._ready.set_exception(protocol.reply_to_error(error))
 
     def _fail_all(self) -> None:
         with self._lock:
@@ -314,12 +333,11 @@ class WorkerHandle:
             session.slots.close()
         for call in pending.values():
             call.reply.set_exception(self._died())
-        if not self._ready.done():
+        with contextlib.suppress(InvalidStateError):
             self._ready.set_exception(self._died())
 
     def _died(self) -> WorkerDiedError:
-        how = spawn.describe_exit(self._process.exitcode)
-        return WorkerDiedError("the worker process has ended", got=how)
+        return WorkerDiedError("the worker process has ended", got=self._ranks.why())
 
 
 def _unwrap(reply: Reply, kind: type[R]) -> R:

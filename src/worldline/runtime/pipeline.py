@@ -111,6 +111,7 @@ def generate(engine: Engine, state: SessionState, coming: Coming, clock: StageCl
     if engine.recache and replay.is_due(state, prompt):
         outlet.commit()
         with clock.stage("context"):
+            engine.entered("recache")
             replay.recache(engine, state, prompt)
     with clock.stage("conditions"):
         inputs = PassInputs(

@@ -10,6 +10,8 @@ Torch-free, so that the server and the tests can import it at no cost.
 
 from __future__ import annotations
 
+import zlib
+
 import msgspec
 
 from worldline.core.chunk import StageTimings
@@ -188,6 +190,12 @@ class ErrorReply(msgspec.Struct, frozen=True, kw_only=True, tag="error"):
     got: str | None = None
 
 
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag="outcome"):
+    """What a call came to on a rank that answers nobody, see `outcome_of`."""
+
+    what: str
+
+
 class LoadProgress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
     """Loading goes on: `done` of `total` (0 = unknown) of the named stage."""
 
@@ -206,7 +214,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the worker loads, and how.
 
     `engine` is `module:callable`; called as `load(model, device=, dtype=, mode=, random_weights=,
-    threads=, options=, progress=)` it returns an object shaped like `worldline.World`.
+    threads=, options=, progress=)` it returns an object shaped like `worldline.World`. With several
+    `devices` there is a process (rank) for each instead of one on `device`: each joins by `join`,
+    called as `join(address, rank=, size=, device=)`, and `engine` gets what it returns as `group`.
     """
 
     model: str
@@ -217,6 +227,17 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     threads: int | None = None
     options: EngineOptions = DEFAULT_OPTIONS
     engine: str = "worldline.runtime.engine:load"
+    devices: tuple[str, ...] = ()
+    join: str = "worldline.runtime.parallel.group:join"
+
+    @property
+    def ranks(self) -> int:
+        """How many processes work together."""
+        return max(1, len(self.devices))
+
+    def device_of(self, rank: int) -> str:
+        """Where a rank computes."""
+        return self.devices[rank] if self.devices else self.device
 
 
 Request = (
@@ -238,6 +259,7 @@ Reply = (
     | ErrorReply
     | LoadProgress
     | ReadyReply
+    | Outcome
 )
 
 
@@ -268,6 +290,23 @@ def decode_call(data: bytes) -> Call:
 def decode_answer(data: bytes) -> Answer:
     """Bytes from the worker."""
     return msgspec.msgpack.decode(data, type=Answer)
+
+
+def outcome_of(reply: Reply) -> str | None:
+    """What every rank must say alike of a call: its end, and the path the camera took.
+
+    None for what comes before an end.
+    """
+    match reply:
+        case FramesReply():
+            return None
+        case ErrorReply():
+            return f"error {reply.code}"
+        case StepReply():
+            path = zlib.crc32(msgspec.msgpack.encode(reply.poses))
+            return f"chunk {reply.chunk_index}, path {path:08x}"
+        case _:
+            return type(reply).__name__
 
 
 def error_to_reply(error: Exception) -> ErrorReply:

@@ -21,7 +21,9 @@ from worldline.core.config import WorldInfo
 from worldline.core.errors import ImageError, SessionError, SessionMissingError
 from worldline.core.motion import Motion, Rig
 from worldline.runtime import protocol
+from worldline.runtime.feed import Part, Slots
 from worldline.runtime.moves import Moves, Tell
+from worldline.runtime.progress import Stamps
 from worldline.runtime.protocol import (
     CloseReply,
     CloseRequest,
@@ -38,7 +40,8 @@ from worldline.runtime.protocol import (
     StepReply,
     StepRequest,
 )
-from worldline.runtime.shm import SlotWriter
+
+MORE_CHUNKS = 4  # after a short window has filled: pictures are still encoded, kernels chosen
 
 
 class EngineSession(Protocol):
@@ -115,23 +118,42 @@ class EngineWorld(Protocol):
         """What is held on the device and for parked sessions; it does not know who they are."""
         ...
 
+    def watch(self, entered: Callable[[str], None]) -> None:
+        """From now on call `entered` with every stage of a chunk that is begun."""
+        ...
+
 
 class _Live:
-    def __init__(self, session: EngineSession) -> None:
+    def __init__(self, session: EngineSession, slots: Slots) -> None:
         self.session = session
-        self.slots = SlotWriter()
+        self.slots = slots
         self.next_index = 0
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """What the time of a stage depends on, beside where the session stands."""
+        one = self.session
+        return one.width, one.height, one.chunk, one.window, one.steps
+
+    @property
+    def place(self) -> int:
+        """Where it stands, as far as that changes what a chunk costs: until all is full."""
+        filled = (
+            2 + max(self.session.window, MORE_CHUNKS * self.session.chunk) // self.session.chunk
+        )
+        return min(self.next_index, filled)
 
 
 class _Out:
     """Where the frames of one step go; `ms` counts the time that copying them took."""
 
-    def __init__(self, slots: SlotWriter, slot: SlotRef, tell: Tell) -> None:
-        self._slots, self._slot, self._tell = slots, slot, tell
+    def __init__(self, slots: Slots, slot: SlotRef, tell: Tell, stamps: Stamps) -> None:
+        self._slots, self._slot, self._tell, self._stamps = slots, slot, tell, stamps
         self.ms = 0.0
 
     def aborted(self) -> bool:
         """Whether the parent wants this chunk no more."""
+        self._stamps.beat()
         return self._slots.aborted(self._slot)
 
     def write(self, frames: NDArray[np.uint8], first: int) -> None:
@@ -142,6 +164,7 @@ class _Out:
 
     def take(self, decoded: Decoded) -> None:
         """Copy frames and say so at once."""
+        self._stamps.beat()
         self.write(decoded.frames, decoded.first)
         self._tell(
             FramesReply(
@@ -156,8 +179,12 @@ class _Out:
 class Rank:
     """The sessions of one loaded model; every method runs on the device thread."""
 
-    def __init__(self, world: EngineWorld) -> None:
+    def __init__(self, world: EngineWorld, part: Part | None = None) -> None:
+        """`part` tells which of several ranks this is; by default it is alone."""
         self._world = world
+        self._part = part or Part()
+        self._stamps = self._part.stamps
+        world.watch(self._stamps.enter)
         self._live: dict[str, _Live] = {}
         self._last: _Live | None = None
         self.moves = Moves()
@@ -167,8 +194,10 @@ class Rank:
 
         None where `tell` will send the reply later, see `moves`.
         """
+        self._stamps.begin("another call", type(body).__name__)
         match body:
             case OpenRequest():
+                self._stamps.begin("opening", (body.width, body.height, body.window))
                 return self._open(body)
             case StepRequest():
                 return self._step(body, tell)
@@ -200,8 +229,14 @@ class Rank:
         """
         live, self._last = self._last, None
         if live is not None:
+            self._stamps.begin("preparing", (live.size, live.place))
             with contextlib.suppress(Exception):
                 live.session.prepare()
+
+    def advance(self) -> None:
+        """Move a piece of what is to be moved."""
+        self._stamps.begin("moving")
+        self.moves.advance()
 
     def close_all(self) -> None:
         """Drop every session."""
@@ -225,7 +260,7 @@ class Rank:
             intrinsics=None if request.intrinsics is None else Intrinsics(*request.intrinsics),
             rig=request.rig,
         )
-        self._live[request.session_id] = _Live(session)
+        self._live[request.session_id] = _Live(session, self._part.slots())
         return OpenReply(
             session_id=request.session_id,
             width=session.width,
@@ -250,7 +285,9 @@ class Rank:
                 got=f"chunk {request.chunk_index} of session {request.session_id}",
             )
         assert request.slot is not None, "the handle names a slot in every step"
-        out = _Out(live.slots, request.slot, tell)
+        told = (request.prompt is not None, request.steps, live.session.parked)
+        self._stamps.begin("step", (live.size, live.place, told))
+        out = _Out(live.slots, request.slot, tell, self._stamps)
         chunk = live.session.step(
             request.actions if request.motions is None else request.motions,
             prompt=request.prompt,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
@@ -22,7 +22,7 @@ from worldline.runtime.passes import Passes
 from worldline.runtime.ring_pool import RingPool
 from worldline.runtime.step_cache import StepCache
 from worldline.runtime.text_cache import Text, TextCache
-from worldline.runtime.timing import StageClock
+from worldline.runtime.timing import StageClock, unwatched
 
 if TYPE_CHECKING:
     from worldline.kernels.attention import AttentionChooser
@@ -53,13 +53,16 @@ class Engine(NamedTuple):
     recache: bool
     synchronise: bool
     shards: Shards  # what this rank has of every chunk
+    entered: Callable[[str], None] = unwatched  # told of every stage of a chunk that begins
 
     def clock(self) -> StageClock:
         """A stage clock of this device."""
-        return StageClock(self.dit.device, synchronise=self.synchronise)
+        return StageClock(self.dit.device, synchronise=self.synchronise, entered=self.entered)
 
     def text(self, prompt: str) -> Text:
         """Text states of a prompt on the device. Raises `PromptError` if it is empty."""
         if not prompt.strip():
             raise PromptError("the prompt is empty", expected="some words", got=repr(prompt))
+        if prompt not in self.texts:  # may take long, on a CPU very long
+            self.entered("text")
         return self.texts.get(prompt)

@@ -41,6 +41,9 @@ class TextCache:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __contains__(self, prompt: str) -> bool:
+        return prompt in self._entries
+
     def get(self, prompt: str) -> Text:
         """Text states of `prompt`; do not write into them."""
         entry = self._entries.get(prompt)

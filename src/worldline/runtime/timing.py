@@ -28,6 +28,10 @@ class DeviceMark(Protocol):
         ...
 
 
+def unwatched(stage: str) -> None:
+    """Nobody wants to know which stage begins."""
+
+
 class _Span(NamedTuple):
     name: str
     begin: DeviceMark
@@ -52,7 +56,10 @@ class StageClock:
         *,
         synchronise: bool = False,
         mark: Callable[[], DeviceMark] = _cuda_mark,
+        entered: Callable[[str], None] = unwatched,
     ) -> None:
+        """`entered` is called with the name of every stage that begins."""
+        self._entered = entered
         self._mark = mark if synchronise and device.type == "cuda" else None
         self._spans: list[_Span] = []
         self._start = time.perf_counter()
@@ -64,6 +71,7 @@ class StageClock:
 
         On a GPU the work is to be queued in the stream that is current at the beginning.
         """
+        self._entered(name)
         if self._mark is None:
             start = time.perf_counter()
             yield

@@ -3,6 +3,9 @@
 One thread owns the device and runs `rank_loop`; it knows nothing about sockets, clocks or users. A
 second thread only moves bytes from the pipe into a queue, so that the end of the parent is noticed
 while a chunk is computed. Torch is imported by the engine, here and nowhere in the parent.
+
+Several ranks are several such processes. Rank 0 has the calls and tells the others what it does
+(`feed`); they run `follow_loop`, answer nobody, and tell the parent only what each call came to.
 """
 
 from __future__ import annotations
@@ -11,117 +14,259 @@ import importlib
 import logging
 import os
 import queue
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Callable
-from multiprocessing.connection import Connection
-from typing import Any
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import parent_process
+from pathlib import Path
+from typing import Any, Final, NamedTuple, NoReturn
 
-from worldline.core.errors import WorldlineError
+from worldline.core.errors import WorkerError, WorldlineError
 from worldline.runtime import protocol
+from worldline.runtime.feed import Follower, Item, Leader, Order, Part, read_item
+from worldline.runtime.progress import Cells, Stamps
 from worldline.runtime.protocol import (
     Answer,
     Call,
     LoadProgress,
+    Outcome,
     ReadyReply,
     Reply,
     ShutdownRequest,
     WorkerSettings,
+    outcome_of,
 )
 from worldline.runtime.rank import EngineWorld, Rank
 
 log = logging.getLogger("worldline.worker")
 Send = Callable[[Answer], None]
 
+LEFT: Final = 75  # exit code of a rank that ends because another one has
+FAILED: Final = 70  # of one that cannot do what the others do
 
-def rank_loop(rank: Rank, inbox: queue.SimpleQueue[Call], send: Send) -> None:
-    """Answer calls in the order they came until `ShutdownRequest`; move what is to be moved."""
+
+class Seat(NamedTuple):
+    """What a process is given: its rank, its pipe to the parent, the stamps of all ranks.
+
+    `feed` of rank 0 leads to the others, that of another rank comes from rank 0; in the folder
+    `meeting` several ranks find each other.
+    """
+
+    rank: int
+    pipe: Connection
+    feed: list[Connection]
+    board: Cells
+    meeting: str | None
+
+
+def rank_loop(
+    rank: Rank, inbox: queue.SimpleQueue[Call], send: Send, *, part: Part | None = None
+) -> None:
+    """Answer calls in the order they came until `ShutdownRequest`; move what is to be moved.
+
+    What is done here is told to the other ranks before it is done.
+    """
+    part = part or Part()
     while True:
         try:
+            if not rank.moves:
+                part.stamps.wait()
             call = inbox.get(block=not rank.moves)
         except queue.Empty:
-            rank.moves.advance()
+            part.order(Order.MOVE)
+            rank.advance()
             continue
+        part.order(call)
+        part.stamps.took()
         if isinstance(call.body, ShutdownRequest):
             return rank.close_all()
-        reply = _answer_or_error(rank, call, send)
+        reply = _answer_or_error(rank, call, send, part)
         if reply is not None:
             send(Answer(call.id, reply))
-        rank.moves.advance()
+        if rank.moves:
+            part.order(Order.MOVE)
+            rank.advance()
         if inbox.empty():
+            part.order(Order.PREPARE)
             rank.prepare()
 
 
-def main(settings: WorkerSettings, pipe: Connection) -> None:
+def follow_loop(rank: Rank, send: Send, *, part: Follower) -> None:
+    """Do what rank 0 does, until it says `ShutdownRequest`."""
+    while True:
+        item = part.next()
+        if item is Order.MOVE:
+            rank.advance()
+        elif item is Order.PREPARE:
+            rank.prepare()
+        elif isinstance(item, Call):
+            if isinstance(item.body, ShutdownRequest):
+                return rank.close_all()
+            reply = _answer_or_error(rank, item, send, part)
+            if reply is not None:
+                send(Answer(item.id, reply))
+
+
+def main(settings: WorkerSettings, seat: Seat) -> None:
     """Entry of the process; never returns."""
-    work(settings, pipe)
+    try:
+        work(settings, seat)
+    except OSError:  # the parent or another rank is gone
+        leave(LEFT)
+    leave(0)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process: taking torch down in good order needs seconds and frees nothing more."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)  # taking torch down in good order needs seconds and frees nothing more
+    os._exit(code)
 
 
-def work(settings: WorkerSettings, pipe: Connection) -> None:
+def work(settings: WorkerSettings, seat: Seat) -> None:
     """Load the model and answer calls until the parent says otherwise or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it cannot be blocked: spawn.start_worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it cannot be blocked: spawn.start_ranks
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    stamps = Stamps(seat.board, seat.rank)
+    if seat.rank:
+        return _follow(settings, seat, stamps)
     inbox: queue.SimpleQueue[Call] = queue.SimpleQueue()
-    threading.Thread(target=_receive, args=(pipe, inbox), name="calls", daemon=True).start()
+    threading.Thread(target=_receive, args=(seat, inbox), name="calls", daemon=True).start()
 
     def send(answer: Answer) -> None:
-        pipe.send_bytes(protocol.encode(answer))
+        seat.pipe.send_bytes(protocol.encode(answer))
 
+    part = Leader(seat.feed, stamps=stamps) if seat.feed else Part(stamps=stamps)
+    world = _load(settings, seat, send)
+    if world is not None:
+        send(Answer(protocol.UNASKED, ReadyReply(info=world.info)))
+        rank_loop(Rank(world, part), inbox, send, part=part)
+
+
+def _follow(settings: WorkerSettings, seat: Seat, stamps: Stamps) -> None:
+    """The same for another rank than 0, which answers with what each call came to."""
+    orders: queue.SimpleQueue[Item] = queue.SimpleQueue()
+    threading.Thread(
+        target=_receive_orders, args=(seat, orders), name="orders", daemon=True
+    ).start()
+    part = Follower(seat.rank, settings.ranks, orders=orders, stamps=stamps)
+
+    def send(answer: Answer) -> None:
+        outcome = outcome_of(answer.body)
+        if outcome is not None:
+            seat.pipe.send_bytes(protocol.encode(Answer(answer.id, Outcome(what=outcome))))
+
+    def refuse(answer: Answer) -> None:
+        if isinstance(answer.body, protocol.ErrorReply):
+            seat.pipe.send_bytes(protocol.encode(answer))
+
+    world = _load(settings, seat, refuse)
+    if world is not None:
+        follow_loop(Rank(world, part), send, part=part)
+
+
+def _load(settings: WorkerSettings, seat: Seat, send: Send) -> EngineWorld | None:
+    """The loaded model; None, and the parent knows, if it cannot be loaded."""
     try:
-        world = load_engine(settings, send)
+        return load_engine(settings, seat, send)
     except Exception as error:
         if not isinstance(error, WorldlineError):
             log.exception("loading %s failed", settings.model)
         send(Answer(protocol.UNASKED, protocol.error_to_reply(error)))
-        return
-    send(Answer(protocol.UNASKED, ReadyReply(info=world.info)))
-    rank_loop(Rank(world), inbox, send)
+        return None
 
 
-def load_engine(settings: WorkerSettings, send: Send) -> EngineWorld:
-    """Import the engine and load the model, reporting progress."""
-    module, _, name = settings.engine.partition(":")
+def load_engine(settings: WorkerSettings, seat: Seat, send: Send) -> EngineWorld:
+    """Import the engine, join the other ranks if there are any, and load, reporting progress."""
     send(Answer(protocol.UNASKED, LoadProgress(stage="starting", done=0, total=0)))
-    load: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    load = _named(settings.engine)
+    device = settings.device_of(seat.rank)
 
     def report(done: int, total: int, stage: str) -> None:
         progress = LoadProgress(stage=stage, done=done, total=total)
         send(Answer(protocol.UNASKED, progress))
 
-    return load(
+    group = None if seat.meeting is None else _join(settings, seat)
+    world: EngineWorld = load(
         settings.model,
-        device=settings.device,
+        device=device,
         dtype=settings.dtype,
         mode=settings.mode,
         random_weights=settings.random_weights,
         threads=settings.threads,
         options=settings.options,
         progress=report,
+        **({} if group is None else {"group": group}),
+    )
+    if group is not None:
+        group.meet()
+    return world
+
+
+def _join(settings: WorkerSettings, seat: Seat) -> Any:
+    """The group of all ranks, once they have found each other."""
+    assert seat.meeting is not None, "several ranks meet somewhere"
+    return _named(settings.join)(
+        Path(seat.meeting, "store").as_uri(),
+        rank=seat.rank,
+        size=settings.ranks,
+        device=settings.device_of(seat.rank),
     )
 
 
-def _receive(pipe: Connection, inbox: queue.SimpleQueue[Call]) -> None:
+def _named(name: str) -> Callable[..., Any]:
+    """What `module:attribute` stands for."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _receive(seat: Seat, inbox: queue.SimpleQueue[Call]) -> None:
     """Pipe to queue; when the parent is gone there is nobody to work for."""
     while True:
         try:
-            call = protocol.decode_call(pipe.recv_bytes())
+            call = protocol.decode_call(seat.pipe.recv_bytes())
         except (EOFError, OSError):
+            if seat.meeting is not None:
+                shutil.rmtree(seat.meeting, ignore_errors=True)
             os._exit(0)
         inbox.put(call)
         if isinstance(call.body, ShutdownRequest):
             return
 
 
-def _answer_or_error(rank: Rank, call: Call, send: Send) -> Reply | None:
-    """An error belongs to the call that caused it and to no other session."""
+def _receive_orders(seat: Seat, orders: queue.SimpleQueue[Item]) -> None:
+    """What rank 0 says, to queue; without it, or without the parent, there is nothing to do."""
+    (feed,), parent = seat.feed, parent_process()
+    assert parent is not None, "ranks are children"
+    try:
+        while feed in wait([feed, parent.sentinel]):
+            item = read_item(feed.recv_bytes())
+            orders.put(item)
+            if isinstance(item, Call) and isinstance(item.body, ShutdownRequest):
+                return
+    except (EOFError, OSError):
+        pass
+    os._exit(LEFT)
+
+
+def _answer_or_error(rank: Rank, call: Call, send: Send, part: Part) -> Reply | None:
+    """An error belongs to the call that caused it and to no other session.
+
+    Not so among several ranks when it is nobody's input: the others may have gone on without this
+    one, which therefore ends, and with it all of them.
+    """
     try:
         return rank.answer(call.body, lambda reply: send(Answer(call.id, reply)))
     except WorldlineError as error:
+        if part.size > 1 and isinstance(error, WorkerError):
+            log.error("rank %d leaves: %s", part.rank, error)
+            leave(LEFT)
         return protocol.error_to_reply(error)
     except Exception as error:
         log.exception("%s failed", type(call.body).__name__)
+        if part.size > 1:
+            leave(FAILED)
         return protocol.error_to_reply(error)
