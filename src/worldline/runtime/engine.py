@@ -218,7 +218,10 @@ class World:
         self, engine: Engine, session_id: str, geometry: Geometry, settings: RuntimeParams
     ) -> FrameRing:
         """The session's memory, if there is room for it."""
-        planned = 0 if self._plan is None else self._plan.session(settings, geometry)
+        sharded = engine.shards.ranks > 1
+        planned = (
+            0 if self._plan is None else self._plan.session(settings, geometry, sharded=sharded)
+        )
         engine.ledger.admit(session_id, planned)
         try:
             return take_ring(engine, geometry, settings)

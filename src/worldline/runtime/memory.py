@@ -37,19 +37,29 @@ class Kept(NamedTuple):
 
     @classmethod
     def of(
-        cls, dit: DiTParams, settings: RuntimeParams, geometry: Geometry, *, dtype: torch.dtype
+        cls,
+        dit: DiTParams,
+        settings: RuntimeParams,
+        geometry: Geometry,
+        *,
+        dtype: torch.dtype,
+        ranks: int = 1,
     ) -> Kept:
-        """For a session of those settings and that size; a ring without a window counts nothing."""
+        """For a session of those settings and that size; a ring without a window counts nothing.
+
+        Of `ranks` that share it out, what the one with the most tokens keeps.
+        """
         window, tokens = max(settings.window, 0), geometry.tokens_per_frame
         row = 2 * dit.num_layers * dit.dim  # numbers of a token, keys and values
         heads = 2 * dit.num_layers * dit.num_heads
         chunk, cells = settings.chunk * tokens, settings.chunk * math.prod(geometry.latent)
+        chunk = -(-chunk // ranks)
         time = (len(settings.steps) + 1) * (6 * dit.num_layers + 2) * dit.dim * FLOAT32
         rope = chunk * dit.head_dim * FLOAT32
         rays = cells * dit.control_channels * FLOAT32
         return cls(
-            ring=window * tokens * row * dtype.itemsize,
-            ring_int8=window * tokens * (row + heads * SCALE),
+            ring=window * tokens * row // ranks * dtype.itemsize,
+            ring_int8=window * tokens * (row + heads * SCALE) // ranks,
             prompt=row * dit.text_len * dtype.itemsize,
             tables=time + rope + rays + chunk * dit.dim * dtype.itemsize,
             camera=camera_modulation_bytes(dit, chunk, dtype=dtype),

@@ -49,17 +49,23 @@ class MemoryPlan:
         self.weights = self._held()
         self.budget = budget_bytes(self._device, self.weights)
 
-    def session(self, settings: RuntimeParams, geometry: Geometry) -> int:
-        """What a session takes while it is open and not parked."""
-        kept = self._kept(settings, geometry)
+    def session(self, settings: RuntimeParams, geometry: Geometry, *, sharded: bool = True) -> int:
+        """What a session takes while it is open and not parked.
+
+        In a group of ranks on one of them; not `sharded`, as if it were alone.
+        """
+        kept = self._kept(settings, geometry, sharded=sharded)
         ring = kept.ring_int8 if self._options.kv == "8bit" else kept.ring
         history = self._probed(settings.chunk)[0].at(geometry)
         picture = 3 * geometry.width * geometry.height * torch.float32.itemsize
         return ring + kept.prompt + kept.tables + history + picture
 
     def workspace(self, settings: RuntimeParams, geometry: Geometry) -> int:
-        """The most that the one chunk in flight takes beyond that."""
-        kept, dit = self._kept(settings, geometry), self._components.dit
+        """The most that the one chunk in flight takes beyond that.
+
+        Of many ranks as if alone: a session may ask not to be shared out.
+        """
+        kept, dit = self._kept(settings, geometry, sharded=False), self._components.dit
         _, decode, encode, run = (line.at(geometry) for line in self._probed(settings.chunk))
         if self._options.kv == "8bit":
             run += kept.ring // dit.params.num_layers
@@ -67,9 +73,9 @@ class MemoryPlan:
         together = run + decode if self._device.type == "cuda" else max(run, decode)
         return max(camera + together, encode, self._prompt())
 
-    def _kept(self, settings: RuntimeParams, geometry: Geometry) -> Kept:
-        dit = self._components.dit
-        return Kept.of(dit.params, settings, geometry, dtype=dit.dtype)
+    def _kept(self, settings: RuntimeParams, geometry: Geometry, *, sharded: bool) -> Kept:
+        dit, ranks = self._components.dit, self._engine.shards.ranks if sharded else 1
+        return Kept.of(dit.params, settings, geometry, dtype=dit.dtype, ranks=ranks)
 
     def _probed(self, chunk: int) -> tuple[_Line, _Line, _Line, _Line]:
         """Decoder history, and workspace of decoding, encoding and a pass."""
