@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from worldline.models.wan.params import WanVAEParams
 from worldline.models.wan.vae import WanVAE
 from worldline.models.wan.vae_state import VaeState
 from worldline.ops.halo import LENT, Columns, cut
+from worldline.ops.vae import StreamingVae
 from worldline.runtime.parallel.group import Group
 from worldline.runtime.parallel.vae import SharedVae, share_vae, whole_vae
 
@@ -28,8 +30,7 @@ GOLDEN = 1e-4
 ROWS = 3
 # Latent columns and ranks: odd, uneven, one column each, even.
 WIDTHS = [(5, 2), (7, 3), (3, 3), (9, 4), (4, 2)]
-if os.environ.get("WORLDLINE_ALL_WIDTHS"):
-    WIDTHS = [(width, ranks) for ranks in (2, 3, 4) for width in range(ranks, 14)]
+ALL_WIDTHS = [(width, ranks) for ranks in (2, 3, 4) for width in range(ranks, 14)]
 ENCODED = [(1, 4, 4), (9,)]  # pixel frames per call
 DECODED = [(1, 1, 2), (4,)]  # latent frames per call
 
@@ -117,6 +118,25 @@ def test_other_ranks_hold_no_pictures(pocket: PocketVAE) -> None:
     assert held == 4 * 3 * 5 * 24 * 40 and none == 4
 
 
+@pytest.mark.parametrize(
+    ("width", "ranks"), ALL_WIDTHS if os.environ.get("WORLDLINE_ALL_WIDTHS") else [(7, 3), (5, 4)]
+)
+def test_in_float64_no_more_than_rounding_differs(wan: WanVAE, width: int, ranks: int) -> None:
+    """In float32 this network itself is 5e-6 from the truth, so only here a lost column shows."""
+    exact = copy.deepcopy(wan).double()
+    latents = noise(1, 16, 2, 2, width).double()
+    video = noise(1, 3, 5, 16, 8 * width).double().tanh()
+
+    def run(group: Group) -> tuple[Tensor, Tensor]:
+        shared = SharedVae(exact, group)
+        pictures, _ = streamed(shared.decode_stream, latents, (1, 1))
+        return pictures, streamed(shared.encode_stream, video, (1, 4))[0]
+
+    pictures, encoded = on_ranks(ranks, run)[0]
+    torch.testing.assert_close(pictures, exact.decode(latents), atol=1e-12, rtol=0)
+    torch.testing.assert_close(encoded, exact.encode(video), atol=1e-12, rtol=0)
+
+
 @pytest.mark.parametrize(("width", "ranks"), WIDTHS)
 def test_shards_encode_what_the_whole_encodes(
     vae: WanVAE | PocketVAE, width: int, ranks: int
@@ -176,15 +196,15 @@ def test_every_rank_remembers_its_own_columns(wan: WanVAE) -> None:
     assert whole.part is None
     for state in states:
         assert state.part is not None and state.clone().part == state.part
-        compared = 0
+        lent = 0
         for slot, all_of_it in zip(state.slots, whole.slots, strict=True):
             assert slot is not None and all_of_it is not None
             mine = state.part.of(all_of_it)
             if slot.shape[-1] == mine.shape[-1] + LENT:
-                slot, compared = slot[..., 1:-1], compared + 1
+                slot, lent = slot[..., 1:-1], lent + 1
             # Features, not pictures: they reach far beyond 1.
             torch.testing.assert_close(slot, mine, atol=EXACT, rtol=1e-4)
-        assert 20 < compared < len(state.slots)
+        assert lent == len(state.slots) - 2, "all but the upsamplers in time"
     # Four lent columns at every scale, beyond what the whole has: that is what sharding costs.
     assert whole.nbytes < sum(state.nbytes for state in states) < 2 * whole.nbytes
 
@@ -268,9 +288,10 @@ def test_what_does_not_fit_is_refused_by_all_before_anything_is_sent(
             with pytest.raises(ShapeError):
                 shared.encode_stream(bad, None)
         # A history of columns is none of a whole picture, nor the other way round.
+        whole = cast(StreamingVae, vae)
         with pytest.raises(ShapeError, match="other columns"):
-            vae.decode_stream(latents, state)
-        _, alone = vae.decode_stream(latents, None)
+            whole.decode_stream(latents, state)
+        _, alone = whole.decode_stream(latents, None)
         with pytest.raises(ShapeError, match="other columns"):
             shared.decode_stream(latents, alone)
         return sum(group.traffic.calls.values())
