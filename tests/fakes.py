@@ -10,17 +10,33 @@ import asyncio
 import heapq
 import itertools
 import threading
+from pathlib import Path
 from typing import Final, NamedTuple
+
+import msgspec
 
 from tests.fake_session import CountedResult, FakeSession, controls_of, parts_of
 from tests.fake_session import fake_info as fake_info
 from worldline.core.camera import DEFAULT_INTRINSICS, Intrinsics, scale_intrinsics
 from worldline.core.chunk import StageTimings
 from worldline.core.config import WorldInfo
-from worldline.core.errors import AbortedError, SessionMissingError, WorkerDiedError
+from worldline.core.errors import (
+    AbortedError,
+    SessionError,
+    SessionMissingError,
+    WorkerDiedError,
+)
 from worldline.core.motion import Rig
 from worldline.runtime.handle import OnFrames, StepResult
-from worldline.runtime.protocol import Counts, OpenReply, OpenRequest, StepReply, StepRequest
+from worldline.runtime.protocol import (
+    Counts,
+    OpenReply,
+    OpenRequest,
+    RewoundReply,
+    SavedReply,
+    StepReply,
+    StepRequest,
+)
 from worldline.server.outbox import SocketClosed
 
 LIMIT_S: Final = 20.0  # real seconds after which a wait in a test is a failure, not patience
@@ -81,9 +97,8 @@ class FakeHandle:
             if self.fail_open is not None:
                 error, self.fail_open = self.fail_open, None
                 raise error
-            reply = self._reply(request)
-            self.sessions[request.session_id] = FakeSession(request, reply)
-            return reply
+            session = FakeSession(request, self._reply(request))
+            return self._begin(session)
 
     def step(self, request: StepRequest, *, on_frames: OnFrames | None = None) -> StepResult:
         """The next chunk, once allowed; raises `fail_step` at its chunk."""
@@ -135,6 +150,38 @@ class FakeHandle:
         """Begin again, with the same seed or another."""
         session = self._call("reset", session_id)
         session.reset(session.seed if seed is None else seed)
+
+    def snapshot(self, session_id: str, path: str) -> SavedReply:
+        """Write the session's light snapshot; `open` takes it for an exact one."""
+        light = self._call("snapshot", session_id).light
+        size = Path(path).write_bytes(light.encode())
+        return SavedReply(session_id=session_id, path=path, bytes=size, chunk=light.next_chunk)
+
+    def rewind(self, session_id: str, chunk: int) -> RewoundReply:
+        """Stand before an earlier chunk of the walk."""
+        session = self._call("rewind", session_id)
+        session.rewind(chunk)
+        light = session.light.encode()
+        return RewoundReply(session_id=session_id, chunk=chunk, light=light, rebuilt="exact")
+
+    def branch(self, session_id: str, new_id: str, chunk: int | None = None) -> OpenReply:
+        """Another session that stands there."""
+        session = self._call("branch", session_id)
+        with self._lock:
+            if new_id in self.sessions:
+                raise SessionError("a session with this id is open", got=new_id)
+            reply = msgspec.structs.replace(session.reply, session_id=new_id)
+            return self._begin(session.branch(reply, chunk))
+
+    def _begin(self, session: FakeSession) -> OpenReply:
+        session.reply = msgspec.structs.replace(
+            session.reply,
+            next_chunk=session.next_chunk,
+            light=session.light.encode(),
+            rebuilt="exact" if session.next_chunk else "",
+        )
+        self.sessions[session.reply.session_id] = session
+        return session.reply
 
     def counts(self) -> Counts:
         """Sessions, parked ones, and results that were not given back."""
@@ -231,6 +278,9 @@ class FakeHandle:
             timings=timings,
             poses=session.poses(request),
         )
+        kept = session.keep(request)
+        if request.keep:
+            reply = msgspec.structs.replace(reply, kept=kept)
         result = CountedResult(reply, frames)
         self.results.append(result)
         return result

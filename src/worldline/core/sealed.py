@@ -47,7 +47,7 @@ def unseal(
             f"a {what} of the wrong length", expected=length, got=len(view) - OVERHEAD
         )
     body = view[OVERHEAD:]
-    if _digest(view[: HEAD.size], body) != view[HEAD.size : OVERHEAD]:
+    if _digest(view[: HEAD.size], body) != bytes(view[HEAD.size : OVERHEAD]):
         raise DamagedSnapshotError(f"a {what} with bytes that are not its own")
     return body
 

@@ -7,7 +7,14 @@ from typing import Protocol
 
 from worldline.core.chunk import Decoded
 from worldline.core.config import WorldInfo
-from worldline.runtime.protocol import Counts, OpenReply, OpenRequest, StepRequest
+from worldline.runtime.protocol import (
+    Counts,
+    OpenReply,
+    OpenRequest,
+    RewoundReply,
+    SavedReply,
+    StepRequest,
+)
 from worldline.runtime.results import StepResult
 
 OnFrames = Callable[[Decoded], None]
@@ -22,7 +29,11 @@ class EngineHandle(Protocol):
         ...
 
     def open(self, request: OpenRequest) -> OpenReply:
-        """Start a session. Raises: InputError of any kind, CapacityError, WorkerDiedError."""
+        """Start a session, or open one at a snapshot's place.
+
+        Raises: InputError of any kind (SnapshotError, OtherWeightsError for a snapshot),
+        CapacityError, WorkerDiedError.
+        """
         ...
 
     def step(self, request: StepRequest, *, on_frames: OnFrames | None = None) -> StepResult:
@@ -61,6 +72,28 @@ class EngineHandle(Protocol):
         """Back to the start picture, the first prompt and chunk 0; None keeps the seed.
 
         From here on it gives what a new session of that seed gives. Raises: as `park`.
+        """
+        ...
+
+    def snapshot(self, session_id: str, path: str) -> SavedReply:
+        """Write a session as it stands to a file, bit for bit, for `OpenRequest.snapshot`.
+
+        The session may be stepped while it is written. Raises: as `park`, and SnapshotError where
+        it cannot be written.
+        """
+        ...
+
+    def rewind(self, session_id: str, chunk: int) -> RewoundReply:
+        """Go back to before `chunk` of the walk; the next step makes that chunk.
+
+        Raises: as `park`, and SnapshotError for a place that is not kept.
+        """
+        ...
+
+    def branch(self, session_id: str, new_id: str, chunk: int | None = None) -> OpenReply:
+        """Another session of ours that stands where this one does, or before `chunk`.
+
+        Raises: as `rewind`, and SessionError when there is a session `new_id`.
         """
         ...
 

@@ -26,6 +26,7 @@ from worldline.runtime.contract import EngineHandle as EngineHandle
 from worldline.runtime.contract import OnFrames as OnFrames
 from worldline.runtime.protocol import (
     Answer,
+    BranchRequest,
     Call,
     CloseReply,
     CloseRequest,
@@ -42,8 +43,12 @@ from worldline.runtime.protocol import (
     Reply,
     Request,
     ResetRequest,
+    RewindRequest,
+    RewoundReply,
+    SavedReply,
     ShutdownRequest,
     SlotRef,
+    SnapshotRequest,
     StepReply,
     StepRequest,
     WorkerSettings,
@@ -150,12 +155,7 @@ class WorkerHandle:
 
     def open(self, request: OpenRequest) -> OpenReply:
         """See `EngineHandle.open`."""
-        reply = _unwrap(self._send(request).result(), OpenReply)
-        with self._lock:
-            if self._ended.is_set():
-                raise self._died()
-            self._sessions[request.session_id] = _Session(reply, FrameSlots(), set())
-        return reply
+        return self._opened(self._send(request))
 
     def step(self, request: StepRequest, *, on_frames: OnFrames | None = None) -> StepResult:
         """See `EngineHandle.step`."""
@@ -208,6 +208,24 @@ class WorkerHandle:
         self._session(session_id)
         _unwrap(self._send(ResetRequest(session_id=session_id, seed=seed)).result(), DoneReply)
 
+    def snapshot(self, session_id: str, path: str) -> SavedReply:
+        """See `EngineHandle.snapshot`."""
+        self._session(session_id)
+        request = SnapshotRequest(session_id=session_id, path=path)
+        return _unwrap(self._send(request).result(), SavedReply)
+
+    def rewind(self, session_id: str, chunk: int) -> RewoundReply:
+        """See `EngineHandle.rewind`."""
+        self._session(session_id)
+        request = RewindRequest(session_id=session_id, chunk=chunk)
+        return _unwrap(self._send(request).result(), RewoundReply)
+
+    def branch(self, session_id: str, new_id: str, chunk: int | None = None) -> OpenReply:
+        """See `EngineHandle.branch`."""
+        self._session(session_id)
+        request = BranchRequest(session_id=session_id, new_id=new_id, chunk=chunk)
+        return self._opened(self._send(request))
+
     def counts(self) -> Counts:
         """See `EngineHandle.counts`."""
         return _unwrap(self._send(CountRequest()).result(), Counts)
@@ -254,6 +272,15 @@ class WorkerHandle:
                 raise self._died()
             raise SessionMissingError("there is no such session", got=session_id)
         return session
+
+    def _opened(self, coming: Future[Reply]) -> OpenReply:
+        """Wait for a session that is being opened, and know it."""
+        reply = _unwrap(coming.result(), OpenReply)
+        with self._lock:
+            if self._ended.is_set():
+                raise self._died()
+            self._sessions[reply.session_id] = _Session(reply, FrameSlots(), set())
+        return reply
 
     def _slot(self, session: _Session, chunk_index: int) -> SlotRef:
         size = session.opened.chunk_bytes(chunk_index)

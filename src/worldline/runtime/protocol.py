@@ -11,6 +11,7 @@ Torch-free, so that the server and the tests can import it at no cost.
 from __future__ import annotations
 
 import zlib
+from typing import Literal
 
 import msgspec
 
@@ -20,6 +21,10 @@ from worldline.core.errors import GenerationError, WorldlineError, error_classes
 from worldline.core.motion import Motion, Pose, Rig
 
 UNASKED = 0  # the id of messages that answer no call
+
+# How a history that was not there was made: from all chunks since one whose bits are known, which
+# gives the bits it had, or from those of the window alone, which comes near them; "" not at all.
+Rebuilt = Literal["", "exact", "window"]
 
 
 class SlotRef(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +43,8 @@ class OpenRequest(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
 
     None leaves a number to the preset; sizes are pixels, `chunk`, `window`, `sink` latent frames.
     `intrinsics` are fx, fy, cx, cy of an 832x480 picture, `rig` is the camera's full speed.
+    With `light` (`core.snapshot`) the session opens at that snapshot's place, with its seed and
+    texts; with `snapshot`, a file of `SnapshotRequest`, at the place of that one.
     """
 
     session_id: str
@@ -55,14 +62,17 @@ class OpenRequest(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
     steps: int | None = None
     intrinsics: tuple[float, float, float, float] | None = None
     rig: Rig | None = None
+    light: bytes | None = None
+    snapshot: str | None = None
 
 
 class StepRequest(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
     """Generate the next chunk: one motion, or one tuple of action letters, per latent frame.
 
     `motions` win over `actions`. `prompt` not None switches the text from this chunk on, blended
-    over `blend_chunks` chunks. `steps` makes this chunk with fewer denoise passes. A parked session
-    comes back first. Callers leave `slot` and `stream` alone; the handle fills them.
+    over `blend_chunks` chunks. `steps` makes this chunk with fewer denoise passes. With `keep` the
+    reply has what the chunk adds to a light snapshot. A parked session comes back first. Callers
+    leave `slot` and `stream` alone; the handle fills them.
     """
 
     session_id: str
@@ -72,6 +82,7 @@ class StepRequest(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
     prompt: str | None = None
     blend_chunks: int = 0
     steps: int | None = None
+    keep: bool = False
     slot: SlotRef | None = None
     stream: bool = False
 
@@ -88,6 +99,34 @@ class ResetRequest(msgspec.Struct, frozen=True, kw_only=True, tag="reset"):
 
     session_id: str
     seed: int | None = None
+
+
+class SnapshotRequest(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot"):
+    """Write the session as it stands to a file `path`, bit for bit; it can be stepped meanwhile.
+
+    What is there is replaced when all of it is written, and not before.
+    """
+
+    session_id: str
+    path: str
+
+
+class RewindRequest(msgspec.Struct, frozen=True, kw_only=True, tag="rewind"):
+    """Back to before chunk `chunk` of the walk; what came after it is forgotten."""
+
+    session_id: str
+    chunk: int
+
+
+class BranchRequest(msgspec.Struct, frozen=True, kw_only=True, tag="branch"):
+    """Another session, `new_id`, that stands where this one does, or before an earlier `chunk`.
+
+    It takes nothing of the device until it is stepped.
+    """
+
+    session_id: str
+    new_id: str
+    chunk: int | None = None
 
 
 class CountRequest(msgspec.Struct, frozen=True, kw_only=True, tag="count"):
@@ -107,7 +146,9 @@ class ShutdownRequest(msgspec.Struct, frozen=True, kw_only=True, tag="shutdown")
 class OpenReply(msgspec.Struct, frozen=True, kw_only=True, tag="opened"):
     """The session as it really is: sizes in pixels, `chunk`, `window`, `sink` in latent frames.
 
-    `intrinsics` are fx, fy, cx, cy of this size.
+    `intrinsics` are fx, fy, cx, cy of this size. The next step makes chunk `next_chunk`; `light` is
+    the light snapshot of that place (empty where the engine keeps no timeline). `rebuilt` says how
+    the history was made anew, see `Rebuilt`.
     """
 
     session_id: str
@@ -120,6 +161,9 @@ class OpenReply(msgspec.Struct, frozen=True, kw_only=True, tag="opened"):
     steps: int
     intrinsics: tuple[float, float, float, float]
     rig: Rig
+    next_chunk: int = 0
+    light: bytes = b""
+    rebuilt: Rebuilt = ""
 
     def frames_in_chunk(self, index: int) -> int:
         """Pixel frames of chunk `index`: `1 + 4(T-1)` for the first, `4T` for later ones."""
@@ -143,13 +187,35 @@ class FramesReply(msgspec.Struct, frozen=True, kw_only=True, tag="frames"):
 
 
 class StepReply(msgspec.Struct, frozen=True, kw_only=True, tag="stepped"):
-    """The frames lie in the call's slot; `shape` is `(F, H, W, 3)`, `poses` per latent frame."""
+    """The frames lie in the call's slot; `shape` is `(F, H, W, 3)`, `poses` per latent frame.
+
+    `kept` is an encoded `core.snapshot.LightChunk`, where that was asked for.
+    """
 
     session_id: str
     chunk_index: int
     shape: tuple[int, int, int, int]
     timings: StageTimings
     poses: tuple[Pose, ...] = ()
+    kept: bytes = b""
+
+
+class RewoundReply(msgspec.Struct, frozen=True, kw_only=True, tag="rewound"):
+    """The session stands before `chunk`; `light` is its light snapshot there, as in `OpenReply`."""
+
+    session_id: str
+    chunk: int
+    light: bytes = b""
+    rebuilt: Rebuilt = ""
+
+
+class SavedReply(msgspec.Struct, frozen=True, kw_only=True, tag="saved"):
+    """A snapshot from before chunk `chunk` is written: a file of so many `bytes`."""
+
+    session_id: str
+    path: str
+    bytes: int
+    chunk: int
 
 
 class DoneReply(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
@@ -163,7 +229,9 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True, tag="counts"):
 
     `rings` are the memories of sessions on the device, in use or kept for the next visitor;
     `device_bytes` all that is allocated on the device (0 where it is the host's memory),
-    `parked_bytes` what parked sessions take of the host.
+    `parked_bytes` what parked sessions take of the host. `moments` are places that sessions can go
+    back to at once, and `moment_bytes` what these take of the host; what several of them share
+    counts once.
     """
 
     sessions: int = 0
@@ -173,6 +241,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True, tag="counts"):
     ring_bytes: int = 0
     parked_bytes: int = 0
     device_bytes: int = 0
+    moments: int = 0
+    moment_bytes: int = 0
 
 
 class CloseReply(msgspec.Struct, frozen=True, kw_only=True, tag="closed"):
@@ -245,6 +315,9 @@ Request = (
     | StepRequest
     | ParkRequest
     | ResetRequest
+    | SnapshotRequest
+    | RewindRequest
+    | BranchRequest
     | CountRequest
     | CloseRequest
     | ShutdownRequest
@@ -253,6 +326,8 @@ Reply = (
     OpenReply
     | FramesReply
     | StepReply
+    | RewoundReply
+    | SavedReply
     | DoneReply
     | Counts
     | CloseReply

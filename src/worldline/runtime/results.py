@@ -31,6 +31,7 @@ class StepResult:
         self.index = reply.chunk_index
         self.timings: StageTimings = reply.timings
         self.poses = reply.poses  # one per latent frame
+        self.kept = reply.kept  # an encoded `core.snapshot.LightChunk`, where asked for
         self.frames = frames
         # Runs once, at release() or when the last view of the frames is gone.
         self._give_back = weakref.finalize(frames, give_back)

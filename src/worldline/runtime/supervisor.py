@@ -16,7 +16,14 @@ from worldline.core.clock import Clock, MonotonicClock
 from worldline.core.config import WorldInfo
 from worldline.core.errors import WorldlineError
 from worldline.runtime.handle import OnFrames, StepResult, WorkerHandle
-from worldline.runtime.protocol import Counts, OpenReply, OpenRequest, StepRequest
+from worldline.runtime.protocol import (
+    Counts,
+    OpenReply,
+    OpenRequest,
+    RewoundReply,
+    SavedReply,
+    StepRequest,
+)
 
 log = logging.getLogger("worldline.worker")
 
@@ -91,6 +98,22 @@ class SupervisedHandle:
     def reset(self, session_id: str, seed: int | None = None) -> None:
         """See `EngineHandle.reset`."""
         self._owner(session_id).reset(session_id, seed)
+
+    def snapshot(self, session_id: str, path: str) -> SavedReply:
+        """See `EngineHandle.snapshot`."""
+        return self._owner(session_id).snapshot(session_id, path)
+
+    def rewind(self, session_id: str, chunk: int) -> RewoundReply:
+        """See `EngineHandle.rewind`."""
+        return self._owner(session_id).rewind(session_id, chunk)
+
+    def branch(self, session_id: str, new_id: str, chunk: int | None = None) -> OpenReply:
+        """See `EngineHandle.branch`."""
+        handle = self._owner(session_id)
+        reply = handle.branch(session_id, new_id, chunk)
+        with self._lock:
+            self._owners[new_id] = handle
+        return reply
 
     def counts(self) -> Counts:
         """See `EngineHandle.counts`."""

@@ -9,7 +9,14 @@ from concurrent.futures import Executor
 from worldline.core.chunk import Decoded
 from worldline.core.config import WorldInfo
 from worldline.runtime.handle import EngineHandle, OnFrames, StepResult
-from worldline.runtime.protocol import Counts, OpenReply, OpenRequest, StepRequest
+from worldline.runtime.protocol import (
+    Counts,
+    OpenReply,
+    OpenRequest,
+    RewoundReply,
+    SavedReply,
+    StepRequest,
+)
 from worldline.server.waiting import in_thread
 
 
@@ -81,6 +88,22 @@ class AsyncEngine:
     async def reset(self, session_id: str, seed: int | None = None) -> None:
         """Back to the start picture, the first prompt and chunk 0; None keeps the seed."""
         await in_thread(self._pool, functools.partial(self._handle.reset, session_id, seed))
+
+    async def snapshot(self, session_id: str, path: str) -> SavedReply:
+        """Write a session as it stands to a file; steps may be made meanwhile."""
+        call = functools.partial(self._handle.snapshot, session_id, path)
+        return await in_thread(self._pool, call)
+
+    async def rewind(self, session_id: str, chunk: int) -> RewoundReply:
+        """Go back to before `chunk` of the walk."""
+        return await in_thread(
+            self._pool, functools.partial(self._handle.rewind, session_id, chunk)
+        )
+
+    async def branch(self, session_id: str, new_id: str, chunk: int | None = None) -> OpenReply:
+        """Another session that stands where this one does, or before `chunk`."""
+        call = functools.partial(self._handle.branch, session_id, new_id, chunk)
+        return await in_thread(self._pool, call)
 
     async def counts(self) -> Counts:
         """What the engine holds now."""
