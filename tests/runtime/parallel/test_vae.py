@@ -185,7 +185,8 @@ def test_the_recorded_reference_under_two_ranks(wan: WanVAE, golden: Callable[[s
 
 
 def test_every_rank_remembers_its_own_columns(wan: WanVAE) -> None:
-    latents = noise(1, 16, 3, ROWS, 5)
+    wan = copy.deepcopy(wan).double()
+    latents = noise(1, 16, 3, ROWS, 5).double()
     _, whole = streamed(wan.decode_stream, latents, (1, 2))
 
     def run(group: Group) -> VaeState:
@@ -202,8 +203,7 @@ def test_every_rank_remembers_its_own_columns(wan: WanVAE) -> None:
             mine = state.part.of(all_of_it)
             if slot.shape[-1] == mine.shape[-1] + LENT:
                 slot, lent = slot[..., 1:-1], lent + 1
-            # Features, not pictures: they reach far beyond 1.
-            torch.testing.assert_close(slot, mine, atol=EXACT, rtol=1e-4)
+            torch.testing.assert_close(slot, mine, atol=1e-12, rtol=0)
         assert lent == len(state.slots) - 2, "all but the upsamplers in time"
     # Four lent columns at every scale, beyond what the whole has: that is what sharding costs.
     assert whole.nbytes < sum(state.nbytes for state in states) < 2 * whole.nbytes
