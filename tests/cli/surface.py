@@ -19,6 +19,7 @@ from worldline.cli.options import (
     Generate,
     Models,
     Play,
+    Replay,
     Serve,
 )
 
@@ -26,6 +27,7 @@ COMMANDS: dict[str, type] = {
     "play": Play,
     "serve": Serve,
     "generate": Generate,
+    "replay": Replay,
     "bench chunk": BenchChunk,
     "bench soak": BenchSoak,
     "bench quality": BenchQuality,
@@ -51,8 +53,9 @@ def options_of(cls: type) -> Iterator[tuple[str, str]]:
 
 
 def flag(name: str) -> str:
-    """The flag of an option; the one positional argument keeps its place."""
-    return "DIR" if name == "folder" else "--" + name.replace("_", "-")
+    """The flag of an option; a positional argument keeps its place."""
+    places = {"folder": "DIR", "world": "WORLD"}
+    return places.get(name, "--" + name.replace("_", "-"))
 
 
 def surface() -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,8 +31,11 @@ from worldline.media.image import decode_image
 from worldline.media.record import Recorder, open_recorder
 
 if TYPE_CHECKING:
+    from worldline.core.chunk import Chunk
     from worldline.runtime.conditions import PoseControls
     from worldline.runtime.engine import Session, World
+
+    Keep = Callable[[PoseControls | None, Chunk], None]
 
 IDLE_CHUNKS = 8  # how long a film is when neither a path nor a length is given
 
@@ -37,7 +43,8 @@ IDLE_CHUNKS = 8  # how long a film is when neither a path nor a length is given
 class Film(msgspec.Struct, frozen=True, kw_only=True):
     """What `generate` made; `seconds` is the time from start picture to last frame, without load.
 
-    `sha256` is over the raw RGB frames: equal films have equal sums whatever the container.
+    `sha256` is over the raw RGB frames: equal films have equal sums whatever the container. `world`
+    is the world file, where one was saved.
     """
 
     out: str
@@ -53,6 +60,7 @@ class Film(msgspec.Struct, frozen=True, kw_only=True):
     load_seconds: float
     chunk_ms: list[float]
     sha256: str
+    world: str | None = None
 
 
 class CameraPath(NamedTuple):
@@ -103,11 +111,15 @@ def read_path(options: Generate) -> CameraPath | None:
 
 def read_image(path: Path) -> NDArray[np.uint8]:
     """The start picture, uint8 `H W 3`. Raises: ImageError."""
+    return decode_image(read_picture(path))
+
+
+def read_picture(path: Path) -> bytes:
+    """The start picture's file. Raises: ImageError."""
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ImageError("the start picture cannot be read", got=error) from None
-    return decode_image(data)
 
 
 def fit_path(path: CameraPath | None, chunk: int, chunks: int | None) -> Motion:
@@ -153,7 +165,10 @@ def make_film(
     with start_session(world, options, image, path, size=size) as session:
         motion = fit_path(path, session.chunk, options.chunks)
         later = options.record_decoder == "full"
-        written = write_film(options.out, session, motion, fps=world.info.fps, later=later)
+        with saving(options, world, session, image) as keep:
+            written = write_film(
+                options.out, session, motion, fps=world.info.fps, later=later, keep=keep
+            )
         width, height = session.width, session.height
     seconds = time.perf_counter() - start
     return Film(
@@ -170,6 +185,21 @@ def make_film(
         load_seconds=round(start - loading, 3),
         chunk_ms=written.chunk_ms,
         sha256=written.sha256,
+        world=None if options.save is None else str(options.save),
+    )
+
+
+def saving(
+    options: Generate, world: World, session: Session, image: NDArray[np.uint8]
+) -> AbstractContextManager[Keep]:
+    """Where finished chunks go so that the walk can be saved. Raises: WorldFileError."""
+    if options.save is None:
+        return contextlib.nullcontext(_keep_none)
+    from worldline.cli.saving import Saving
+
+    picture = read_picture(options.image)
+    return Saving(
+        options.save, world, session, picture=picture, pixels=image, prompt=options.prompt
     )
 
 
@@ -225,10 +255,13 @@ class _Writer:
         return self._total.hexdigest()
 
 
-def write_film(out: str, session: Session, motion: Motion, *, fps: int, later: bool) -> Written:
+def write_film(
+    out: str, session: Session, motion: Motion, *, fps: int, later: bool, keep: Keep
+) -> Written:
     """Generate chunk by chunk into a film or folder; `later` decodes the film when all are made.
 
-    Raises: ConfigError for an unusable `out`.
+    `keep` is told the controls of every chunk and what came of them. Raises: ConfigError for an
+    unusable `out`.
     """
     shown, chunk_ms = 0, []
     try:
@@ -241,7 +274,9 @@ def write_film(out: str, session: Session, motion: Motion, *, fps: int, later: b
         task = bar.add_task("generating chunks", total=motion.chunks, fps=0.0)
         began = time.perf_counter()
         for i in range(motion.chunks):
-            chunk = session.step(_controls(motion, i, session.chunk))
+            controls = _controls(motion, i, session.chunk)
+            chunk = session.step(controls)
+            keep(controls, chunk)
             if not later:
                 writer.write(chunk.frames)
             shown += len(chunk.frames)
@@ -252,6 +287,10 @@ def write_film(out: str, session: Session, motion: Motion, *, fps: int, later: b
             for frames in session.recording():
                 writer.write(frames)
     return Written(writer.frames, chunk_ms, writer.sha256)
+
+
+def _keep_none(controls: PoseControls | None, chunk: Chunk) -> None:
+    """Nobody saves the walk."""
 
 
 def _controls(motion: Motion, index: int, chunk: int) -> PoseControls | None:

@@ -29,6 +29,7 @@ from worldline.cli.options import (
     Generate,
     Models,
     Play,
+    Replay,
     Serve,
 )
 from worldline.core.errors import WorldlineError
@@ -45,6 +46,7 @@ RUNNERS: dict[type, str] = {
     Play: "worldline.cli.serve:play",
     Serve: "worldline.cli.serve:serve",
     Generate: "worldline.cli.generate:generate",
+    Replay: "worldline.cli.replay:replay",
     BenchChunk: "worldline.cli.bench:chunk",
     BenchSoak: "worldline.cli.bench:soak",
     BenchQuality: "worldline.cli.bench:quality",

@@ -148,10 +148,32 @@ class Generate:
     """An .mp4 film (needs the extra "video"), or a folder for numbered pictures."""
     record_decoder: Literal["same", "full"] = "same"
     """full decodes the film at the end with the full decoder, whatever --decoder was shown with."""
+    save: File = None
+    """Also save the walk as a world file (.wl), from which it can be made again or walked on."""
     json: bool = False
     """Print the result as JSON."""
     load: ModelOptions = ModelOptions()
     session: SessionOptions = SessionOptions()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """Make a saved walk again, and compare it chunk by chunk with what was recorded."""
+
+    world: Annotated[Positional[Path], arg(metavar="WORLD.wl")]
+    """A world file, from generate --save, the page or a server."""
+    out: Annotated[str | None, arg(metavar="FILE|DIR", help_behavior_hint="")] = None
+    """Also write the film: an .mp4 (needs the extra "video"), or a folder for pictures."""
+    model: Text = None
+    """What to load instead of the preset that the file names: a folder, or a hub repository."""
+    decoder: Annotated[str | None, arg(metavar="FILE", help_behavior_hint="")] = None
+    """The file of the small decoder, where the walk was made with one of one's own."""
+    device: Text = None
+    """auto, cpu, cuda or cuda:N; default: auto, or WORLDLINE_DEVICE."""
+    force: bool = False
+    """Replay with other weights than the walk was made with."""
+    json: bool = False
+    """Print the result as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,6 +331,7 @@ Command = (
     Annotated[Play, subcommand("play")]
     | Annotated[Serve, subcommand("serve")]
     | Annotated[Generate, subcommand("generate")]
+    | Annotated[Replay, subcommand("replay")]
     | Annotated[Bench, subcommand("bench")]
     | Annotated[Models, subcommand("models")]
     | Annotated[Doctor, subcommand("doctor")]
