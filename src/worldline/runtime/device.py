@@ -31,7 +31,7 @@ PACKED_BYTES = 2**30  # of weights
 
 
 def setup(device: str = "auto", mode: str = "exact", threads: int | None = None) -> torch.device:
-    """Set all flags for `mode` and return the device `auto`, `cpu`, `cuda` or `cuda:N` stands for.
+    """Set all flags for `mode` and return the device that the name stands for, see `resolve`.
 
     `threads` None is one thread in exact mode; in fast mode one or two, whichever is measured
     faster now. Raises: ConfigError for an unknown mode or device, or no positive thread count.
@@ -40,7 +40,7 @@ def setup(device: str = "auto", mode: str = "exact", threads: int | None = None)
         raise ConfigError("unknown mode", expected=" or ".join(MODES), got=mode)
     if threads is not None and threads < 1:
         raise ConfigError("threads must be positive", expected="1 or more", got=threads)
-    target = _resolve(device)
+    target = resolve(device)
     exact = mode == "exact"
     if exact and target.type == "cuda":
         # cuBLAS reads this when it is first used; without it, its results may differ between runs.
@@ -65,9 +65,15 @@ def _attention_backends(exact: bool) -> None:
     torch.backends.cuda.enable_cudnn_sdp(not exact)
 
 
-def _resolve(device: str) -> torch.device:
+def resolve(device: str) -> torch.device:
+    """What `auto`, `auto:N`, `cpu`, `cuda` or `cuda:N` stands for; `auto:N` is of several ranks.
+
+    Raises: ConfigError.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.startswith("auto:"):
+        device = f"cuda{device[4:]}" if torch.cuda.is_available() else "cpu"
     try:
         target = torch.device(device)
     except RuntimeError:

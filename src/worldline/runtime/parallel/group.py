@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from worldline.core.errors import WorkerDiedError
+from worldline.runtime.device import resolve
 
 Store = dist.Store  # pyright: ignore[reportPrivateImportUsage]
 PATIENCE_S = 600.0  # what torch waits for the others before it gives up: start and compile included
@@ -147,14 +148,15 @@ def join(
     *,
     rank: int,
     size: int,
-    device: torch.device,
+    device: torch.device | str,
     patience_s: float = PATIENCE_S,
 ) -> Group:
     """Join the group of this process, once: `address` is `tcp://HOST:PORT` or `file:///PATH`.
 
-    Tensors on a GPU go through NCCL. Returns when all ranks have joined;
-    `dist.destroy_process_group` ends it.
+    `device` may be any name that `runtime.device.resolve` knows. Tensors on a GPU go through NCCL.
+    Returns when all ranks have joined; `dist.destroy_process_group` ends it.
     """
+    device = resolve(device) if isinstance(device, str) else device
     timeout = timedelta(seconds=patience_s)
     cuda = device.type == "cuda"
     with _Together("start"):
