@@ -46,7 +46,7 @@ from worldline.runtime.session import Session
 from worldline.runtime.start_options import StartOptions
 
 # Weights and defaults that the recordings leave to their file names.
-_VAE_WEIGHTS = "vae_weights"
+VAE_WEIGHTS = "vae_weights"
 _STEPS = {"v1": STEPS_V1, "v2": STEPS_V2}
 # A recording may say in words which weights it ran with: "...; weights A; vae B".
 _NAMED = {"weights": re.compile(r"\bweights (\w+)"), "vae_weights": re.compile(r"\bvae (\w+)")}
@@ -95,8 +95,8 @@ def cases(path: Path, directory: Path) -> Iterator[CaseResult]:
 def _open(golden: GoldenFile, directory: Path) -> Session:
     meta: dict[str, Any] = golden.config("meta")
     stem = golden.path.stem
-    dit = load_dit(_weights(meta, "weights", f"{stem}_dit_weights", directory))
-    vae = load_vae(_weights(meta, "vae_weights", _VAE_WEIGHTS, directory), WAN_MEAN, WAN_STD)
+    dit = load_dit(weights_file(meta, "weights", f"{stem}_dit_weights", directory))
+    vae = load_vae(weights_file(meta, "vae_weights", VAE_WEIGHTS, directory), WAN_MEAN, WAN_STD)
     picture = golden["image_uint8_hwc"].numpy()
     width, height = fit_size(picture.shape[1], picture.shape[0], meta["max_area"], 1)
     preset = msgspec.structs.replace(
@@ -111,7 +111,7 @@ def _open(golden: GoldenFile, directory: Path) -> Session:
         sink=meta["sink_size"],
         shift=meta["shift"],
         steps=steps,
-        intrinsics=_intrinsics(golden),
+        intrinsics=intrinsics_of(golden),
         stretch=True,
         noise=RecordedNoise(golden, meta["chunk_size"], len(steps)),
     )
@@ -120,7 +120,7 @@ def _open(golden: GoldenFile, directory: Path) -> Session:
     return World(components).open(picture, "recorded", 0, options=options)
 
 
-def _weights(meta: dict[str, Any], key: str, usual: str, directory: Path) -> Path:
+def weights_file(meta: dict[str, Any], key: str, usual: str, directory: Path) -> Path:
     """A weights file: of the usual name if that is there, else the one the recording names."""
     spoken = _NAMED[key].search(str(meta.get("noise", "")))
     named = meta.get(key) or (spoken[1] if spoken else usual)
@@ -129,13 +129,14 @@ def _weights(meta: dict[str, Any], key: str, usual: str, directory: Path) -> Pat
     return next((path for path in paths if path.is_file()), paths[0])
 
 
-def _intrinsics(golden: GoldenFile) -> Intrinsics:
+def intrinsics_of(golden: GoldenFile) -> Intrinsics:
+    """The recorded intrinsics, or those that an action string is used with."""
     if "intrinsics" not in golden:  # an action string comes without any
         return DEFAULT_INTRINSICS
     return Intrinsics(*golden["intrinsics"].reshape(-1, 4)[0].tolist())
 
 
-def _motion(golden: GoldenFile) -> PoseControls:
+def motion_of(golden: GoldenFile) -> PoseControls:
     """The whole camera path at latent rate, as the official code cuts and normalises it.
 
     Recorded poses are cut to `4n + 1` pixel frames, as are the frames asked for; what an action
@@ -157,7 +158,7 @@ def _motion(golden: GoldenFile) -> PoseControls:
 
 def _latents(golden: GoldenFile, session: Session, videos: list[Tensor]) -> Iterator[Difference]:
     """Step through the whole recording; the pixels are kept for the next row."""
-    motion, want = _motion(golden), golden["latents"]
+    motion, want = motion_of(golden), golden["latents"]
     chunk, condition = session.chunk, golden["cond_latent"]
     engine, state = session.engine, session.state
     for start in range(0, want.shape[1], chunk):

@@ -19,6 +19,7 @@ from worldline.models.presets import (
     DIT_1_3B,
     FAST,
     GUIDED,
+    NEGATIVE_PROMPT_CAUSAL,
     NON_COMMERCIAL,
     PRETRAIN_STEPS,
     V2_1_3B,
@@ -99,13 +100,14 @@ def _licensed(preset: Preset, layout: Layout) -> Preset:
 
 
 def _pretrained() -> Preset:
-    """The causal network before distillation: guided, 40 steps per chunk; loads, is not live."""
+    """The causal network before distillation: guided, 40 steps per chunk, for films only."""
     steps = tuple(1000 * i // PRETRAIN_STEPS for i in range(PRETRAIN_STEPS))
     return msgspec.structs.replace(
         V2_14B,
         name="lingbot-world-v2-14b-pretrain",
         title="LingBot-World v2 causal, before distillation",
         sampler=msgspec.structs.replace(GUIDED, steps=steps, boundary=None),
+        negative_prompt=NEGATIVE_PROMPT_CAUSAL,
         hub_id=None,
         hub_aliases=(),
     )

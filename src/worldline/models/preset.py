@@ -73,7 +73,9 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
 
     `width` x `height` is the default of `sizes`, in pixels; `fps` is the video's own rate.
     `chunk`, `window` and `sink` are None only for an unnamed checkpoint that states them itself.
-    `experts` is 2 for the base models. `notice` must be shown when weights of this preset load.
+    `experts` is 2 for the base models, which see all frames of a clip at once. `negative_prompt` is
+    what guidance leads away from where no other is given. `notice` must be shown when weights of
+    this preset load.
     `hub_id` has the DiT, `parts_hub_id` the VAE, text encoder and tokenizer where it has not;
     `hub_aliases` hold the same weights in another layout.
     `download_bytes` is the approximate size of all of that.
@@ -96,6 +98,7 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
     rig: Rig
     licence: str
     download_bytes: int
+    negative_prompt: str = ""
     max_attention_frames: int | None = None
     intrinsics: Intrinsics = DEFAULT_INTRINSICS
     experts: int = 1
@@ -113,6 +116,11 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
     def live(self) -> bool:
         """Whether chunks can be generated one after the other, without guidance."""
         return self.sampler.kind != "unipc"
+
+    @property
+    def bidirectional(self) -> bool:
+        """Whether every frame of a clip sees every other; else only those before it."""
+        return self.experts > 1
 
     @property
     def runtime(self) -> RuntimeValues:

@@ -82,6 +82,18 @@ GUIDED = Sampler(
     boundary=0.947,
 )
 
+# Our own words for what both releases list in Chinese, the language of their captions: faults of
+# light and detail, writing, cuts and shaking, deformed things, people in what is a place. The
+# causal release has a shorter list than the base release. --negative-prompt takes any other.
+NEGATIVE_PROMPT = (
+    "过度曝光，曝光不足，颜色失真，画面发灰，细节丢失，画质低劣，压缩痕迹，噪点，模糊，字幕，文字，水印，"
+    "标志，绘画风格，三维渲染风格，静止画面，镜头突变，镜头抖动，闪烁，卡顿，结构扭曲，物体变形，物体融化，"
+    "不合逻辑的空间，多余的肢体，畸形的手，畸形的脸，拥挤的人群，行人，车辆"
+)
+NEGATIVE_PROMPT_CAUSAL = (
+    "曝光错误，画质低劣，模糊，字幕，水印，静止画面，镜头突变，闪烁，结构扭曲，物体变形"
+)
+
 SIZES_480P = ((832, 480), (480, 832))
 SIZES = (*SIZES_480P, (1280, 720), (720, 1280))
 APACHE = "Apache-2.0"
@@ -160,6 +172,7 @@ BASE_CAM = msgspec.structs.replace(
     sink=0,
     sampler=GUIDED,
     experts=2,
+    negative_prompt=NEGATIVE_PROMPT,
     download_bytes=2 * 74_200_000_000 + PARTS_BYTES,
     hub_id=BASE_HUB_ID,
     parts_hub_id=None,
