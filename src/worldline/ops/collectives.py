@@ -28,6 +28,11 @@ class Collectives(Protocol):
         """How many there are."""
         ...
 
+    @property
+    def aside(self) -> Collectives:
+        """The same ranks, for work beside this: collectives of one group wait for each other."""
+        ...
+
     def all_to_all(
         self,
         received: Tensor,
@@ -58,6 +63,11 @@ class Alone:
 
     rank = 0
     size = 1
+
+    @property
+    def aside(self) -> Alone:
+        """See `Collectives`."""
+        return self
 
     def all_to_all(
         self,

@@ -20,6 +20,7 @@ from worldline.runtime.lane import choose_lane
 from worldline.runtime.ledger import Ledger
 from worldline.runtime.loader import Components
 from worldline.runtime.parallel.shards import Shards, check_degree
+from worldline.runtime.parallel.vae import share_vae
 from worldline.runtime.passes import EagerPasses, Passes
 from worldline.runtime.ring_pool import RingPool
 from worldline.runtime.savings import check_levers, check_savings
@@ -51,7 +52,7 @@ def assemble(
     if "qkv" not in off and options.offload == "off":
         dit.join_projections()
     passes = _passes(EagerPasses(dit), options, device, off)
-    full, preview = components.vae, components.preview
+    full, preview = share_vae(components.vae, group.aside), components.preview
     recorded = not isinstance(passes, EagerPasses)
     return Engine(
         preset=components.preset,
@@ -64,7 +65,7 @@ def assemble(
         reanchor_at=reanchor_at,
         camera_cache=options.camera_cache == "auto",
         passes=passes,
-        first_chunks=FirstChunks(0 if "first_chunk" in off else options.first_chunks_mb * 2**20),
+        first_chunks=FirstChunks(_kept_bytes(options, off, group)),
         rings=RingPool(idle=IDLE_RINGS if recorded else 0, drop=passes.forget),
         ledger=Ledger(),
         ring_kind=Int8Ring if options.kv == "8bit" else KVRing,
@@ -77,6 +78,15 @@ def assemble(
         synchronise=synchronise,
         shards=Shards(group),
     )
+
+
+def _kept_bytes(options: EngineOptions, off: frozenset[str], group: Collectives) -> int:
+    """Bytes for first chunks; none on several ranks.
+
+    Their parts differ in size, so they would not drop the same starts, and a chunk that one rank
+    generates and another recalls never ends.
+    """
+    return 0 if "first_chunk" in off or group.size > 1 else options.first_chunks_mb * 2**20
 
 
 def take_ring(engine: Engine, geometry: Geometry, settings: RuntimeParams) -> FrameRing:

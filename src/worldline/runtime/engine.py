@@ -39,6 +39,7 @@ from worldline.runtime.memory import camera_cache_fits
 from worldline.runtime.memory_plan import MemoryPlan
 from worldline.runtime.noise import SeededNoise
 from worldline.runtime.parallel.shards import Unshared
+from worldline.runtime.parallel.vae import whole_vae
 from worldline.runtime.protocol import Counts
 from worldline.runtime.replay import History
 from worldline.runtime.session import Session
@@ -258,14 +259,14 @@ class World:
         self, geometry: Geometry, settings: RuntimeParams, *, sharded: bool = True
     ) -> Engine:
         """What the pipeline needs of this world for a session of that size."""
-        dit, shards = self.components.dit, self.shared.shards
+        dit, shards, vae = self.components.dit, self.shared.shards, self.shared.vae
         if not sharded:
-            shards = Unshared(shards.group)
+            shards, vae = Unshared(shards.group), whole_vae(vae)
         tokens = settings.chunk * geometry.tokens_per_frame
         shard = shards.of(tokens)
         tokens = tokens if shard.tokens is None else len(shard.tokens)
         fits = self.shared.camera_cache and camera_cache_fits(dit, tokens)
-        return self.shared._replace(camera_cache=fits, shards=shards)
+        return self.shared._replace(camera_cache=fits, shards=shards, vae=vae)
 
     def _picture(
         self, image: NDArray[np.uint8], geometry: Geometry, *, stretch: bool

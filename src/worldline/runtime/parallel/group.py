@@ -51,11 +51,20 @@ class Group:
     Raises `WorkerDiedError` from every collective that another rank has left.
     """
 
-    def __init__(self, process_group: dist.ProcessGroup, *, control: dist.ProcessGroup) -> None:
-        """`control` works on the CPU and may be the same group."""
+    def __init__(
+        self,
+        process_group: dist.ProcessGroup,
+        *,
+        control: dist.ProcessGroup,
+        aside: Group | None = None,
+    ) -> None:
+        """`control` works on the CPU and may be the same group; `aside` is counted here."""
         self._process_group, self._control = process_group, control
         self._rank, self._size = process_group.rank(), process_group.size()
+        self._aside = aside
         self.traffic = Traffic()
+        if aside is not None:
+            aside.traffic = self.traffic
 
     @property
     def rank(self) -> int:
@@ -66,6 +75,11 @@ class Group:
     def size(self) -> int:
         """How many ranks there are; of 1 nothing is ever shared out."""
         return self._size
+
+    @property
+    def aside(self) -> Group:
+        """See `Collectives`; this group itself where nothing runs beside it."""
+        return self._aside or self
 
     def all_to_all(
         self,
@@ -154,7 +168,8 @@ def join(
     """Join the group of this process, once: `address` is `tcp://HOST:PORT` or `file:///PATH`.
 
     `device` may be any name that `runtime.device.resolve` knows. Tensors on a GPU go through NCCL.
-    Returns when all ranks have joined; `dist.destroy_process_group` ends it.
+    Returns when all ranks have joined;
+    `dist.destroy_process_group` ends it.
     """
     device = resolve(device) if isinstance(device, str) else device
     timeout = timedelta(seconds=patience_s)
@@ -170,6 +185,12 @@ def join(
         )
         whole = dist.group.WORLD
         assert whole is not None, "just made"
-        control = dist.new_group(backend="gloo", timeout=timeout) if cuda else whole
+        if not cuda:
+            return Group(whole, control=whole)
+        control = dist.new_group(backend="gloo", timeout=timeout)
+        # NCCL keeps the calls of one communicator in order, over streams too: a decoder with a
+        # stream of its own needs one of its own, or no pass would run beside it.
+        beside = dist.new_group(backend="nccl", timeout=timeout, device_id=device)
     assert isinstance(control, dist.ProcessGroup), "every rank is in it"
-    return Group(whole, control=control)
+    assert isinstance(beside, dist.ProcessGroup), "every rank is in it"
+    return Group(whole, control=control, aside=Group(beside, control=control))

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from worldline.models.wan.tiny import PreviewVae
 from worldline.ops.collectives import Collectives
 from worldline.ops.halo import Columns
 from worldline.ops.vae import StreamingVae, StreamState
@@ -40,11 +41,7 @@ class SharedVae:
     """See the module's contract; a `StreamingVae`. `whole` is the autoencoder itself."""
 
     def __init__(self, whole: ColumnVae, group: Collectives) -> None:
-        """All ranks of `group` make the same calls in the same order.
-
-        Where decoding overlaps with the transformer's passes the group must be used by nothing
-        else: collectives of one communicator wait for each other.
-        """
+        """All ranks of `group` make the same calls in the same order."""
         self.whole = whole
         self._group = group
         self._known: dict[int, Columns] = {}
@@ -98,4 +95,6 @@ def share_vae(vae: ColumnVae, group: Collectives) -> StreamingVae:
 
 def whole_vae(vae: StreamingVae) -> StreamingVae:
     """The autoencoder that does every picture alone, for a session that is not shared out."""
+    if isinstance(vae, PreviewVae):
+        return PreviewVae(whole_vae(vae.full), vae.tiny)
     return vae.whole if isinstance(vae, SharedVae) else vae
