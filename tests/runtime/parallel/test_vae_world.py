@@ -1,0 +1,71 @@
+"""The autoencoder of a whole world on several ranks: pictures, sharing switched off, previews."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests import tiny
+from tests.preview import random_decoder
+from tests.ranks import on_ranks
+from tests.runtime.parallel import cases
+from tests.runtime.parallel.cases import Size
+from worldline.models.wan.tiny import PreviewVae
+from worldline.ops.collectives import ALONE, Collectives
+from worldline.runtime.engine import World
+from worldline.runtime.parallel.group import Group
+from worldline.runtime.parallel.vae import SharedVae, whole_vae
+
+ODD = Size(80, 48, 2)  # 10 latent columns: 4, 3 and 3
+CLOSE_DB = 60.0
+
+
+def decibels(ours: NDArray[np.uint8], theirs: NDArray[np.uint8]) -> float:
+    error = np.square(ours.astype(float) - theirs).mean()
+    return float(10 * np.log10(255**2 / max(error, 1e-12)))
+
+
+@pytest.mark.parametrize("decoder", ["full", "tiny"])
+def test_viewers_see_what_one_rank_shows(decoder: str) -> None:
+    def world(group: Collectives = ALONE) -> World:
+        parts = tiny.world(dit=cases.dit_params()).components
+        if decoder == "tiny":
+            parts = dataclasses.replace(parts, preview=random_decoder())
+        return World(parts, group=group)
+
+    with cases.begin(world(), ODD) as session:
+        alone = cases.walk(session, 3).frames
+
+    def run(group: Group) -> tuple[NDArray[np.uint8], dict[str, int]]:
+        with cases.begin(world(group), ODD) as session:
+            group.traffic.clear()
+            return cases.walk(session, 3).frames, dict(group.traffic.calls)
+
+    (frames, calls), *others = on_ranks(3, run)
+    assert decibels(frames, alone) >= CLOSE_DB
+    assert all(other.shape == frames.shape for other, _ in others)
+    # The tiny decoder is not worth sharing: every rank runs all of it. Encoding always is.
+    assert calls["vae latents"] > 0 and ("vae frames" in calls) == (decoder == "full")
+
+
+def test_a_session_that_is_not_shared_exchanges_nothing() -> None:
+    with cases.begin(cases.world(), ODD) as session:
+        alone = cases.walk(session, 2).frames
+
+    def run(group: Group) -> tuple[NDArray[np.uint8], int]:
+        with cases.begin(cases.world(group), ODD, sharded=False) as session:
+            frames = cases.walk(session, 2).frames
+        return frames, sum(n for name, n in group.traffic.calls.items() if name.startswith("vae"))
+
+    for frames, calls in on_ranks(2, run):
+        assert np.array_equal(frames, alone) and calls == 0
+
+
+def test_a_tiny_decoder_keeps_its_place_when_nothing_is_shared() -> None:
+    full, decoder = tiny.world().components.vae, random_decoder()
+    whole = whole_vae(PreviewVae(SharedVae(full, ALONE), decoder))
+    assert isinstance(whole, PreviewVae)
+    assert whole.full is full and whole.tiny is decoder
