@@ -334,6 +334,7 @@ class FakeClock:
 
     async def advance(self, seconds: float) -> None:
         """Let `seconds` pass, waking each sleeper at its time and letting it run."""
+        await settle()  # who is about to sleep does so from now on, not from some time later
         end = self._now + seconds
         while self._sleepers and self._sleepers[0].until <= end + 1e-9:
             sleeper = heapq.heappop(self._sleepers)
