@@ -107,9 +107,10 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     after `park_after_s`; so many as `lend_seats` then lend their seats to those in line, and come
     back before anybody else. A socket that says nothing for three `heartbeat_s` counts as gone.
     `worlds_per_client` counts places in the queue too; all who wait there have start pictures of
-    `max_waiting_bytes` together. `drain_s` is how long worlds may go on
-    after SIGTERM. Chunks come when a client has `lead_s` of video left, or what it asks for up to
-    `max_lead_s`. When the hand changes its mind, a chunk begun less than `restart_s` ago is begun
+    `max_waiting_bytes` together. `drain_s` is how long worlds may go on after SIGTERM, `recover_s`
+    how long sessions of a worker that died wait for another, to go on in it (0: they end with it).
+    Chunks come when a client has `lead_s` of video left, or what it asks for up to `max_lead_s`.
+    When the hand changes its mind, a chunk begun less than `restart_s` ago is begun
     anew, or any that would be in time all the same; 0 never. `levers` may make chunks cheaper when
     they come too late, in this order: pictures of less quality, fewer denoise steps (not in exact
     mode).
@@ -156,6 +157,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     lend_seats: int = 0
     max_viewers: int = 32
     drain_s: float = 20.0
+    recover_s: float = 120.0
     max_lead_s: float = 4.0
     lead_s: float = 0.1
     restart_s: float = 0.0

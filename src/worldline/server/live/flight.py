@@ -17,7 +17,7 @@ from worldline.server.live.frames import ChunkFrames, Sent
 
 
 class Flight:
-    """Chunk `index` of a world; `first` is the running number of its first picture.
+    """Chunk `index` of a world, `place` of its walk; `first` is the number of its first picture.
 
     `hand` counts who holds the controls, `waited_s` is the governor's wait before `asked`, when the
     device was asked for, `device_s` the wait for it.
@@ -28,6 +28,7 @@ class Flight:
         index: int,
         taken: Taken,
         *,
+        place: int,
         first: int,
         hand: int,
         asked: float,
@@ -35,6 +36,7 @@ class Flight:
     ) -> None:
         self.index = index
         self.taken = taken
+        self.place = place
         self.first = first
         self.hand = hand
         self.asked = asked
@@ -49,6 +51,7 @@ class Flight:
         self._out: set[int] = set()
         self._on_free = on_free
         self._free = False
+        self._held = False
 
     @property
     def handed_on(self) -> bool:
@@ -84,6 +87,15 @@ class Flight:
             result.release()
         self._give_back()
 
+    def hold(self) -> None:
+        """Somebody else reads its pixels, too, until `let_go`; not even `drop` frees them."""
+        self._held = True
+
+    def let_go(self) -> None:
+        """Nobody else reads them any more."""
+        self._held = False
+        self._give_back()
+
     def shown(self, pictures: ChunkFrames, sent: Sent, *, now: float, fps: float) -> None:
         """The audience has these; keeps what the governor wants to know."""
         self.sent.append(sent)
@@ -94,7 +106,8 @@ class Flight:
         """Nobody will see what is left of it; idempotent."""
         self._out.clear()
         self._give_back()
-        self._let_go()
+        if not self._held:
+            self._make_room()
 
     def stages(self, now: float) -> dict[str, float]:
         """Where its time went, in ms, up to `now`.
@@ -129,11 +142,11 @@ class Flight:
         self._give_back()
 
     def _give_back(self) -> None:
-        if self._result is not None and not self._out and not self._free:
+        if self._result is not None and not (self._out or self._free or self._held):
             self._result.release()
-            self._let_go()
+            self._make_room()
 
-    def _let_go(self) -> None:
+    def _make_room(self) -> None:
         if not self._free:
             self._free = True
             self._on_free()

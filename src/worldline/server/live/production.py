@@ -14,16 +14,22 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from msgspec.structs import replace
+
 from worldline.core.chunk import Decoded
-from worldline.core.errors import AbortedError
+from worldline.core.errors import AbortedError, WorkerDiedError
 from worldline.core.live.server import Applied, Chunk
 from worldline.runtime.handle import SLOTS_PER_SESSION
 from worldline.runtime.protocol import OpenReply, StepRequest
 from worldline.server.device import Device
-from worldline.server.live.controls import Controls
+from worldline.server.history import History, request_of
+from worldline.server.live.controls import Controls, Taken
 from worldline.server.live.flight import Flight
 from worldline.server.live.frames import Audience, ChunkFrames
 from worldline.server.live.governor import Cost, Governor
+from worldline.server.live.hashing import Hashing
+from worldline.server.live.moments import Moments
+from worldline.server.live.tape import Tape
 from worldline.server.logs import log
 from worldline.server.services import Services
 
@@ -33,7 +39,8 @@ SAVING: Final = 0.5  # share of the usual quality while the encoder has to save
 
 
 class Production:
-    """Of one open session. `next_chunk` and `next_number` count from the world's start."""
+    """Of one open session. `next_chunk` and `next_number` count all that was made; where the walk
+    stands, which may have gone back, is the `history`'s to say."""
 
     def __init__(
         self,
@@ -43,6 +50,8 @@ class Production:
         device: Device,
         controls: Controls,
         governor: Governor,
+        history: History,
+        moments: Moments,
         audience: Audience,
     ) -> None:
         self.next_chunk = self.next_number = 0
@@ -53,7 +62,11 @@ class Production:
         self._controls = controls
         self._governor = governor
         self._audience = audience
-        self._chunk_of_session = 0
+        self.tape: Tape | None = None  # followed instead of the hands while there is one
+        self._history = history
+        self._moments = moments
+        exact = services.engine.info.mode == "exact"
+        self._hashing = Hashing(history, services.encoders) if exact else None
         self._slots = asyncio.Semaphore(SLOTS_PER_SESSION)  # chunks with unread pictures
         self._queue: asyncio.Queue[tuple[Flight, ChunkFrames | None] | None] = asyncio.Queue()
         self._making: Flight | None = None
@@ -97,9 +110,22 @@ class Production:
         if self._making is not None:
             self._engine.abort(self._opened.session_id)
 
-    def begin_anew(self) -> None:
-        """The session stands at its start again; running numbers go on."""
-        self._chunk_of_session = 0
+    def withdraw(self) -> None:
+        """What is being made is not wanted any more: end it early if nobody has seen any of it."""
+        flight = self._making
+        if flight is not None and not (flight.handed_on or flight.given_up):
+            flight.given_up = self._engine.abort(self._opened.session_id)
+
+    async def hashed(self) -> None:
+        """Return once the digests of everything made so far are known."""
+        if self._hashing is not None:
+            await self._hashing.settle()
+
+    async def close(self) -> None:
+        """Return when nothing works beside it any more."""
+        await self._moments.close()
+        if self._hashing is not None:
+            await self._hashing.close()
 
     def finish(self) -> None:
         """Let `show` return once everything made so far is shown."""
@@ -131,22 +157,37 @@ class Production:
         flight = Flight(
             self.next_chunk,
             taken,
+            place=self._history.place,
             first=self.next_number,
             hand=self._controls.hand,
             asked=asked,
             on_free=self._slots.release,
         )
         flight.stepped = now
+        return flight, self._step_for(taken)
+
+    def _step_for(self, taken: Taken) -> StepRequest:
+        """What the engine is asked: by the tape while there is one, else by the hands."""
+        place, fast = self._history.place, "steps" in self._governor.levers
+        recorded = None if self.tape is None else self.tape.at(place)
+        if recorded is not None:
+            step = request_of(recorded, self._opened.session_id, place)
+            return step if step.steps is not None or not fast else replace(step, steps=self._fewer)
+        self.tape = None
         prompt = taken.prompt
-        step = StepRequest(
+        return StepRequest(
             session_id=self._opened.session_id,
-            chunk_index=self._chunk_of_session,
+            chunk_index=place,
             motions=taken.sample.motions,
             prompt=None if prompt is None else prompt.text,
             blend_chunks=0 if prompt is None else prompt.blend_chunks,
-            steps=fewer(self._opened.steps) if "steps" in self._governor.levers else None,
+            steps=self._fewer if fast else None,
+            keep=True,
         )
-        return flight, step
+
+    @property
+    def _fewer(self) -> int:
+        return fewer(self._opened.steps)
 
     async def _step(self, flight: Flight, step: StepRequest) -> None:
         self._making = flight
@@ -158,17 +199,23 @@ class Production:
             self._controls.put_back()
             self._restarted = True
             return
+        except WorkerDiedError:
+            self.next_number += flight.frames  # those were seen; the chunk is made once more
+            self._controls.put_back()
+            raise
         except BaseException:
             self._controls.put_back()
             raise
         self._controls.keep()
+        made = self._history.made(step, result.kept)
+        if self._hashing is not None:
+            self._hashing.put(flight, result, made)
         flight.land(result, self._clock.now())
         self._queue.put_nowait((flight, None))
         self._restarted = False
         self.next_number += flight.frames
         self._governor.playout.made(self.next_number)
         self.next_chunk += 1
-        self._chunk_of_session += 1
 
     def _decoded(self, flight: Flight, decoded: Decoded) -> None:
         self._queue.put_nowait((flight, flight.take(decoded)))
@@ -177,6 +224,8 @@ class Production:
         if flight.hand != self._controls.hand:  # its ids mean nothing to who has the controls now
             pictures = pictures._replace(input=0)
         count = len(pictures.frames)
+        if pictures.first:
+            self._moments.offer(flight.place, pictures.number, pictures.frames[0])
         sent = await self._audience.show(pictures)
         now = self._clock.now()
         self._governor.shown(pictures.number, pictures.number + count, now)
@@ -199,7 +248,7 @@ class Production:
         """After its last picture: what the chunk took, and what follows from that."""
         encode_s = sum(sent.encode_s for sent in flight.sent)
         work = max(flight.ended - flight.asked, encode_s)
-        first = flight.index == 0 or flight.frames != self._opened.frames_in_chunk(1)
+        first = flight.place == 0 or flight.frames != self._opened.frames_in_chunk(1)
         self._governor.finished(
             Cost(flight.need_s, work, encode_s, flight.device_s), counts=not first
         )
@@ -214,6 +263,7 @@ class Production:
             real_time_factor=round(self._governor.real_time_factor, 4),
             misses=self._governor.misses,
             levers=self._governor.levers,
+            place=flight.place,
         )
         self._audience.tell_holder(chunk)
         self._save()

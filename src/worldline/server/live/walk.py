@@ -16,17 +16,23 @@ from worldline.core.live.client import (
     Camera,
     Enter,
     HandMessage,
+    Keys,
+    Pad,
+    Pointer,
     Prompt,
+    Release,
     Settings,
 )
 from worldline.core.trajectory import latent_frames, motions_along
 from worldline.runtime.protocol import OpenReply
 from worldline.server.device import Device
 from worldline.server.doors.buckets import Bucket, Rate
+from worldline.server.history import History
 from worldline.server.inbox import check_prompt
 from worldline.server.live.controls import Controls, NewPrompt
 from worldline.server.live.frames import Audience
 from worldline.server.live.governor import Governor, Lever
+from worldline.server.live.moments import Moments
 from worldline.server.live.playout import Playout
 from worldline.server.live.production import Production
 from worldline.server.services import Services
@@ -47,6 +53,7 @@ class Walk:
         enter: Enter,
         *,
         device: Device,
+        history: History,
         audience: Audience,
     ) -> None:
         self.reply = reply
@@ -67,12 +74,17 @@ class Walk:
             restart_s=self._config.restart_s,
             levers=_levers(services, reply),
         )
+        self.history = history
+        self.prompt = history.prompt  # what was said last, also before a chunk has taken it
+        self.moments = Moments(reply, services.encoders, tell=audience.tell_holder)
         self.production = Production(
             services,
             reply,
             device=device,
             controls=self.controls,
             governor=self.governor,
+            history=history,
+            moments=self.moments,
             audience=audience,
         )
 
@@ -86,12 +98,26 @@ class Walk:
         change = self._along(message) if is_path else partial(fold, message=message)
         if self.controls.fold(message.id, change, now=self._clock.now()):
             self.production.reconsider()
+        if _moves(message):
+            self.production.tape = None
 
     def say(self, message: Prompt) -> None:
         """New words, from the next chunk on. Raises: PromptError."""
         check_prompt(message.text, self._config.max_prompt_chars)
         self.note(message.id)
         self.controls.prompt = NewPrompt(message.text, message.blend_chunks)
+        self.prompt = message.text
+        self.production.tape = None
+
+    def will_go_back(self) -> None:
+        """The walk goes elsewhere at the next pause: no words said before that count any more."""
+        self.controls.forget_prompt()
+        self.production.tape = None
+
+    def went_back(self) -> None:
+        """It stands there, under the words of that place, or those said since."""
+        said = self.controls.prompt
+        self.prompt = self.history.prompt if said is None else said.text
 
     def set(self, message: Settings) -> None:
         """Change speed and lead; formats and bitrates are the viewers' affair."""
@@ -116,6 +142,21 @@ class Walk:
         self._paths.spend(len(message.poses) + FRAME_COST * frames, self._clock)
         motions = motions_along(message.poses, rate=rate, latent_s=latent_s, rig=self.reply.rig)
         return partial(fold_path, motions=motions, loop=message.loop, id=message.id)
+
+
+def _moves(message: HandMessage) -> bool:
+    """Whether a hand begins to walk by itself; letting go of nothing leaves a tape running."""
+    match message:
+        case Keys(held=held):
+            return bool(held)
+        case Pad(x=x, z=z, yaw=yaw, pitch=pitch):
+            return any((x, z, yaw, pitch))
+        case Pointer(yaw=yaw, pitch=pitch):
+            return bool(yaw or pitch)
+        case Release():
+            return False
+        case _:
+            return True
 
 
 def _at_speed(hands: Hands, *, speed: float, id: int) -> Hands:

@@ -12,15 +12,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from worldline.core.errors import CapacityError, SessionClosedError, WorldlineError
+from worldline.core.errors import (
+    CapacityError,
+    SessionClosedError,
+    WorkerDiedError,
+    WorldlineError,
+)
 from worldline.core.hands import MAX_WAITING
 from worldline.core.live.client import (
+    Branch,
     Camera,
     Enter,
     Input,
@@ -33,15 +37,21 @@ from worldline.core.live.client import (
     Release,
     Reset,
     Resume,
+    Rewind,
+    Save,
     Script,
     Settings,
 )
-from worldline.core.live.server import Opened, Received, ServerMessage, StateChange
+from worldline.core.live.server import Moment, Opened, Received, ServerMessage, StateChange
 from worldline.core.live.shared import State
 from worldline.core.states import follow
 from worldline.server.device import Device, Turn
+from worldline.server.live.beginning import Beginning
+from worldline.server.live.entering import Pixels
 from worldline.server.live.frames import Audience
-from worldline.server.live.opening import to_open, to_opened
+from worldline.server.live.opening import Opening, to_opened
+from worldline.server.live.rescue import Rescue
+from worldline.server.live.travel import Travel
 from worldline.server.live.walk import Walk
 from worldline.server.logs import log
 from worldline.server.services import Services
@@ -52,12 +62,7 @@ logger = logging.getLogger("worldline.server")
 Wanted = Literal["live", "paused", "parked"]
 PATIENT_S: Final = 2.0  # until opening and resetting should be done
 RETRY_S: Final = 1.0  # until a parked world that finds no memory tries again
-
-
-class _Anew(NamedTuple):
-    """Begin again from the start; None keeps the seed."""
-
-    seed: int | None
+_PLAIN: Final = Beginning()
 
 
 class LiveWorld:
@@ -71,10 +76,11 @@ class LiveWorld:
         services: Services,
         world_id: str,
         enter: Enter,
-        image: NDArray[np.uint8],
+        image: Pixels | None,
         *,
         device: Device,
         broadcast: Audience,
+        beginning: Beginning = _PLAIN,
     ) -> None:
         self.id = world_id
         self._services = services
@@ -83,14 +89,15 @@ class LiveWorld:
         self._device = device
         self._audience = broadcast
         self._enter = enter
-        self._image: NDArray[np.uint8] | None = image
-        self._seed, self._prompt = enter.seed, enter.prompt
+        self._opening = Opening(services, enter, image, beginning=beginning)
+        self._beginning = beginning
+        self._rescue = Rescue(services, world_id, self._opening, audience=broadcast)
         self._walk: Walk | None = None
+        self._travel: Travel | None = None
         self._known = False  # to the engine
         self._state: State = "queued"
         self._wanted: Wanted = "live"
         self._stands: Wanted = "live"  # what the loop does; `state` may say more
-        self._anew: _Anew | None = None
         self._resting: list[int] = []  # ids that are applied when the world has stopped
         self._changed = asyncio.Event()
         self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -109,25 +116,40 @@ class LiveWorld:
         walk = self._open()
         return to_opened(
             walk.reply,
-            prompt=self._prompt,
-            seed=self._seed,
+            prompt=walk.prompt,
+            seed=self._travelled().start.seed,
             speed=walk.controls.hands.speed,
             first_frame=walk.production.next_number,
             state=self._state,
         )
 
+    @property
+    def moments(self) -> Sequence[Moment]:
+        """Its timeline, for who takes the controls."""
+        return () if self._walk is None else self._walk.moments.all
+
     async def open(self) -> Opened:
         """Start it in the engine. Raises: what the engine raises."""
         self._become("opening")
-        image, self._image = self._image, None
-        assert image is not None, "a world is opened once"
-        request = to_open(self._enter, image, session_id=self.id)
-        del image
         self._known = True
-        async with self._turn():
-            reply = await self._engine.open(request)
-        self._walk = Walk(
-            self._services, reply, self._enter, device=self._device, audience=self._audience
+        begun = await self._opening.open(self.id)
+        walk = self._walk = Walk(
+            self._services,
+            begun.reply,
+            self._enter,
+            device=self._device,
+            history=begun.history,
+            audience=self._audience,
+        )
+        walk.production.tape = begun.tape
+        walk.moments.begin(begun.moments)
+        self._travel = Travel(
+            self._services,
+            self.id,
+            walk,
+            start=begun.start,
+            beginning=self._beginning,
+            audience=self._audience,
         )
         self._become("live")
         log(logger, logging.INFO, "world opened", session_id=self.id)
@@ -157,6 +179,7 @@ class LiveWorld:
                 await stop(making, showing)
             finally:
                 production.drop()
+                await production.close()
                 self._idle.set()
 
     async def close(self, reason: str = "") -> None:
@@ -187,7 +210,9 @@ class LiveWorld:
                 walk.move(message)
             case Prompt():
                 walk.say(message)
-                self._prompt = message.text
+            case Rewind() | Branch() | Save():
+                self._travelled().take(message)
+                self._changed.set()
             case Settings():
                 walk.set(message)
                 self._changed.set()
@@ -197,8 +222,8 @@ class LiveWorld:
                 walk.note(message.id)
                 self.resume()
             case Reset():
-                walk.note(message.id)
                 self.reset(message.seed)
+                walk.note(message.id)
             case _:
                 walk.note(message.id)
         return [Received(id=message.id, server_ms=now * 1000)]
@@ -240,9 +265,7 @@ class LiveWorld:
 
     def reset(self, seed: int | None = None) -> None:
         """Back to the start after the chunk in flight, its prompt too; None keeps the seed."""
-        self._anew = _Anew(seed)
-        self._prompt = self._enter.prompt
-        self._open().controls.forget_prompt()
+        self._travelled().reset(seed)
         self._changed.set()
 
     def drain(self) -> None:
@@ -252,20 +275,37 @@ class LiveWorld:
             self._changed.set()
 
     async def _make(self) -> None:
-        """The loop: whatever is wanted, one thing at a time."""
+        """The loop: whatever is wanted, one thing at a time, in whichever worker there is."""
         walk = self._open()
         while walk.production.next_chunk != self._enter.max_chunks and self._state != "draining":
-            if self._stands != self._wanted != "live":
-                await self._rest(walk)
-            elif self._anew is not None:
-                await self._begin_anew(walk, self._anew.seed)
-            elif self._stands != self._wanted:
-                await self._go_on(walk)
-            elif self._stands != "live":
-                self._rested()
-                await change(self._clock, None, self._changed)
-            else:
-                await self._make_one(walk)
+            try:
+                await self._make_next(walk)
+            except WorkerDiedError as error:
+                await self._recover(walk, error)
+
+    async def _make_next(self, walk: Walk) -> None:
+        travel = self._travelled()
+        if self._stands != self._wanted != "live":
+            await self._rest(walk)
+        elif travel.errands:
+            await travel.run_first()
+        elif self._stands != self._wanted:
+            await self._go_on(walk)
+        elif self._stands != "live":
+            self._rested()
+            await change(self._clock, None, self._changed)
+        else:
+            await self._make_one(walk)
+
+    async def _recover(self, walk: Walk, error: WorkerDiedError) -> None:
+        """Stand in another worker as in the last; whatever was wanted is done there."""
+        seed = self._travelled().start.seed
+        stands = await self._rescue.run(error, walk, seed=seed, given_up=self._drains)
+        if stands and self._stands != "live":
+            self._stand("live")
+
+    def _drains(self) -> bool:
+        return self._state == "draining"
 
     async def _make_one(self, walk: Walk) -> None:
         ready = now = self._clock.now()
@@ -280,7 +320,8 @@ class LiveWorld:
             await walk.production.make(self._may_make, waited_s=now - ready)
 
     def _may_make(self) -> bool:
-        return self._wanted == "live" and self._anew is None and self._state != "draining"
+        busy = self._travelled().errands or self._state == "draining"
+        return self._wanted == "live" and not busy
 
     async def _rest(self, walk: Walk) -> None:
         wanted = self._wanted
@@ -306,13 +347,6 @@ class LiveWorld:
                 return
         walk.governor.playout.stop()
         self._stand("live")
-
-    async def _begin_anew(self, walk: Walk, seed: int | None) -> None:
-        self._anew = None
-        async with self._turn():
-            await self._engine.reset(self.id, seed)
-        self._seed = self._seed if seed is None else seed
-        walk.production.begin_anew()
 
     def _rest_by(self, id: int) -> None:
         """Pause by input `id`, whose receipt follows when the world stands still."""
@@ -346,6 +380,10 @@ class LiveWorld:
     async def _either(self, *tasks: asyncio.Task[None]) -> None:
         """Until one of the tasks has ended, or the world is being closed."""
         await asyncio.wait({*tasks, self._closing}, return_when=asyncio.FIRST_COMPLETED)
+
+    def _travelled(self) -> Travel:
+        assert self._travel is not None, "open() first"
+        return self._travel
 
     def _open(self) -> Walk:
         assert self._walk is not None, "open() first"

@@ -1,0 +1,52 @@
+"""A live world whose worker died is opened in the next, where it stood; its viewers are told."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from worldline.core.errors import WorkerDiedError
+from worldline.core.live.server import Notice
+from worldline.server.live.frames import Audience
+from worldline.server.live.opening import Opening
+from worldline.server.live.walk import Walk
+from worldline.server.logs import log
+from worldline.server.recovery import Recovery, open_again
+from worldline.server.services import Services
+
+logger = logging.getLogger("worldline.server")
+
+
+class Rescue:
+    """Of one world."""
+
+    def __init__(
+        self, services: Services, world_id: str, opening: Opening, *, audience: Audience
+    ) -> None:
+        self._services = services
+        self._id = world_id
+        self._opening = opening
+        self._audience = audience
+        self._recovery = Recovery(services)
+
+    async def run(
+        self, error: WorkerDiedError, walk: Walk, *, seed: int, given_up: Callable[[], bool]
+    ) -> bool:
+        """Whether the world stands in another worker, as in the last; not if it was `given_up`.
+
+        Raises: `error` when no other worker comes, or every one dies; what the engine raises.
+        """
+        self._recovery.begin(error, walk.production.next_chunk)
+        self._audience.tell(Notice(code="recovering", message="the world waits for a new worker"))
+        await self._recovery.worker(error, given_up=given_up)
+        if given_up():
+            return False
+        request = await self._opening.request(self._id)
+        await open_again(self._services, replace(request, seed=seed), walk.history)
+        walk.governor.playout.stop()  # what was queued has been seen meanwhile
+        self._audience.tell(Notice(code="recovered", message="the world goes on"))
+        place = walk.history.place
+        log(logger, logging.INFO, "world recovered", session_id=self._id, place=place)
+        return True

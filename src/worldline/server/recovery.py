@@ -1,0 +1,100 @@
+"""A session whose worker died goes on in the next one, from the newest place that is known.
+
+    the worker is gone -> wait for another, warmed up -> open at the newest snapshot
+        -> walk unseen what was made since -> go on with the chunk that was lost
+
+Used by both dialects. Without a snapshot the whole walk is walked again, unseen: slower, and the
+same in exact mode, because everything a chunk depends on is in the walk.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from worldline.core.errors import SnapshotError, WorkerDiedError
+from worldline.runtime.protocol import OpenReply, OpenRequest
+from worldline.server.history import History
+from worldline.server.logs import log
+from worldline.server.services import Services, is_ready
+from worldline.server.warmup import REVIVAL_S, State
+
+logger = logging.getLogger("worldline.server")
+
+MOST_IN_A_ROW: Final = 3
+PROGRESS: Final = 20  # chunks after which a worker's death counts as the first again
+PATIENT_S: Final = 2.0  # until an unseen chunk should be done
+
+
+class Recovery:
+    """How often one session was brought back; one that kills every worker is not, for ever."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._in_a_row = 0
+        self._made_then = 0
+
+    def begin(self, error: WorkerDiedError, made: int) -> None:
+        """The worker died after `made` chunks. Raises it where nothing can be done about it."""
+        if made - self._made_then >= PROGRESS:
+            self._in_a_row = 0
+        self._made_then = made
+        self._in_a_row += 1
+        services = self._services
+        if not services.config.recover_s or not services.engine.revives():
+            raise error
+        if self._in_a_row > MOST_IN_A_ROW:
+            raise error
+        log(logger, logging.WARNING, "worker lost, world waits", times=self._in_a_row)
+
+    async def worker(self, error: WorkerDiedError, *, given_up: Callable[[], bool]) -> None:
+        """Return once another worker is warm, or it is `given_up`.
+
+        Raises: `error` when none comes within the setting `recover_s`.
+        """
+        services, clock = self._services, self._services.clock
+        ends = clock.now() + services.config.recover_s
+        while not (is_ready(services) or given_up()):
+            hopeless = services.readiness.state is State.FAILED or not services.engine.revives()
+            if hopeless or clock.now() >= ends:
+                raise error
+            await clock.sleep(REVIVAL_S)
+
+
+async def open_again(services: Services, request: OpenRequest, history: History) -> OpenReply:
+    """Open the session of `request` in the worker there is now, standing where `history` does.
+
+    Raises: what the engine raises; then the session may be open there, and is still to be closed.
+    """
+    device, clock = services.device, services.clock
+    light = history.light
+    if light is not None and light.next_chunk:
+        request = msgspec.structs.replace(request, light=light.encode())
+    async with device.turn(request.session_id, deadline=clock.now() + PATIENT_S):
+        try:
+            reply = await services.engine.open(request)
+        except SnapshotError as error:
+            if request.light is None:
+                raise
+            log(logger, logging.WARNING, "snapshot refused, walking anew", error=str(error))
+            reply = await services.engine.open(msgspec.structs.replace(request, light=None))
+    history.opened(reply)
+    await walk_unseen(services, history, session_id=request.session_id, first=reply.next_chunk)
+    return reply
+
+
+async def walk_unseen(
+    services: Services, history: History, *, session_id: str, first: int = 0
+) -> None:
+    """Make the chunks of `history` from `first` on once more, and show them to nobody."""
+    device, clock = services.device, services.clock
+    for chunk in range(first, history.place):
+        request = history.request(session_id, chunk)
+        async with device.turn(session_id, deadline=clock.now() + PATIENT_S):
+            result = await services.engine.step(request)
+        kept = result.kept
+        result.release()
+        history.repeated(request, kept)
