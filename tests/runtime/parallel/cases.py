@@ -74,10 +74,26 @@ def begin(world: World, size: Size, *, sharded: bool = True, window: int = 7) ->
     )
 
 
-def walk(session: Session, chunks: int) -> Walked:
-    """Walk so many chunks; the text changes at the third."""
+class Variant(NamedTuple):
+    """A way to run a world."""
+
+    options: EngineOptions = DEFAULT_OPTIONS
+    without: Collection[str] = ()
+    reanchor_at: int = 1024
+    window: int = 7
+
+    def begin(self, size: Size, group: Collectives = ALONE) -> Session:
+        """A session on a world of its own."""
+        made = world(
+            group, options=self.options, without=self.without, reanchor_at=self.reanchor_at
+        )
+        return begin(made, size, window=self.window)
+
+
+def walk(session: Session, chunks: int, *, start: int = 0) -> Walked:
+    """Walk so many chunks from chunk `start` on; the text changes at the third of a walk."""
     frames = np.zeros(0, dtype=np.uint8)
-    for chunk in range(chunks):
+    for chunk in range(start, start + chunks):
         controls = [WALK[(chunk + i) % len(WALK)] for i in range(session.chunk)]
         prompt = "a dark forest of pines" if chunk == 2 else None
         frames = session.step(controls, prompt=prompt).frames
