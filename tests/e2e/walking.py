@@ -84,7 +84,21 @@ def wait_for_frames(page: Page, count: int) -> None:
 
 def record(page: Page, count: int, *, event: int = 0) -> Frames:
     """The next `count` drawn frames that show input `event` or a newer one: `F H W`, grey."""
-    encoded = page.evaluate(RECORD, [count, event, WIDTH, HEIGHT])
+    begin_record(page, count, event=event)
+    return recorded(page, count)
+
+
+def begin_record(page: Page, count: int, *, event: int) -> None:
+    """Let the page `record` by itself, while the test does something; see `recorded`."""
+    page.evaluate(
+        f"(what) => {{ window.__recorded = ({RECORD.strip()})(what); }}",
+        [count, event, WIDTH, HEIGHT],
+    )
+
+
+def recorded(page: Page, count: int) -> Frames:
+    """Wait for the end of what `begin_record` began."""
+    encoded = page.evaluate("window.__recorded")
     flat = [np.frombuffer(base64.b64decode(frame), np.uint8) for frame in encoded]
     return np.stack(flat).reshape(count, HEIGHT, WIDTH).astype(np.float64)
 
