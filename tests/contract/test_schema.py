@@ -30,10 +30,10 @@ def test_a_change_by_hand_is_noticed(tmp_path: Path) -> None:
     shutil.copy(tree.ROOT / "docs/protocol.md", tmp_path / "docs")
     schema.write(tmp_path)
     assert schema.different(tmp_path) == []
-    changed = tmp_path / "web/client/src/protocol/client.ts"
+    changed = tmp_path / "web/client/src/protocol/inputs.ts"
     changed.write_text(changed.read_text().replace("yaw?: number", "yaw?: string", 1))
     (tmp_path / SCHEMAS[0]).unlink()
-    assert sorted(schema.different(tmp_path)) == [SCHEMAS[0], "web/client/src/protocol/client.ts"]
+    assert sorted(schema.different(tmp_path)) == [SCHEMAS[0], "web/client/src/protocol/inputs.ts"]
 
 
 def test_a_type_is_said_once() -> None:

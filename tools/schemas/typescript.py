@@ -27,6 +27,7 @@ ABOUT = """\
 // Times that end in `_ms` are milliseconds.
 
 export * from "./protocol/parts.js";
+export * from "./protocol/inputs.js";
 export * from "./protocol/client.js";
 export * from "./protocol/server.js";
 """
@@ -61,27 +62,47 @@ def render() -> dict[str, str]:
     return {
         f"{FOLDER}.ts": HEAD + ABOUT,
         f"{FOLDER}/parts.ts": "\n".join(common),
+        f"{FOLDER}/inputs.ts": inputs(names),
         f"{FOLDER}/client.ts": direction("client", clients, names),
         f"{FOLDER}/server.ts": direction("server", servers, names),
     }
 
 
 def direction(side: str, structs: tuple[type[msgspec.Struct], ...], names: Iterable[str]) -> str:
-    """All messages of one side, their union and their tags."""
-    body = [interface(struct, client=side == "client") for struct in structs]
-    used = sorted(name for name in names if any(re.search(rf"\b{name}\b", text) for text in body))
-    unions = [union(f"{side.capitalize()}Message", structs)]
-    if side == "client":
-        unions += [union("HandMessage", members(HandMessage)), union("Input", members(Input))]
+    """All messages of one side, their union and their tags; a hand's are in a file of their own."""
+    elsewhere = [struct for struct in structs if struct in members(Input)]
+    body = [interface(s, client=side == "client") for s in structs if s not in elsewhere]
+    used = ["import type " + braces(used_in(body, names)) + ' from "./parts.js";']
+    if elsewhere:
+        used.append("import type " + braces(s.__name__ for s in elsewhere) + ' from "./inputs.js";')
     return "\n".join(
         [
             HEAD,
-            f'import type {{ {", ".join(used)} }} from "./parts.js";\n',
+            "\n".join(used) + "\n",
             *body,
-            *unions,
+            union(f"{side.capitalize()}Message", structs),
             types(f"{side.upper()}_TYPES", structs),
         ]
     )
+
+
+def inputs(names: Iterable[str]) -> str:
+    """What a hand says: the messages with an `id`, and their unions."""
+    body = [interface(struct, client=True) for struct in members(Input)]
+    used = "import type " + braces(used_in(body, names)) + ' from "./parts.js";\n'
+    unions = [union("HandMessage", members(HandMessage)), union("Input", members(Input))]
+    return "\n".join([HEAD, used, *body, *unions])
+
+
+def used_in(body: Iterable[str], names: Iterable[str]) -> list[str]:
+    """Those of `names` that the text mentions."""
+    texts = list(body)
+    return sorted(n for n in names if any(re.search(rf"\b{n}\b", text) for text in texts))
+
+
+def braces(names: Iterable[str]) -> str:
+    """An import list."""
+    return "{ " + ", ".join(names) + " }"
 
 
 def members(union_type: object) -> tuple[type[msgspec.Struct], ...]:

@@ -4,5 +4,6 @@
 // Times that end in `_ms` are milliseconds.
 
 export * from "./protocol/parts.js";
+export * from "./protocol/inputs.js";
 export * from "./protocol/client.js";
 export * from "./protocol/server.js";

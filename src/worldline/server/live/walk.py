@@ -61,19 +61,12 @@ class Walk:
         self._clock = services.clock
         self._latent_s = PICTURES / reply.fps
         self._paths = Bucket(PATH_COST, self._clock.now())
-        chunk_s = reply.chunk * self._latent_s
         self.controls = Controls(
             enter.speed, latent_s=self._latent_s, rig=reply.rig, frames=reply.chunk
         )
         lead_s = self._config.lead_s if enter.lead_ms is None else enter.lead_ms / 1000
         self._lead_s = min(lead_s, self._config.max_lead_s)
-        self.governor = Governor(
-            Playout(reply.fps, chunk_s),
-            chunk_s=chunk_s,
-            lead_s=self._lead_s,
-            restart_s=self._config.restart_s,
-            levers=_levers(services, reply),
-        )
+        self.governor = self._new_governor(_levers(services, reply))
         self.history = history
         self.prompt = history.prompt  # what was said last, also before a chunk has taken it
         self.moments = Moments(reply, services.encoders, tell=audience.tell_holder)
@@ -86,6 +79,16 @@ class Walk:
             history=history,
             moments=self.moments,
             audience=audience,
+        )
+
+    def _new_governor(self, levers: tuple[Lever, ...]) -> Governor:
+        chunk_s = self.reply.chunk * self._latent_s
+        return Governor(
+            Playout(self.reply.fps, chunk_s),
+            chunk_s=chunk_s,
+            lead_s=self._lead_s,
+            restart_s=self._config.restart_s,
+            levers=levers,
         )
 
     def note(self, id: int) -> None:
