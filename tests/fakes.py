@@ -220,6 +220,10 @@ class FakeHandle:
         ids = {request.session_id for request in self.opened if request.seed == seed}
         return sum(request.session_id in ids for request in self.requests)
 
+    def lane(self, session_id: str) -> int:
+        """There is one device."""
+        return 0
+
     def alive(self) -> bool:
         """Until `die`."""
         return not self.dead

@@ -216,3 +216,25 @@ async def test_work_that_can_wait_is_in_nobodys_plans() -> None:
         async with users.device.turn("film", deadline=0.0, yields=yields):
             await users.clock.advance(2.0)
         assert users.device.others_s("visitor") == planned
+
+
+async def test_replicas_have_lanes_of_their_own() -> None:
+    """Sessions of one replica take turns; those of another do not wait for them."""
+    clock = FakeClock()
+    device = Device(clock, lambda id: int(id[0]))
+    log: list[tuple[str, float]] = []
+    start = clock.now()
+
+    async def use(name: str) -> None:
+        async with device.turn(name, deadline=start + 9.0):
+            log.append((name, clock.now() - start))
+            await clock.sleep(1.0)
+
+    async with asyncio.TaskGroup() as tasks:
+        for name in ("0a", "0b", "1a", "1b"):
+            tasks.create_task(use(name))
+        await settle()
+        await clock.advance(3)
+    assert sorted(log) == [("0a", 0.0), ("0b", 1.0), ("1a", 0.0), ("1b", 1.0)]
+    assert device.others_s("0c") == 2.0 and device.others_s("2") == 0.0
+    assert device.user is None and device.turns == 4

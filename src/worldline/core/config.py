@@ -50,7 +50,8 @@ class WorldInfo(msgspec.Struct, frozen=True, kw_only=True):
     Memory as planned from the configuration, on the device that computes: `weights_bytes` once,
     `session_bytes` per open session of the largest size, `workspace_bytes` for the one chunk in
     flight, out of `budget_bytes`; 0 where nobody has planned.
-    `weights` is equal for equal weights. `ranks` share out every chunk. Where these, `options`,
+    `weights` is equal for equal weights. `ranks` share out every chunk, and each of `replicas`
+    has as much memory. Where these, `options`,
     `threads`, `torch` and `machine` are the same, exact mode gives the same bits.
     """
 
@@ -81,6 +82,7 @@ class WorldInfo(msgspec.Struct, frozen=True, kw_only=True):
     session_bytes: int = 0
     workspace_bytes: int = 0
     budget_bytes: int = 0
+    replicas: int = 1
 
     def frames_in_chunk(self, index: int) -> int:
         """Pixel frames of chunk `index`: `1 + 4(T-1)` for the first, `4T` for later ones."""
@@ -91,7 +93,7 @@ class WorldInfo(msgspec.Struct, frozen=True, kw_only=True):
         if self.budget_bytes == 0 or self.session_bytes == 0:
             return None
         left = self.budget_bytes - self.weights_bytes - self.workspace_bytes
-        return max(0, left // self.session_bytes)
+        return self.replicas * max(0, left // self.session_bytes)
 
 
 class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):

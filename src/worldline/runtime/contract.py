@@ -105,6 +105,13 @@ class EngineHandle(Protocol):
         """Return once the engine holds nothing of the session; unknown sessions are ignored."""
         ...
 
+    def lane(self, session_id: str) -> int:
+        """Which of its replicas has a session, or will; those work at the same time. Never blocks.
+
+        One that works for all sessions, one after the other, says 0.
+        """
+        ...
+
     def alive(self) -> bool:
         """Whether calls can succeed."""
         ...

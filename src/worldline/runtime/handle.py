@@ -58,6 +58,10 @@ from worldline.runtime.results import ComingChunk
 from worldline.runtime.results import StepResult as StepResult
 from worldline.runtime.shm import SLOTS_PER_SESSION as SLOTS_PER_SESSION
 from worldline.runtime.shm import FrameSlots
+from worldline.runtime.warming import MAX_CHUNKS as MAX_CHUNKS
+from worldline.runtime.warming import enough_chunks as enough_chunks
+from worldline.runtime.warming import grey as grey
+from worldline.runtime.warming import turning as turning
 
 R = TypeVar("R")
 Progress = Callable[[LoadProgress], None]
@@ -238,6 +242,10 @@ class WorkerHandle:
             _unwrap(self._send(CloseRequest(session_id=session_id)).result(), CloseReply)
         if session is not None:  # last: a step still in the worker's queue names one of these slots
             session.slots.close()
+
+    def lane(self, session_id: str) -> int:
+        """There is one worker at a time."""
+        return 0
 
     def alive(self) -> bool:
         """Whether the worker runs and answers."""

@@ -128,6 +128,10 @@ class SupervisedHandle:
             with self._lock:
                 self._owners.pop(session_id, None)
 
+    def lane(self, session_id: str) -> int:
+        """There is one worker at a time."""
+        return 0
+
     def alive(self) -> bool:
         """Whether there is a worker now."""
         with self._lock:

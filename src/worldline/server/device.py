@@ -4,11 +4,15 @@ Every engine step of every session, on either dialect, happens inside `async wit
 The holder samples its controls after it was let in, so what waits is not yet decided. A device has
 no task of its own: whoever leaves lets the next one in. Work that can wait says so with `yields`:
 it is asked to leave early as soon as somebody else wants the device.
+
+Where an engine has several replicas they work at the same time: a lane of turns for each, and every
+session keeps to that of the replica which has it.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
@@ -20,10 +24,11 @@ ACTIVE_S: Final = 3.0  # whoever had a turn so recently will want the next one s
 
 
 class _Last(NamedTuple):
-    """Somebody's last turn: when it was over, and its length in seconds."""
+    """Somebody's last turn: when it was over, its length in seconds, and on which lane."""
 
     ended: float
     length_s: float
+    lane: int
 
 
 class _Asked(NamedTuple):
@@ -39,23 +44,36 @@ class Turn(NamedTuple):
     waited_s: float
 
 
+class _Lane:
+    """The turns of one replica, and whose turn it is."""
+
+    def __init__(self) -> None:
+        self.turns = Turns()
+        self.user: str | None = None
+        self.yields: Callable[[], object] | None = None
+
+
+def _only_lane(id: str) -> int:
+    return 0
+
+
 class Device:
     """Grants turns; made on the event loop it is used on."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, lane_of: Callable[[str], int] = _only_lane) -> None:
+        """`lane_of` tells which replica has a session, or is going to have it."""
         self._clock = clock
-        self._turns = Turns()
+        self._lane_of = lane_of
+        self._lanes: defaultdict[int, _Lane] = defaultdict(_Lane)
         self._waiting: dict[str, _Asked] = {}
-        self._user: str | None = None
         self._busy_s = 0.0
         self._last: dict[str, _Last] = {}
         self._granted = 0
-        self._yields: Callable[[], object] | None = None
 
     @property
     def user(self) -> str | None:
-        """Whose turn it is."""
-        return self._user
+        """Whose turn it is; of several lanes, one of them."""
+        return next((lane.user for lane in self._lanes.values() if lane.user is not None), None)
 
     @property
     def waiting(self) -> int:
@@ -82,14 +100,16 @@ class Device:
         when somebody asks during this turn; such turns count for nobody's plans (`others_s`).
         Cancelled while waiting, it leaves no trace.
         """
-        assert id not in self._waiting and id != self._user, f"{id} has asked already"
+        number = self._lane_of(id)
+        lane = self._lanes[number]
+        assert id not in self._waiting and id != lane.user, f"{id} has asked already"
         asked = self._clock.now()
-        self._turns.ask(id, now=asked, deadline=deadline)
+        lane.turns.ask(id, now=asked, deadline=deadline)
         try:
-            await self._let_in(id, yields)
+            await self._let_in(lane, id, yields)
         except BaseException:
-            if self._user == id:  # let in, and gone before it knew
-                self._leave()
+            if lane.user == id:  # let in, and gone before it knew
+                self._leave(lane)
             raise
         began = self._clock.now()
         self._granted += 1
@@ -99,47 +119,48 @@ class Device:
             now = self._clock.now()
             self._busy_s += now - began
             if yields is None:
-                self._last[id] = _Last(now, now - began)
-            self._leave()
+                self._last[id] = _Last(now, now - began, number)
+            self._leave(lane)
 
     def others_s(self, id: str) -> float:
         """Seconds that `id` may have to wait: a turn of everybody else who is active."""
-        now = self._clock.now()
+        now, lane = self._clock.now(), self._lane_of(id)
         return sum(
             last.length_s
             for other, last in self._last.items()
-            if other != id and now - last.ended <= ACTIVE_S
+            if other != id and last.lane == lane and now - last.ended <= ACTIVE_S
         )
 
     def forget(self, id: str) -> None:
         """Keep nothing of somebody who will not come again."""
-        self._turns.forget(id)
+        for lane in self._lanes.values():
+            lane.turns.forget(id)
         self._last.pop(id, None)
 
-    async def _let_in(self, id: str, yields: Callable[[], object] | None) -> None:
+    async def _let_in(self, lane: _Lane, id: str, yields: Callable[[], object] | None) -> None:
         admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[id] = _Asked(admitted, yields)
-        if self._yields is not None:
-            ask, self._yields = self._yields, None
+        if lane.yields is not None:
+            ask, lane.yields = lane.yields, None
             ask()
-        self._choose()
+        self._choose(lane)
         try:
             await admitted
         finally:
             self._waiting.pop(id, None)
-            self._turns.withdraw(id)
+            lane.turns.withdraw(id)
 
-    def _leave(self) -> None:
-        self._user = self._yields = None
-        self._choose()
+    def _leave(self, lane: _Lane) -> None:
+        lane.user = lane.yields = None
+        self._choose(lane)
 
-    def _choose(self) -> None:
-        """Let in whoever is first, if the device is free."""
-        while self._user is None:
-            chosen = self._turns.next()
+    def _choose(self, lane: _Lane) -> None:
+        """Let in whoever is first, if the replica is free."""
+        while lane.user is None:
+            chosen = lane.turns.next()
             if chosen is None:
                 return
             asked = self._waiting[chosen]
             if not asked.admitted.done():  # else it was cancelled, and has not run since
-                self._user, self._yields = chosen, asked.yields
+                lane.user, lane.yields = chosen, asked.yields
                 asked.admitted.set_result(None)

@@ -36,6 +36,10 @@ class AsyncEngine:
         """The loaded model."""
         return self._handle.info
 
+    def lane(self, session_id: str) -> int:
+        """Which replica has a session, or will; see `EngineHandle.lane`."""
+        return self._handle.lane(session_id)
+
     def alive(self) -> bool:
         """Whether calls can succeed."""
         return self._handle.alive()

@@ -70,7 +70,7 @@ async def running(
         metrics=Metrics(),
         readers=readers,
         encoders=encoders,
-        device=Device(clock),
+        device=Device(clock, engine.lane),
         traces=Traces(),
         recordings=Recordings(config, clock),
     )
@@ -88,7 +88,7 @@ async def running(
 
 
 def _warming(services: Services) -> WarmUp:
-    """As many sessions as there are seats, on the worker that runs."""
+    """As many sessions as there are seats, and one on every replica at least."""
     return WarmUp(
         services.readiness,
         lambda: warm_up(
@@ -96,7 +96,7 @@ def _warming(services: Services) -> WarmUp:
             services.readiness,
             clock=services.clock,
             chunks=services.config.warmup_chunks,
-            sessions=services.seats.count,
+            sessions=max(services.seats.count, services.engine.info.replicas),
         ),
     )
 

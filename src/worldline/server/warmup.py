@@ -6,24 +6,19 @@ import asyncio
 import enum
 import logging
 import threading
-import uuid
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from typing import Any
 
-import msgspec
-
-from worldline.core.config import WorldInfo
 from worldline.core.errors import CapacityError, WorkerDiedError
-from worldline.runtime.protocol import OpenReply, OpenRequest, StepRequest
+from worldline.runtime.handle import enough_chunks, grey, turning
+from worldline.runtime.protocol import OpenReply
 from worldline.server.engine import AsyncEngine
 from worldline.server.logs import log
 from worldline.server.waiting import AsyncClock, stop, within
 
 logger = logging.getLogger("worldline.server")
 
-GREY = b"\x80"
-MAX_CHUNKS = 12
 REVIVAL_S = 0.5  # how often it is looked whether another worker has come
 
 
@@ -164,39 +159,23 @@ async def _walk_until_done(
             await clock.sleep(REVIVAL_S)
 
 
-def enough_chunks(info: WorldInfo) -> int:
-    """Chunks until cache and picture are complete and one more has run, within limits."""
-    filling = -(-max(info.window, info.encoded, 1) // info.chunk)
-    return min(MAX_CHUNKS, max(2, filling + 1))
-
-
 async def _walk(engine: AsyncEngine, chunks: int, sessions: int) -> int:
-    info = engine.info
-    names = [f"warmup-{uuid.uuid4().hex}" for _ in range(sessions)]
-    count = chunks or enough_chunks(info)
-    grey = OpenRequest(
-        session_id="",
-        image=GREY * (info.width * info.height * 3),
-        image_width=info.width,
-        image_height=info.height,
-        prompt="a grey wall",
-    )
+    count = chunks or enough_chunks(engine.info)
+    requests = [grey(engine.info, seed=seed) for seed in range(sessions)]
     try:
-        opened = [  # of a seed each: no start may be recalled from an equal one
-            await engine.open(msgspec.structs.replace(grey, session_id=name, seed=seed))
-            for seed, name in enumerate(names)
-        ]
+        opened = [await engine.open(request) for request in requests]
         for index in range(count):
-            for session in opened:
-                result = await engine.step(_step(session, index))
-                result.release()
+            if engine.info.replicas > 1:  # which work at the same time
+                await asyncio.gather(*(_step(engine, session, index) for session in opened))
+            else:
+                for session in opened:
+                    await _step(engine, session, index)
     finally:
-        for name in names:
-            await engine.close(name)
+        for request in requests:
+            await engine.close(request.session_id)
     return count
 
 
-def _step(opened: OpenReply, index: int) -> StepRequest:
-    """Turns the camera, so that the path of moving rays is warm too."""
-    actions = (("w", "l"),) * opened.chunk
-    return StepRequest(session_id=opened.session_id, chunk_index=index, actions=actions)
+async def _step(engine: AsyncEngine, opened: OpenReply, index: int) -> None:
+    result = await engine.step(turning(opened, index))
+    result.release()
