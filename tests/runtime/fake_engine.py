@@ -14,8 +14,16 @@ from numpy.typing import NDArray
 from worldline.core.camera import DEFAULT_INTRINSICS, Intrinsics
 from worldline.core.chunk import Chunk, Decoded, StageTimings
 from worldline.core.config import EngineOptions, WorldInfo
-from worldline.core.errors import AbortedError, CheckpointError, ControlError, PromptError
+from worldline.core.errors import (
+    AbortedError,
+    CheckpointError,
+    ConfigError,
+    ControlError,
+    PromptError,
+)
+from worldline.core.film import FilmRequest
 from worldline.core.motion import START_POSE, Motion, Rig
+from worldline.runtime.film_calls import EngineFilm
 from worldline.runtime.protocol import Counts, OpenRequest, WorkerSettings
 
 WIDTH, HEIGHT, CHUNK = 32, 16, 2
@@ -188,6 +196,12 @@ class FakeWorld:
 
     def watch(self, entered: Callable[[str], None]) -> None:
         """There are no stages."""
+
+    def film(
+        self, request: FilmRequest, image: NDArray[np.uint8], *, folder: Path | None
+    ) -> EngineFilm:
+        """There are none."""
+        raise ConfigError("no films here")
 
 
 def load(

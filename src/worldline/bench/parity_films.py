@@ -142,7 +142,7 @@ def _open(golden: GoldenFile, world: World, way: BranchesName) -> FilmJob:
     request = FilmRequest(
         prompt=PROMPT,
         chunks=latent // chunk,
-        intrinsics=(*intrinsics_of(golden),),
+        intrinsics=intrinsics_of(golden)[:],
         path=FilmPath.of(motion.relative, motion.keys),
         solver=solver,
         branches=way,

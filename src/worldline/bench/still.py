@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -28,7 +29,9 @@ from worldline.core.camera import (
 from worldline.core.chunk import PICTURES, Chunk, Decoded, StageTimings
 from worldline.core.config import EngineOptions, WorldInfo
 from worldline.core.errors import AbortedError, ConfigError
+from worldline.core.film import FilmRequest
 from worldline.core.motion import Motion, Rig
+from worldline.runtime.film_calls import EngineFilm
 from worldline.runtime.protocol import Counts
 
 NAME: Final = re.compile(r"still(?:-(\d{2,4})x(\d{2,4}))?")
@@ -180,6 +183,12 @@ class StillWorld:
 
     def watch(self, entered: Callable[[str], None]) -> None:
         """There are no stages."""
+
+    def film(
+        self, request: FilmRequest, image: NDArray[np.uint8], *, folder: Path | None
+    ) -> EngineFilm:
+        """There are none."""
+        raise ConfigError("the still world makes no films")
 
 
 def load(

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from worldline.core.chunk import Decoded
 from worldline.core.config import WorldInfo
+from worldline.runtime.film_calls import FilmCall, FilmTurn
 from worldline.runtime.protocol import (
     Counts,
     OpenReply,
@@ -94,6 +95,13 @@ class EngineHandle(Protocol):
         """Another session of ours that stands where this one does, or before `chunk`.
 
         Raises: as `rewind`, and SessionError when there is a session `new_id`.
+        """
+        ...
+
+    def film(self, call: FilmCall) -> FilmTurn:
+        """One call of a film, see `runtime.film_calls`; pictures are the caller's own.
+
+        Raises: SessionMissingError, WorkerDiedError, and what `runtime.films` raises.
         """
         ...
 

@@ -63,6 +63,10 @@ from worldline.sampling.schedules import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
+
+    from worldline.core.film import FilmRequest
+    from worldline.runtime.films import FilmJob
 
 # Length of the official RoPE table: positions the published models were trained and shipped with.
 TRAINED_FRAMES = 1024
@@ -214,6 +218,14 @@ class World:
             kv=self._ring(engine, session_id, geometry, settings),  # last: what fails takes none
         )
         return Session(engine, state)
+
+    def film(
+        self, request: FilmRequest, image: NDArray[np.uint8], *, folder: Path | None = None
+    ) -> FilmJob:
+        """A film of any model, guided ones included: see `runtime.films.open_film`."""
+        from worldline.runtime.films import open_film
+
+        return open_film(self, request, image, folder=folder)
 
     def _ring(
         self, engine: Engine, session_id: str, geometry: Geometry, settings: RuntimeParams

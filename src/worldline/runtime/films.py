@@ -117,7 +117,7 @@ class FilmJob:
         self._chunks = [] if kept is None else list(kept.chunks)[: setup.frames.chunks]
         self._resumed = None if kept is None else kept.under_way
         self._resumed_steps = self._count_resumed()
-        self._half: UnderWay | None = None
+        self._half = self._resumed  # saved again until there is something newer
         self._shown: Pictures | None = None
         self._video: Tensor | None = None
         self._decoder: StreamState | None = None
@@ -149,6 +149,12 @@ class FilmJob:
         image = self._setup.session.state.image
         assert image.latents is not None, "advance comes first"
         return image.latents[0]
+
+    @property
+    def turn_frames(self) -> int:
+        """Pictures that one turn shows at most."""
+        setup = self._setup
+        return 4 if setup.vae.frame_by_frame else 4 * setup.frames.chunk
 
     @property
     def resumed(self) -> int:

@@ -24,6 +24,8 @@ from worldline.core.errors import SessionClosedError, SessionMissingError, Worke
 from worldline.runtime import protocol
 from worldline.runtime.contract import EngineHandle as EngineHandle
 from worldline.runtime.contract import OnFrames as OnFrames
+from worldline.runtime.film_calls import FilmCall, FilmTurn
+from worldline.runtime.film_door import FilmDoor
 from worldline.runtime.protocol import (
     Answer,
     BranchRequest,
@@ -105,6 +107,7 @@ class WorkerHandle:
         self._sending = threading.Lock()
         self._ended = threading.Event()
         self._sent = 0  # calls that went to the worker
+        self._films = FilmDoor(self._send)
         self._ranks = Ranks(
             settings, sent=lambda: self._sent, on_trouble=self._fail_all, on_refusal=self._refuse
         )
@@ -229,6 +232,10 @@ class WorkerHandle:
         self._session(session_id)
         request = BranchRequest(session_id=session_id, new_id=new_id, chunk=chunk)
         return self._opened(self._send(request))
+
+    def film(self, call: FilmCall) -> FilmTurn:
+        """See `EngineHandle.film`."""
+        return self._films.call(call)
 
     def counts(self) -> Counts:
         """See `EngineHandle.counts`."""
@@ -366,6 +373,7 @@ class WorkerHandle:
             sessions, self._sessions = self._sessions, {}
         for session in sessions.values():
             session.slots.close()
+        self._films.close()
         for call in pending.values():
             call.reply.set_exception(self._died())
         with contextlib.suppress(InvalidStateError):

@@ -19,23 +19,14 @@ from worldline.core.chunk import StageTimings
 from worldline.core.config import DEFAULT_OPTIONS, EngineOptions, WorldInfo
 from worldline.core.errors import GenerationError, WorldlineError, error_classes
 from worldline.core.motion import Motion, Pose, Rig
+from worldline.runtime.film_calls import FilmAdvance, FilmClose, FilmClosed, FilmOpen, FilmReply
+from worldline.runtime.slot import SlotRef as SlotRef
 
 UNASKED = 0  # the id of messages that answer no call
 
 # How a history that was not there was made: from all chunks since one whose bits are known, which
 # gives the bits it had, or from those of the window alone, which comes near them; "" not at all.
 Rebuilt = Literal["", "exact", "window"]
-
-
-class SlotRef(msgspec.Struct, frozen=True, kw_only=True):
-    """A piece of shared memory the parent has set aside: one per chunk in flight.
-
-    `size` bytes of pixels, then one byte that the parent sets when it wants the chunk no more.
-    """
-
-    index: int
-    name: str
-    size: int
 
 
 class OpenRequest(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
@@ -320,6 +311,9 @@ Request = (
     | BranchRequest
     | CountRequest
     | CloseRequest
+    | FilmOpen
+    | FilmAdvance
+    | FilmClose
     | ShutdownRequest
 )
 Reply = (
@@ -331,6 +325,8 @@ Reply = (
     | DoneReply
     | Counts
     | CloseReply
+    | FilmReply
+    | FilmClosed
     | ErrorReply
     | LoadProgress
     | ReadyReply

@@ -22,6 +22,7 @@ from worldline.core.errors import ImageError, SessionError, SessionMissingError
 from worldline.core.motion import Motion, Rig
 from worldline.runtime import protocol
 from worldline.runtime.feed import Part, Slots
+from worldline.runtime.film_calls import FilmAdvance, FilmClose, FilmOpen, Films, FilmWorld
 from worldline.runtime.moves import Moves, Tell
 from worldline.runtime.progress import Stamps
 from worldline.runtime.protocol import (
@@ -90,7 +91,7 @@ class EngineSession(Protocol):
         ...
 
 
-class EngineWorld(Protocol):
+class EngineWorld(FilmWorld, Protocol):
     """What the worker needs of a loaded model; `worldline.World` is one."""
 
     info: WorldInfo
@@ -188,6 +189,9 @@ class Rank:
         self._live: dict[str, _Live] = {}
         self._last: _Live | None = None
         self.moves = Moves()
+        self._films = Films(
+            world, fps=world.info.fps, pixels=self._part.slots, writes=self._part.rank == 0
+        )
 
     def answer(self, body: protocol.Request, tell: Tell) -> Reply | None:
         """The reply to one call; `tell` sends frames ahead of it. Raises what the engine raises.
@@ -209,6 +213,9 @@ class Rank:
                 return self.counts()
             case CloseRequest():
                 return self._close(body)
+            case FilmOpen() | FilmAdvance() | FilmClose():
+                self._stamps.begin("film")
+                return self._films.answer(body)
             case _:
                 raise AssertionError(f"the loop must not pass on {body!r}")
 
@@ -239,9 +246,10 @@ class Rank:
         self.moves.advance()
 
     def close_all(self) -> None:
-        """Drop every session."""
+        """Drop every session and film."""
         for session_id in list(self._live):
             self._close(CloseRequest(session_id=session_id))
+        self._films.close_all()
 
     def _open(self, request: OpenRequest) -> OpenReply:
         if request.session_id in self._live:

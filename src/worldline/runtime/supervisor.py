@@ -15,6 +15,7 @@ from typing import Final
 from worldline.core.clock import Clock, MonotonicClock
 from worldline.core.config import WorldInfo
 from worldline.core.errors import WorldlineError
+from worldline.runtime.film_calls import FilmCall, FilmTurn
 from worldline.runtime.handle import OnFrames, StepResult, WorkerHandle
 from worldline.runtime.protocol import (
     Counts,
@@ -114,6 +115,10 @@ class SupervisedHandle:
         with self._lock:
             self._owners[new_id] = handle
         return reply
+
+    def film(self, call: FilmCall) -> FilmTurn:
+        """See `EngineHandle.film`."""
+        return self._current().film(call)
 
     def counts(self) -> Counts:
         """See `EngineHandle.counts`."""

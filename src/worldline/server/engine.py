@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 
 from worldline.core.chunk import Decoded
 from worldline.core.config import WorldInfo
+from worldline.runtime.film_calls import FilmCall, FilmTurn
 from worldline.runtime.handle import EngineHandle, OnFrames, StepResult
 from worldline.runtime.protocol import (
     Counts,
@@ -108,6 +109,10 @@ class AsyncEngine:
         """Another session that stands where this one does, or before `chunk`."""
         call = functools.partial(self._handle.branch, session_id, new_id, chunk)
         return await in_thread(self._pool, call)
+
+    async def film(self, call: FilmCall) -> FilmTurn:
+        """One call of a film: begin it, one turn of the device, or its end."""
+        return await in_thread(self._pool, functools.partial(self._handle.film, call))
 
     async def counts(self) -> Counts:
         """What the engine holds now."""
