@@ -16,6 +16,7 @@ from worldline.cli.options import (
     BenchStart,
     BenchText,
     Doctor,
+    Export,
     Generate,
     Models,
     Play,
@@ -28,6 +29,7 @@ COMMANDS: dict[str, type] = {
     "serve": Serve,
     "generate": Generate,
     "replay": Replay,
+    "export": Export,
     "bench chunk": BenchChunk,
     "bench soak": BenchSoak,
     "bench quality": BenchQuality,
@@ -55,7 +57,7 @@ def options_of(cls: type) -> Iterator[tuple[str, str]]:
 def flag(name: str) -> str:
     """The flag of an option; a positional argument keeps its place."""
     places = {"folder": "DIR", "world": "WORLD"}
-    return places.get(name, "--" + name.replace("_", "-"))
+    return places.get(name, "--" + name.rstrip("_").replace("_", "-"))
 
 
 def surface() -> str:

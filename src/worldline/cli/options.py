@@ -115,6 +115,16 @@ class Serve:
     """Serve metrics, traces and worlds on a port of their own, and not on the main one."""
     admin_host: Text = None
     """Address of that port; default: 127.0.0.1."""
+    films: Text = None
+    """A folder for films that are made in the background (/v1/videos); default: none are."""
+    devices: Annotated[str | None, arg(metavar="LIST", help_behavior_hint="")] = None
+    """Several devices: 0,1,2,3 are GPUs; also cpu,cpu. Without --sp each serves by itself."""
+    sp: Whole = None
+    """Ranks that share out every chunk, each on a device of its own (docs/devices.md)."""
+    replicas: Whole = None
+    """Copies of the model that serve side by side."""
+    films: Text = None
+    """A folder for films that are made in the background (/v1/videos); default: none are."""
     load: ModelOptions = ModelOptions()
 
 
@@ -157,13 +167,9 @@ class Generate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replay:
-    """Make a saved walk again, and compare it chunk by chunk with what was recorded."""
+class SavedModel:
+    """What to load for a walk, where it is not as the file says."""
 
-    world: Annotated[Positional[Path], arg(metavar="WORLD.wl")]
-    """A world file, from generate --save, the page or a server."""
-    out: Annotated[str | None, arg(metavar="FILE|DIR", help_behavior_hint="")] = None
-    """Also write the film: an .mp4 (needs the extra "video"), or a folder for pictures."""
     model: Text = None
     """What to load instead of the preset that the file names: a folder, or a hub repository."""
     decoder: Annotated[str | None, arg(metavar="FILE", help_behavior_hint="")] = None
@@ -171,9 +177,39 @@ class Replay:
     device: Text = None
     """auto, cpu, cuda or cuda:N; default: auto, or WORLDLINE_DEVICE."""
     force: bool = False
-    """Replay with other weights than the walk was made with."""
+    """Go on with other weights than the walk was made with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """Make a saved walk again, and compare it chunk by chunk with what was recorded."""
+
+    world: Annotated[Positional[Path], arg(metavar="WORLD.wl")]
+    """A world file, from generate --save, the page or a server."""
+    out: Annotated[str | None, arg(metavar="FILE|DIR", help_behavior_hint="")] = None
+    """Also write the film: an .mp4 (needs the extra "video"), or a folder for pictures."""
     json: bool = False
     """Print the result as JSON."""
+    saved: SavedModel = SavedModel()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write a stretch of a saved walk: a film with its camera path, or a folder to train on."""
+
+    world: Annotated[Positional[Path], arg(metavar="WORLD.wl")]
+    """A world file, from generate --save, the page or a server."""
+    out: Annotated[Path, arg(metavar="DIR")]
+    """A new folder: world.mp4 (needs the extra "video"), poses, intrinsics, transforms.json."""
+    from_: Annotated[float, arg(name="from", metavar="SECONDS")] = 0.0
+    """Where the stretch begins, in seconds of the walk."""
+    to: Seconds = None
+    """Where it ends; default: at the end of the walk."""
+    dataset: bool = False
+    """Single pictures, actions and meta.json instead of a film."""
+    json: bool = False
+    """Print the result as JSON."""
+    saved: SavedModel = SavedModel()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -332,6 +368,7 @@ Command = (
     | Annotated[Serve, subcommand("serve")]
     | Annotated[Generate, subcommand("generate")]
     | Annotated[Replay, subcommand("replay")]
+    | Annotated[Export, subcommand("export")]
     | Annotated[Bench, subcommand("bench")]
     | Annotated[Models, subcommand("models")]
     | Annotated[Doctor, subcommand("doctor")]

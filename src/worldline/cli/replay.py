@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from worldline.cli.loading import load_world, progress_bar
+from worldline.cli.loading import progress_bar
 from worldline.cli.options import Replay
-from worldline.core.config import DEFAULT_OPTIONS, EngineOptions, WorldInfo
-from worldline.core.env import read_env
-from worldline.core.errors import ConfigError, OtherWeightsError
-from worldline.core.walk import WorldFile, engine_options, made_with, pixels_digest
+from worldline.cli.saved import Saved, load_saved
+from worldline.core.errors import ConfigError
+from worldline.core.walk import WorldFile
 from worldline.core.worldfile import load_world_file
-from worldline.media.image import decode_image
 from worldline.media.record import Recorder, open_recorder
-from worldline.runtime.protocol import WorkerSettings
-
-if TYPE_CHECKING:
-    from worldline.runtime.engine import World
 
 DIFFERS = 1  # exit code
-RANDOM = "random-"  # how the id of made-up weights begins
-# What changes pictures; the rest is about time and memory, and for the device it was chosen for.
-PICTURE_OPTIONS = ("kv", "decoder", "recache", "lossy")
-COMPARED = ("model", "weights", "mode", "dtype", "threads", "torch", "machine")
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,94 +41,22 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
 
 def replay(options: Replay) -> int:
     """Run the command; returns the exit code: 1 where exact mode gave other bits."""
-    file = load_world_file(options.world)
-    pixels = decode_image(file.start.picture)
-    world = load_world(settings_of(file, options))
-    remarks = check_made(file, world.info, pixels, force=options.force)
-    for remark in remarks:
-        print(f"note: {remark}", file=sys.stderr, flush=True)
-    found = run(world, file, pixels, options=options, remarks=remarks)
+    found = run(load_saved(load_world_file(options.world), options.saved), options)
     print(msgspec.json.encode(found).decode() if options.json else in_words(found))
     return DIFFERS if found.identical is False and found.mode == "exact" else 0
 
 
-def settings_of(file: WorldFile, options: Replay) -> WorkerSettings:
-    """Load what the walk was made with, as far as this machine has it. Raises: WorldFileError."""
-    made, env = file.made, read_env()
-    device = options.device or env.device
-    same_kind = device_kind(device) == device_kind(made.device)
-    return WorkerSettings(
-        model=options.model or made.model,
-        device=device,
-        dtype=made.dtype,
-        mode=made.mode,
-        random_weights=made.weights.startswith(RANDOM),
-        threads=made.threads,
-        options=options_of(file, options.decoder, same_kind=same_kind),
-    )
-
-
-def options_of(file: WorldFile, decoder: str | None, *, same_kind: bool) -> EngineOptions:
-    """The engine's options of a walk; on another kind of device only what changes pictures.
-
-    Raises: ConfigError for a decoder of one's own that is not given.
-    """
-    recorded = engine_options(file.made)
-    if decoder is None and recorded.decoder not in ("full", "tiny"):
-        raise ConfigError(
-            "the walk was made with a decoder of its own", expected=f"--decoder {recorded.decoder}"
-        )
-    if not same_kind:
-        kept = {name: getattr(recorded, name) for name in PICTURE_OPTIONS}
-        recorded = msgspec.structs.replace(DEFAULT_OPTIONS, **kept)
-    return msgspec.structs.replace(recorded, decoder=decoder or recorded.decoder)
-
-
-def device_kind(device: str) -> str:
-    """`cpu` or `cuda`, whatever the number."""
-    if device != "auto":
-        return device.partition(":")[0]
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def check_made(
-    file: WorldFile, info: WorldInfo, pixels: NDArray[np.uint8], *, force: bool
-) -> list[str]:
-    """What is other here. Raises: OtherWeightsError, unless forced."""
-    then, now = file.made, made_with(info)
-    if then.weights != now.weights and not force:
-        raise OtherWeightsError(
-            f"the walk was made with other weights of {then.model}",
-            expected=f"{then.weights} (--model takes their folder; --force replays all the same)",
-            got=f"{now.weights} of {now.model}",
-        )
-    told = [(name, getattr(then, name), getattr(now, name)) for name in COMPARED]
-    remarks = [f"{name} was {was}, here {here}" for name, was, here in told if was != here]
-    if pixels_digest(pixels) != file.start.pixels:
-        remarks.append("the start picture decodes to other pixels here")
-    if then.mode != "exact":
-        remarks.append(f"{then.mode} mode promises no bits")
-    return remarks
-
-
-def run(
-    world: World,
-    file: WorldFile,
-    pixels: NDArray[np.uint8],
-    *,
-    options: Replay,
-    remarks: list[str],
-) -> Replayed:
+def run(saved: Saved, options: Replay) -> Replayed:
     """Replay the walk; without a film to write, an exact one ends at the first difference."""
     from worldline.runtime.replaying import replay as chunks_again
 
+    file, pixels, world, remarks = saved
     began, frames, same = time.perf_counter(), 0, list[bool | None]()
     bar = progress_bar()
-    with recording(file, options.out) as film, bar:
+    again = contextlib.closing(chunks_again(world, file, pixels))
+    with recording(file, options.out) as film, bar, again as chunks:
         task = bar.add_task("replaying chunks", total=file.walk.chunks)
-        for made in chunks_again(world, file, pixels):
+        for made in chunks:
             same.append(made.same)
             frames += len(made.chunk.frames)
             if film is not None:

@@ -24,6 +24,7 @@ from worldline.core.trajectory import as_poses, intrinsics_array, transforms
 POSES: Final = "poses.npy"
 INTRINSICS: Final = "intrinsics.npy"
 TRANSFORMS: Final = "transforms.json"
+PICTURE: Final = "images/{:05d}.png"  # of a film, once it is taken apart
 Row = tuple[float, ...]
 
 
@@ -63,15 +64,20 @@ def between(before: Row, after: Row, index: int, count: int) -> Row:
     return tuple(float(value) for value in path[index + 1, :3].reshape(12))
 
 
-def write_rest(folder: Path, intrinsics: Intrinsics, *, width: int, height: int) -> None:
-    """Write the other two files for the poses in `folder`; `intrinsics` of a picture this size."""
+def write_rest(
+    folder: Path, intrinsics: Intrinsics, *, width: int, height: int, name: str = PICTURE
+) -> None:
+    """Write the other two files for the poses in `folder`; `intrinsics` of a picture this size.
+
+    `name` is the file of each picture.
+    """
     poses = np.load(folder / POSES)
     across, down = REFERENCE_WIDTH / width, REFERENCE_HEIGHT / height
     fx, fy, cx, cy = intrinsics
     reference = Intrinsics(fx * across, fy * down, cx * across, cy * down)
     np.save(folder / INTRINSICS, intrinsics_array(reference, len(poses)))
     if len(poses):
-        found = transforms(poses, intrinsics, size=(width, height))
+        found = transforms(poses, intrinsics, size=(width, height), name=name)
         (folder / TRANSFORMS).write_text(json.dumps(found), encoding="utf-8")
 
 

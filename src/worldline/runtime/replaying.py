@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -77,7 +77,7 @@ def open_again(world: World, start: WorldStart, pixels: NDArray[np.uint8]) -> Se
     )
 
 
-def replay(world: World, file: WorldFile, pixels: NDArray[np.uint8]) -> Iterator[Replayed]:
+def replay(world: World, file: WorldFile, pixels: NDArray[np.uint8]) -> Generator[Replayed]:
     """Make every chunk of the walk again. Raises what `open_again` and `Session.step` raise."""
     with open_again(world, file.start, pixels) as session:
         for step in file.chunks():
