@@ -123,8 +123,6 @@ class Serve:
     """Ranks that share out every chunk, each on a device of its own (docs/devices.md)."""
     replicas: Whole = None
     """Copies of the model that serve side by side."""
-    films: Text = None
-    """A folder for films that are made in the background (/v1/videos); default: none are."""
     load: ModelOptions = ModelOptions()
 
 
