@@ -6,40 +6,34 @@ The worker is started first: while it imports torch, this process imports what t
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib
-import logging
 import os
 import signal
 import socket
 import sys
 import threading
-import time
 import webbrowser
-from collections.abc import Callable
 from datetime import UTC, datetime
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import msgspec
 
-from worldline.cli.loading import LoadingDisplay, show_notice, worker_settings
+from worldline.cli.fleet import Wish, fleet
+from worldline.cli.loading import show_notice, worker_settings
 from worldline.cli.options import Play, Serve
 from worldline.cli.settings import DEFAULT_PORT, keyring_of, server_config, to_terminal
+from worldline.cli.workers import start_workers, supervise
 from worldline.core.config import ServerConfig
 from worldline.core.env import Env, read_env
 from worldline.core.errors import ConfigError
-from worldline.runtime.handle import EngineHandle, WorkerHandle
-from worldline.runtime.protocol import LoadProgress, WorkerSettings
-from worldline.runtime.supervisor import SupervisedHandle
+from worldline.runtime.handle import EngineHandle
 from worldline.server.doors.keys import Keyring
 from worldline.server.doors.tls import Certificate, certificate
-from worldline.server.logs import configure_logging, log
+from worldline.server.logs import configure_logging
 
 if TYPE_CHECKING:
     from worldline.server.warmup import Revivals
-
-logger = logging.getLogger("worldline.server")
 
 PORTS_TRIED = 20
 # What the kernel holds for a reader that is slow: old pictures, which it must read before new ones.
@@ -66,7 +60,11 @@ def _serve(options: Serve, *, browser: bool) -> int:
     config = server_config(options)
     keyring = keyring_of(options, config, os.environ, tell=to_terminal())
     signed = _certificate(config)
-    settings = worker_settings(options.load)
+    base = worker_settings(options.load)
+    wish = Wish(options.devices, options.sp, options.replicas, options.load.device)
+    settings = fleet(wish, device=base.device).settings(base)
+    if options.seats is None:  # a seat for every replica, unless somebody has said how many
+        config = msgspec.structs.replace(config, seats=max(config.seats, len(settings)))
     # As an exception, so that the worker is ended on the way out; uvicorn handles it while it runs.
     signal.signal(signal.SIGTERM, _terminate)
     with contextlib.ExitStack() as open_sockets:
@@ -80,12 +78,11 @@ def _serve(options: Serve, *, browser: bool) -> int:
         admin = None
         if config.admin_port is not None:
             admin = open_sockets.enter_context(bind(config.admin_host, config.admin_port))
-        worker = start_worker(settings, meanwhile=_import_server)
+        workers = start_workers(settings, meanwhile=_import_server)
         from worldline.server.warmup import Revivals  # as all of the server: beside the worker
 
         revivals = Revivals()
-        again = functools.partial(WorkerHandle, settings)
-        handle = SupervisedHandle(worker, again, on_restart=revivals.tell)
+        handle = supervise(workers, settings, on_restart=revivals.tell)
         try:
             show_notice(handle.info)
             listener.listen(BACKLOG)  # from here on the browser can connect, and waits
@@ -138,30 +135,6 @@ def _run(
     server = make_server(config, app, certificate=doors.certificate, admin=admin)
     server.run(sockets=[listener])
     return 0 if server.started else 1
-
-
-def start_worker(settings: WorkerSettings, *, meanwhile: Callable[[], None]) -> WorkerHandle:
-    """Load the model in a worker process, with a display; `meanwhile` runs beside its start.
-
-    Raises what loading raises.
-    """
-    began = time.perf_counter()
-    stages: dict[str, float] = {}  # seconds until each began
-    with LoadingDisplay(settings.model) as display:
-
-        def show(progress: LoadProgress) -> None:
-            display.report(progress.done, progress.total, progress.stage)
-            stages.setdefault(progress.stage, time.perf_counter() - began)
-
-        handle = WorkerHandle(settings, on_progress=show)
-        meanwhile()
-        handle.wait_until_loaded()
-    loaded = time.perf_counter() - began
-    process, *read = [*stages.values(), loaded]
-    parts = {"process_ms": process, "imports_ms": read[0] - process, "load_ms": loaded - read[0]}
-    rounded = {name: round(seconds * 1000, 1) for name, seconds in parts.items()}
-    log(logger, logging.INFO, "model loaded", model=handle.info.model, **rounded)
-    return handle
 
 
 def bind(host: str, port: int | None) -> socket.socket:
