@@ -117,6 +117,8 @@ class Serve:
     """Address of that port; default: 127.0.0.1."""
     films: Text = None
     """A folder for films that are made in the background (/v1/videos); default: none are."""
+    films: Text = None
+    """A folder for films that are made in the background (/v1/videos); default: none are."""
     devices: Annotated[str | None, arg(metavar="LIST", help_behavior_hint="")] = None
     """Several devices: 0,1,2,3 are GPUs; also cpu,cpu. Without --sp each serves by itself."""
     sp: Whole = None

@@ -14,6 +14,7 @@ import sys
 import threading
 import webbrowser
 from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
@@ -30,6 +31,7 @@ from worldline.core.errors import ConfigError
 from worldline.runtime.handle import EngineHandle
 from worldline.server.doors.keys import Keyring
 from worldline.server.doors.tls import Certificate, certificate
+from worldline.server.films.store import FilmStore
 from worldline.server.logs import configure_logging
 
 if TYPE_CHECKING:
@@ -78,6 +80,10 @@ def _serve(options: Serve, *, browser: bool) -> int:
         admin = None
         if config.admin_port is not None:
             admin = open_sockets.enter_context(bind(config.admin_host, config.admin_port))
+        store = None
+        if config.films_dir is not None:
+            store = FilmStore(Path(config.films_dir).expanduser())
+            open_sockets.callback(store.close)
         workers = start_workers(settings, meanwhile=_import_server)
         from worldline.server.warmup import Revivals  # as all of the server: beside the worker
 
@@ -89,18 +95,19 @@ def _serve(options: Serve, *, browser: bool) -> int:
             announce(handle.info.model, page_address(config), browser=browser)
             if signed is not None:
                 say(f"Certificate (SHA-256): {signed.fingerprint()}")
-            doors = Doors(keyring, signed, admin)
+            doors = Doors(keyring, signed, admin, store)
             return _run(config, handle, listener, doors=doors, revivals=revivals)
         finally:
             handle.shutdown()
 
 
 class Doors(NamedTuple):
-    """What is decided about the doors before the server is made."""
+    """What is decided about the doors before the server is made, and the folder of its films."""
 
     keyring: Keyring
     certificate: Certificate | None
     admin: socket.socket | None
+    store: FilmStore | None
 
 
 def _certificate(config: ServerConfig) -> Certificate | None:
@@ -126,7 +133,7 @@ def _run(
     from worldline.server.doors.admin import AdminDoor
     from worldline.server.serve import make_server
 
-    app = create_app(config, handle, keyring=doors.keyring, revivals=revivals)
+    app = create_app(config, handle, keyring=doors.keyring, revivals=revivals, store=doors.store)
     admin = (
         None
         if doors.admin is None

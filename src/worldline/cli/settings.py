@@ -37,6 +37,7 @@ _SETTINGS: Final[dict[str, str]] = {
     "tls": "tls",
     "admin_port": "admin_port",
     "admin_host": "admin_host",
+    "films": "films_dir",
 }
 _SHOWN_KEY: Final = (
     "This server can be reached from other machines and has no keys, so here is one for this run:\n"

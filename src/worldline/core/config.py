@@ -125,6 +125,10 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     `max_recording_bytes`, and old ones go when all together have `max_recordings_bytes` (0: nothing
     is recorded).
 
+    Films (`/v1/videos`) are kept in `films_dir` (None: none are made) until `film_keep_s` after
+    their end; old ones go when all together have `max_films_bytes`. At most `max_films_waiting` are
+    in line, `films_per_client` of one client, and none is longer than `max_film_s`.
+
     Doors. `allow_origins` are pages elsewhere that may use the server. Per address, this machine's
     own excepted: `sockets_per_minute`, `requests_per_minute` and `sockets_per_address` at a time.
     Per socket: `messages_per_second` and `bytes_per_second`; one that is faster is read slower. 0
@@ -172,6 +176,12 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_recording_s: float = 600.0
     max_recording_bytes: int = 512 * 1024 * 1024
     max_recordings_bytes: int = 2 * 1024 * 1024 * 1024
+    films_dir: str | None = None
+    film_keep_s: float = 7 * 24 * 3600.0
+    max_films_bytes: int = 20 * 1024 * 1024 * 1024
+    max_films_waiting: int = 64
+    films_per_client: int = 8
+    max_film_s: float = 600.0
     allow_origins: tuple[str, ...] = ()
     sockets_per_minute: int = 60
     requests_per_minute: int = 600

@@ -18,6 +18,9 @@ from worldline.server.census import Census
 from worldline.server.doors.gate import doors
 from worldline.server.doors.keys import Keyring
 from worldline.server.doors.policy import policy_of
+from worldline.server.films import routes as films
+from worldline.server.films.lot import filming
+from worldline.server.films.store import FilmStore
 from worldline.server.http import routes
 from worldline.server.live import downloads
 from worldline.server.live.host import MakeWorld
@@ -39,10 +42,12 @@ def create_app(
     keyring: Keyring | None = None,
     make: MakeWorld = make_world,
     revivals: Revivals | None = None,
+    store: FilmStore | None = None,
 ) -> Starlette:
     """The server for one loaded engine. `clock` and `make` replace time and worlds in tests.
 
-    `revivals` tells of every worker that replaces one which died.
+    `revivals` tells of every worker that replaces one which died. Films are kept in `store`, which
+    stays its opener's to close.
 
     Raises: ConfigError when others can reach the address and the keyring is empty.
     """
@@ -55,7 +60,8 @@ def create_app(
             census = Census(services, house)
             app.state.services, app.state.house, app.state.census = services, house, census
             try:
-                yield
+                async with filming(services, store) as app.state.studio:
+                    yield
             finally:
                 await house.close()
                 await census.close()
@@ -76,6 +82,7 @@ def _routes(config: ServerConfig) -> list[BaseRoute]:
     return [
         *routes(config),
         *downloads.ROUTES,
+        *films.ROUTES,
         WebSocketRoute("/v1/realtime_video/generate", realtime),
         WebSocketRoute("/v1/worlds/live", live),
         WebSocketRoute("/{path:path}", _refuse_socket),

@@ -45,6 +45,10 @@ class Seats:
         """Call `tell` whenever a seat was given back, before anybody who polls can take it."""
         self._heirs.append(tell)
 
+    def forget(self, tell: Callable[[], None]) -> None:
+        """Tell this one no more."""
+        self._heirs.remove(tell)
+
     async def wait(self, session_id: str, clock: AsyncClock, wait_s: float) -> None:
         """Take a seat, asking every 0.1 s for at most `wait_s` seconds.
 

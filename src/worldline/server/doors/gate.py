@@ -92,7 +92,7 @@ class Doors:
                 return
             self._check_rate(scope, address)
             entry = Entry(self._check_token(scope, headers), cors)
-            self._check_size(headers)
+            self._check_size(headers, self._policy.max_body(scope["path"]))
         except _Refused as refused:
             self._note(scope, refused.refusal.error)
             await wire.refuse(scope, receive, send, refusal=refused.refusal)
@@ -107,7 +107,8 @@ class Doors:
         assert entry.client is not None, "only a socket may say later who it is"
         set_client(scope, entry.client)
         reply = send if entry.cors is None else _with_cors(send, entry.cors)
-        await self._app(scope, bounded.limited(receive, self._policy.max_body_bytes), reply)
+        most = self._policy.max_body(scope["path"])
+        await self._app(scope, bounded.limited(receive, most), reply)
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send, *, entry: Entry) -> None:
         address, policy = address_of(scope), self._policy
@@ -200,9 +201,9 @@ class Doors:
             raise _Refused(Refusal(error)) from None
         return client
 
-    def _check_size(self, headers: Headers) -> None:
+    def _check_size(self, headers: Headers, limit: int) -> None:
         """A body that says it is too long is not read at all; others are counted as they come."""
-        length, limit = headers.get("content-length", "0"), self._policy.max_body_bytes
+        length = headers.get("content-length", "0")
         if length.isdecimal() and int(length[:20]) > limit:
             error = TooLargeError("the body is too long", expected=f"at most {limit} bytes")
             raise _Refused(Refusal(error))

@@ -245,9 +245,14 @@ class FilmStore:
             )
         return self.find(id)
 
-    def put_back(self, id: str, now: float) -> Film | None:
-        """It could not be gone on with now: first in line again, or failed after many attempts."""
+    def put_back(self, id: str, now: float, *, blameless: bool = False) -> Film | None:
+        """It could not be gone on with now: first in line again, or failed after many attempts.
+
+        A `blameless` attempt does not count.
+        """
         with self._transaction():
+            if blameless:
+                self._db.execute("UPDATE films SET barren = barren - 1 WHERE id = ?", [id])
             self._put_back(id, now)
         return self.find(id)
 
@@ -268,10 +273,15 @@ class FilmStore:
         with suppress(FileNotFoundError):
             shutil.rmtree(self.folder / id)
 
-    def ended_before(self, moment: float) -> list[str]:
-        """Ids of films that ended before `moment`."""
-        rows = self._db.execute("SELECT id FROM films WHERE ended < ?", [moment])
-        return [id for (id,) in rows]
+    def expire(self, *, before: float, most_bytes: int) -> None:
+        """Forget films that ended before a moment, and the oldest ended ones beyond a size."""
+        for (id,) in self._db.execute("SELECT id FROM films WHERE ended < ?", [before]).fetchall():
+            self.remove(id)
+        ended = "SELECT id FROM films WHERE ended IS NOT NULL ORDER BY ended"
+        for (id,) in self._db.execute(ended).fetchall():
+            if self.total_bytes() <= most_bytes:
+                return
+            self.remove(id)
 
     def total_bytes(self) -> int:
         """Bytes of all films."""
