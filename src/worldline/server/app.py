@@ -21,6 +21,9 @@ from worldline.server.doors.policy import policy_of
 from worldline.server.films import routes as films
 from worldline.server.films.lot import filming
 from worldline.server.films.store import FilmStore
+from worldline.server.films import routes as films
+from worldline.server.films.lot import filming
+from worldline.server.films.store import FilmStore
 from worldline.server.http import routes
 from worldline.server.live import downloads
 from worldline.server.live.host import MakeWorld
@@ -82,6 +85,7 @@ def _routes(config: ServerConfig) -> list[BaseRoute]:
     return [
         *routes(config),
         *downloads.ROUTES,
+        *films.ROUTES,
         *films.ROUTES,
         WebSocketRoute("/v1/realtime_video/generate", realtime),
         WebSocketRoute("/v1/worlds/live", live),

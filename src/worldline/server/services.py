@@ -14,6 +14,7 @@ from worldline.runtime.handle import EngineHandle
 from worldline.server.device import Device
 from worldline.server.engine import AsyncEngine
 from worldline.server.live.recordings import Recordings
+from worldline.server.live.saves import Saves
 from worldline.server.logs import log
 from worldline.server.metrics import Metrics
 from worldline.server.seats import Seats
@@ -43,6 +44,7 @@ class Services(NamedTuple):
     device: Device
     traces: Traces
     recordings: Recordings
+    saves: Saves
 
 
 @asynccontextmanager
@@ -73,6 +75,7 @@ async def running(
         device=Device(clock, engine.lane),
         traces=Traces(),
         recordings=Recordings(config, clock),
+        saves=Saves(config, clock),
     )
     _watch(services)
     warming = _warming(services)

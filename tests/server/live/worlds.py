@@ -23,7 +23,14 @@ from worldline.core.live.client import (
     Resume,
     Shown,
 )
-from worldline.core.live.server import Opened, Received, RigSpeed, ServerMessage, StateChange
+from worldline.core.live.server import (
+    Moment,
+    Opened,
+    Received,
+    RigSpeed,
+    ServerMessage,
+    StateChange,
+)
 from worldline.core.live.shared import State
 from worldline.core.motion import Pose
 from worldline.core.states import follow
@@ -55,7 +62,7 @@ def chunk_of(number: int, pixels: Pixels, newest: int) -> ChunkFrames:
 class FakeWorld:
     """See `server.live.room.World`; `chunk()` generates, and only then anything happens."""
 
-    def __init__(self, enter: Enter, picture: Pixels, audience: Broadcast) -> None:
+    def __init__(self, enter: Enter, picture: Pixels | None, audience: Broadcast) -> None:
         self.enter = enter
         self.picture = picture
         self.audience = audience
@@ -74,6 +81,11 @@ class FakeWorld:
         self.fail_open: Exception | None = None
         self.closed_for: str | None = None
         self.parks = True  # else it takes longer than anybody has waited
+
+    @property
+    def moments(self) -> Sequence[Moment]:
+        """None."""
+        return ()
 
     @property
     def opened(self) -> Opened:
@@ -192,7 +204,9 @@ class Worlds:
         self.hold_opening = False
         self.hold_closing = False
 
-    def make(self, services: Services, room: Room, picture: Pixels) -> tuple[FakeWorld, Broadcast]:
+    def make(
+        self, services: Services, room: Room, picture: Pixels | None
+    ) -> tuple[FakeWorld, Broadcast]:
         """What `House` calls."""
         audience = Broadcast(
             room.id,

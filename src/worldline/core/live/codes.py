@@ -49,6 +49,7 @@ NoticeCode = Literal[
     "recording_failed",  # a recording has ended: it cannot be written, or there is no H.264 now
     "recovering",  # the worker is lost; the world waits for another and goes on where it was
     "recovered",  # it goes on
+    "other_model",  # what made a world file is other here: the walk may look different
 ]
 ByeCode = Literal[
     "complete", "left", "idle", "lifetime", "holder_gone", "taken_over", "draining", "stopped"

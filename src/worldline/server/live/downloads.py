@@ -1,10 +1,11 @@
-"""`/v1/worlds/{world}/recording`: a recording as one zip, or file by file.
+"""`/v1/worlds/{world}/recording`: a recording as one zip, or file by file; and saved world files.
 
     GET /v1/worlds/{world}/recording               the newest take of that world, as a zip
     GET /v1/worlds/{world}/recording/{file}        one of its files
     ?take=2                                        another take than the newest
+    GET /v1/worlds/{world}/saved/{number}.wl       a world file that was saved
 
-Whoever knows a world's id may watch it, and so may fetch what was recorded of it.
+Whoever knows a world's id may watch it, and so may fetch what was recorded and saved of it.
 """
 
 from __future__ import annotations
@@ -60,7 +61,20 @@ async def one_file(request: Request) -> Response:
     )
 
 
+async def saved_world(request: Request) -> Response:
+    """A world file that `saved` has named."""
+    services: Services = request.app.state.services
+    params = request.path_params
+    found = services.saves.find(params["world"], params["number"])
+    if found is None:
+        return _problem(404, "no_file", "there is no such world file, or not any more")
+    name = f'attachment; filename="world-{found.number}.wl"'
+    headers = {"Content-Disposition": name, **_PRIVATE}
+    return Response(found.data, headers=headers, media_type="application/octet-stream")
+
+
 ROUTES = [
+    Route("/v1/worlds/{world}/saved/{number:int}.wl", saved_world),
     Route("/v1/worlds/{world}/recording", archive),
     Route("/v1/worlds/{world}/recording/{file}", one_file),
 ]

@@ -16,8 +16,10 @@ from typing import Final
 from worldline.core.errors import InputError, UnknownWorldError, WorldlineError
 from worldline.core.live.codes import ByeCode, failure
 from worldline.core.live.server import Notice
+from worldline.core.walk import WorldFile
 from worldline.server.live import entering
 from worldline.server.live.broadcast import Broadcast
+from worldline.server.live.files import remarks, wish_of
 from worldline.server.live.guest import Ending, ending
 from worldline.server.live.keeper import keep
 from worldline.server.live.leases import Due, agenda, terms_of
@@ -37,7 +39,7 @@ _ANNOUNCED: Final = {
     "holder_gone": "the world waits for whoever held the controls; ask for them to go on",
 }
 
-MakeWorld = Callable[[Services, Room, entering.Pixels], tuple[World, Broadcast]]
+MakeWorld = Callable[[Services, Room, entering.Pixels | None], tuple[World, Broadcast]]
 
 
 class Host:
@@ -74,19 +76,34 @@ class Host:
 
     async def _work(self, room: Room) -> None:
         """Return when the world is complete. Raises: what went wrong."""
-        config, pool = self._config, self._services.readers
-        await entering.prove(room.enter, config=config, pool=pool)
-        await room.seated.wait()
-        picture = await entering.pixels(room.enter, config=config, pool=pool)
-        room.forget_picture()
+        picture = None if room.beginning.fork is not None else await self._unpack(room)
         world, broadcast = self._make(self._services, room, picture)
         del picture
         room.furnish(world, broadcast)
         broadcast.opened(await world.open())
         log(logger, logging.INFO, "world opened", world=room.id)
         room.opened()
+        if (file := room.beginning.file) is not None:
+            self._remark(room, file)
         await world.run()
         await self._play_out(broadcast)
+
+    async def _unpack(self, room: Room) -> entering.Pixels:
+        """Prove that it can be, wait for the seat, and take out what the world begins with."""
+        config, pool, info = self._config, self._services.readers, self._services.engine.info
+        await entering.prove(room.enter, info=info, config=config, pool=pool)
+        await room.seated.wait()
+        file = await entering.file_of(room.enter, info=info, config=config, pool=pool)
+        if file is not None:
+            room.enter = wish_of(room.enter, file)
+        picture = await entering.pixels(room.enter, config=config, pool=pool)
+        room.begin(file)
+        return picture
+
+    def _remark(self, room: Room, file: WorldFile) -> None:
+        other = remarks(file, self._services.engine.info)
+        if other:
+            room.tell(Notice(code="other_model", message="; ".join(other)))
 
     async def _play_out(self, broadcast: Broadcast) -> None:
         """Let the last pictures leave before anybody is told goodbye."""
@@ -152,6 +169,8 @@ class Host:
         try:
             if room.world is not None:
                 await room.world.close(room.over.result().message.code)
+            elif room.beginning.fork is not None:  # its session is there already
+                await self._services.engine.close(room.id)
         except WorldlineError as error:
             log(logger, logging.ERROR, "close failed", world=room.id, error=str(error))
         finally:

@@ -9,11 +9,12 @@ shared with the mainline endpoint. A live world is never ended for another.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import secrets
 from contextlib import suppress
 from typing import Final
+
+import msgspec
 
 from worldline.core.errors import (
     CapacityError,
@@ -25,17 +26,18 @@ from worldline.core.errors import (
 from worldline.core.live.client import Enter
 from worldline.core.live.server import Notice, Queued, Seat
 from worldline.server.live import entering
+from worldline.server.live.beginning import Fork
 from worldline.server.live.guest import Guest, ending
 from worldline.server.live.host import PLAY_OUT_S, RETRY_MS, Host, MakeWorld
 from worldline.server.live.line import Line
 from worldline.server.live.room import Room
+from worldline.server.live.tickets import Tickets, digest
 from worldline.server.services import Services, is_ready
 from worldline.server.waiting import within
 from worldline.server.warmup import State
 
 logger = logging.getLogger("worldline.server")
 
-MAX_KEYS: Final = 8  # tokens of one world: of its holder, and of those who were
 FAREWELL_S: Final = 2.0  # for a last word to a peer that may not read
 
 
@@ -48,7 +50,7 @@ class House:
         self._clock = services.clock
         self._host = Host(services, make)
         self._rooms: dict[str, Room] = {}
-        self._keys: dict[bytes, str] = {}
+        self._tickets = Tickets()
         self._tasks: set[asyncio.Task[None]] = set()
         self._guests: set[Guest] = set()
         self._left = asyncio.Event()
@@ -102,11 +104,12 @@ class House:
                 "all seats are taken, and too many wait",
                 expected=f"fewer than {self._line.limit} in line",
             )
-        self._check_room_for(len(wish.image))
+        self._check_room_for(_size(wish))
         room = Room(
             secrets.token_urlsafe(9),
             wish,
             holder=guest,
+            client=guest.client,
             clock=self._clock,
             desk=self,
         )
@@ -119,9 +122,7 @@ class House:
             if self._services.readiness.state is State.WARMING:
                 room.tell(Notice(code="warming_up", message="the model is not ready yet"))
         guest.room = room
-        task = asyncio.create_task(self._live(room), name=f"world-{room.id}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._begin(room)
         return room
 
     def rejoin(self, guest: Guest, token: str) -> Room:
@@ -129,8 +130,8 @@ class House:
 
         A connection that still holds them is closed: the newest wins. Raises: UnknownWorldError.
         """
-        key = _digest(token)
-        room = self._rooms.get(self._keys.get(key, ""))
+        key = digest(token)
+        room = self._rooms.get(self._tickets.world_of(token))
         if room is None or room.over.done():
             raise UnknownWorldError("this world has ended, or the token is wrong")
         holds = room.key == key
@@ -175,6 +176,32 @@ class House:
         guest.end(ending("left"))
         if room is not None and room.holder != guest.id:
             room.remove(guest)
+
+    def reserve(self, room: Room) -> str:
+        """See `room.Desk`: a branch waits in no line, and those in line go first."""
+        self._check_open()
+        self._check_share(room.client)
+        name = secrets.token_urlsafe(9)
+        if len(self._line) or not self._services.seats.take(name):
+            raise CapacityError("all seats are taken", expected="a free seat for the branch")
+        return name
+
+    def found(self, room: Room, name: str, fork: Fork) -> str:
+        """See `room.Desk`: nobody is in it yet, and it waits as one whose holder is gone."""
+        beginning = room.beginning._replace(fork=fork, file=None)
+        enter = msgspec.structs.replace(room.enter, seed=fork.start.seed, max_chunks=None)
+        clock, client = self._clock, room.client
+        branch = Room(
+            name, enter, holder=None, client=client, clock=clock, desk=self, beginning=beginning
+        )
+        self._rooms[name] = branch
+        branch.seated.set()
+        self._begin(branch)
+        return self._key_of(branch)
+
+    def give_up(self, name: str) -> None:
+        """See `room.Desk`."""
+        self._services.seats.release(name)
 
     def claim(self, room: Room) -> bool:
         """See `room.Desk`."""
@@ -276,7 +303,7 @@ class House:
 
     def _check_room_for(self, size: int) -> None:
         """Start pictures of those who wait are kept as they came, and not without end."""
-        kept = sum(len(room.enter.image) for room in self.rooms)
+        kept = sum(_size(room.enter) for room in self.rooms)
         limit = self._config.max_waiting_bytes
         if kept and kept + size > limit:
             raise CapacityError(
@@ -317,13 +344,17 @@ class House:
 
     def new_key(self, room: Room, guest: Guest) -> None:
         """The holder gets a token; older ones only watch, and the oldest not even that."""
-        token = secrets.token_urlsafe(32)
-        older = [key for key, name in self._keys.items() if name == room.id]
-        for key in older[: 1 - MAX_KEYS]:
-            del self._keys[key]
-        room.key = _digest(token)
-        self._keys[room.key] = room.id
-        guest.send(Seat(world=room.id, viewer=guest.id, token=token))
+        guest.send(Seat(world=room.id, viewer=guest.id, token=self._key_of(room)))
+
+    def _key_of(self, room: Room) -> str:
+        token = self._tickets.issue(room.id)
+        room.key = digest(token)
+        return token
+
+    def _begin(self, room: Room) -> None:
+        task = asyncio.create_task(self._live(room), name=f"world-{room.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _ask_for_seats(self) -> None:
         """Somebody waits: worlds that are parked already may lend their seats."""
@@ -351,7 +382,7 @@ class House:
         for guest in room.guests.values():
             guest.room = None
         del self._rooms[room.id]
-        self._keys = {key: name for key, name in self._keys.items() if name != room.id}
+        self._tickets.forget(room.id)
         if self._line.leave(room.id):
             self._tell_places()
         if room.id in self._lent:
@@ -360,5 +391,6 @@ class House:
             self._services.seats.release(room.id)
 
 
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
+def _size(enter: Enter) -> int:
+    """Bytes of what a visitor brought."""
+    return len(enter.image) + len(enter.world or b"")

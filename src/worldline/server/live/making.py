@@ -12,8 +12,9 @@ from worldline.server.live.track import Observed, Track
 from worldline.server.services import Services
 
 
-def make_world(services: Services, room: Room, picture: Pixels) -> tuple[World, Broadcast]:
-    """A world that starts from `picture` (uint8 `H W 3`) and the viewers of it, none yet."""
+def make_world(services: Services, room: Room, picture: Pixels | None) -> tuple[World, Broadcast]:
+    """A world that starts from `picture` (uint8 `H W 3`), or from what the room says it begins
+    from, and the viewers of it, none yet."""
     from worldline.server.live.world import LiveWorld
 
     clock = services.clock
@@ -29,6 +30,12 @@ def make_world(services: Services, room: Room, picture: Pixels) -> tuple[World, 
     room.peers = Peers(broadcast, services.config, clock)
     audience = Observed(broadcast, room.track, clock)
     world = LiveWorld(
-        services, room.id, room.enter, picture, device=services.device, broadcast=audience
+        services,
+        room.id,
+        room.enter,
+        picture,
+        device=services.device,
+        broadcast=audience,
+        beginning=room.beginning._replace(family=room.family, saves=services.saves),
     )
     return world, broadcast

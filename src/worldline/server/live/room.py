@@ -28,7 +28,10 @@ from worldline.core.live.client import (
 )
 from worldline.core.live.server import ControlOf, Notice, Received, ServerMessage
 from worldline.core.live.shared import State
+from worldline.core.walk import WorldFile
+from worldline.server.live.beginning import Beginning
 from worldline.server.live.broadcast import Broadcast
+from worldline.server.live.family import RoomFamily
 from worldline.server.live.guest import Ending, Guest
 from worldline.server.live.leases import Tenancy, heard
 from worldline.server.live.recording import Recorder
@@ -36,6 +39,7 @@ from worldline.server.live.seams import Desk, World
 from worldline.server.live.signalling import Peers
 from worldline.server.live.track import Track
 
+_PLAIN: Final = Beginning()
 _ASKED: Final = "a viewer asks for the controls: `control` says which"
 
 
@@ -47,17 +51,22 @@ class Room:
         name: str,
         enter: Enter,
         *,
-        holder: Guest,
+        holder: Guest | None,
+        client: str,
         clock: Clock,
         desk: Desk,
+        beginning: Beginning = _PLAIN,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.id = name
         self.enter = enter
-        self.client = holder.client
-        self.guests: dict[str, Guest] = {holder.id: holder}
-        self.holder: str | None = holder.id
-        holder.viewer.holder = True
+        self.client = client
+        self.beginning = beginning
+        self.guests: dict[str, Guest] = {}
+        self.holder: str | None = None
+        if holder is not None:
+            self.guests[holder.id], self.holder = holder, holder.id
+            holder.viewer.holder = True
         self.key: bytes | None = None  # digest of the holder's token
         self.world: World | None = None
         self.broadcast: Broadcast | None = None
@@ -73,7 +82,9 @@ class Room:
         self._asking: dict[str, None] = {}
         self._suspended = False  # by us, because nobody holds the controls
         self._paused = False  # by the visitor
-        self.tenancy = Tenancy(began=clock.now(), heard=clock.now(), open=False)
+        now = clock.now()
+        gone = now if holder is None else None
+        self.tenancy = Tenancy(began=now, heard=now, open=False, gone=gone)
 
     @property
     def is_gone(self) -> bool:
@@ -89,6 +100,11 @@ class Room:
     def watching(self) -> int:
         """Connections, without the holder's."""
         return len(self.guests) - (self.holder in self.guests)
+
+    @property
+    def family(self) -> RoomFamily:
+        """How its world founds others."""
+        return RoomFamily(self, self._desk)
 
     def end(self, how: Ending) -> None:
         """Let the world end and its connections close; the first ending counts.
@@ -112,7 +128,10 @@ class Room:
         """The engine has opened the world: everybody is told what it is."""
         self.is_open = True
         now = self._clock.now()
-        self.tenancy = self.tenancy._replace(began=now, heard=now, open=True)
+        taped_s = 0.0  # who watches a tape is not idle
+        if self.beginning.file is not None and not self.beginning.at_end:
+            taped_s = self.beginning.file.seconds
+        self.tenancy = self.tenancy._replace(began=now, heard=now + taped_s, open=True)
         self.changed.set()
         for guest in self.guests.values():
             self._show_in(guest)
@@ -209,8 +228,10 @@ class Room:
         for guest in self.guests.values():
             guest.send(message)
 
-    def forget_picture(self) -> None:
-        """The start picture was taken out and needs no memory any more."""
+    def begin(self, file: WorldFile | None) -> None:
+        """The start picture was taken out: from now on it is the world's, encoded as it came."""
+        picture, at_end = self.enter.image, self.enter.at_end
+        self.beginning = self.beginning._replace(picture=picture, file=file, at_end=at_end)
         self.enter = msgspec.structs.replace(self.enter, image=b"")
 
     def drain(self) -> None:
@@ -283,6 +304,7 @@ class Room:
         if self.track is not None:
             self.track.new_hand()
         self.hold(heir)
+        self._send_timeline(heir)
         self._desk.new_key(self, heir)
         self._tell_control()
 
@@ -329,6 +351,13 @@ class Room:
         opened = self.world.opened
         holds = guest.id == self.holder
         guest.send(msgspec.structs.replace(opened, controls=holds, state=self.world.state))
+        if holds:
+            self._send_timeline(guest)
+
+    def _send_timeline(self, guest: Guest) -> None:
+        assert self.world is not None, "the world is open"
+        for moment in self.world.moments:
+            guest.send(moment)
 
     def _tell_control(self) -> None:
         asking = tuple(self._asking)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from worldline.core.live.client import Input, Playhead
-from worldline.core.live.server import Opened, ServerMessage
+from worldline.core.live.server import Moment, Opened, ServerMessage
 from worldline.core.live.shared import State
 
 if TYPE_CHECKING:
+    from worldline.server.live.beginning import Fork
     from worldline.server.live.guest import Guest
     from worldline.server.live.room import Room
 
@@ -25,6 +26,11 @@ class World(Protocol):
     @property
     def opened(self) -> Opened:
         """The world as it is now, for the one who holds the controls."""
+        ...
+
+    @property
+    def moments(self) -> Sequence[Moment]:
+        """Its timeline, for who takes the controls."""
         ...
 
     async def open(self) -> Opened:
@@ -77,6 +83,18 @@ class Desk(Protocol):
 
     def new_key(self, room: Room, guest: Guest) -> None:
         """Give a token to who has the controls now."""
+        ...
+
+    def reserve(self, room: Room) -> str:
+        """A seat and a name for a branch. Raises: CapacityError, LimitError, DrainingError."""
+        ...
+
+    def found(self, room: Room, name: str, fork: Fork) -> str:
+        """The branch of the room's world stands: the token that opens it."""
+        ...
+
+    def give_up(self, name: str) -> None:
+        """There will be no such branch; its seat is free."""
         ...
 
     def claim(self, room: Room) -> bool:
