@@ -24,6 +24,7 @@ from worldline.core.errors import WorkerDiedError
 from worldline.runtime.device import resolve
 
 Store = dist.Store  # pyright: ignore[reportPrivateImportUsage]
+MESSAGE = 7  # gloo's tag of what goes from one rank to one other
 PATIENCE_S = 600.0  # what torch waits for the others before it gives up: start and compile included
 
 
@@ -123,6 +124,19 @@ class Group:
             self._broadcast(body)
         return body.numpy().tobytes()
 
+    def post(self, tensor: Tensor, to: int) -> Sending:
+        """Begin to send a CPU tensor to one rank; what is sent so arrives in order.
+
+        The tensor must not change until it is gone.
+        """
+        with _Together("message"):
+            return Sending(self._control.send([tensor], to, MESSAGE), tensor)
+
+    def expect(self, tensor: Tensor, of: int) -> Sending:
+        """Begin to receive into a CPU tensor what one rank posts next, of equal size."""
+        with _Together("message"):
+            return Sending(self._control.recv([tensor], of, MESSAGE), tensor)
+
     def meet(self) -> None:
         """Go on once every rank is here."""
         with _Together("barrier"):
@@ -131,6 +145,24 @@ class Group:
     def _broadcast(self, tensor: Tensor) -> None:
         with _Together("broadcast"):
             self._control.broadcast(tensor, 0).wait()
+
+
+class Sending:
+    """A message under way. What it is sent from or comes into lives as long as this does."""
+
+    def __init__(self, work: dist.Work, tensor: Tensor) -> None:
+        self._work, self._tensor = work, tensor
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody has to wait for it."""
+        return self._work.is_completed()
+
+    def wait(self) -> Tensor:
+        """Wait until it is gone, or here. Raises `WorkerDiedError`."""
+        with _Together("message"):
+            self._work.wait()
+        return self._tensor
 
 
 class _Together:
