@@ -95,7 +95,7 @@ def open_film(
         session=session,
         frames=frames,
         path=path,
-        vae=films_setup.full_decoder(session.engine),
+        vae=films_setup.full_decoder(session.engine, frames),
         branches=branches,
         way=way,
         solver=films_setup.solver_of(world.preset, request, session.state),

@@ -24,6 +24,7 @@ from worldline.ops.vae import StreamingVae
 from worldline.runtime.films_branches import Branches
 from worldline.runtime.films_sides import NO_GUIDANCE, Negative
 from worldline.runtime.noise import NoiseSource
+from worldline.runtime.parallel.vae import whole_vae
 from worldline.runtime.passes import LATENT_CHANNELS
 from worldline.runtime.session import Session
 from worldline.runtime.shared import Engine
@@ -206,9 +207,13 @@ def open_session(
     return world.open(image, request.prompt, request.seed, options=options)
 
 
-def full_decoder(engine: Engine) -> StreamingVae:
-    """A film is worth the full decoder, whatever live worlds are shown with."""
-    return engine.vae.full if isinstance(engine.vae, PreviewVae) else engine.vae
+def full_decoder(engine: Engine, frames: Frames) -> StreamingVae:
+    """A film is worth the full decoder, whatever live worlds are shown with.
+
+    Clips that follow one another need whole pictures on every rank, to go on from them.
+    """
+    vae = engine.vae.full if isinstance(engine.vae, PreviewVae) else engine.vae
+    return whole_vae(vae) if not frames.causal and frames.chunks > 1 else vae
 
 
 def boundary_of(preset: Preset) -> float | None:

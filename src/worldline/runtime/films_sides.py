@@ -32,6 +32,9 @@ BATCHED_TOKENS = 4096
 APART = "apart"  # a third way beside those a request can name: with a second device
 
 
+_WAYS = {"batched": Together, "sequence": InTurn, APART: Apart}
+
+
 class Negative(NamedTuple):
     """The negative side of a film; `holder` is where its ring came from, if it has one."""
 
@@ -77,8 +80,9 @@ class Sides:
         tokens = state.settings.chunk * state.geometry.tokens_per_frame
         apart = self._partner is not None
         way = choose_way(engine, self._request, tokens=tokens, partner=apart)
-        wanted = before is not None and self._request.branches == "auto"
-        return before if wanted and before is not None and (before == APART) == apart else way
+        if before not in _WAYS or self._request.branches != "auto" or (before == APART) != apart:
+            return way
+        return before
 
     def branches(self, way: str) -> tuple[Branches, Negative | None]:
         """The branches, and the negative side, if there is one."""
@@ -95,8 +99,7 @@ class Sides:
         if causal:
             state.kv = self._second_ring(where[0], state)
         negative = Branch(where, state, prompt)
-        kind = {"batched": Together, "sequence": InTurn, APART: Apart}[way]
-        made = kind(branch, negative, causal=causal, scale=self._scale)
+        made = _WAYS[way](branch, negative, causal=causal, scale=self._scale)
         return made, Negative(state, where[0] if causal else None)
 
     def _engines_of_partner(self) -> tuple[Engine, ...]:

@@ -56,6 +56,13 @@ class _Index(msgspec.Struct, frozen=True, kw_only=True):
     memory: _Numbers | None = None
 
 
+class _Sealed(msgspec.Struct, frozen=True):
+    """An index with the digest of its bytes."""
+
+    digest: str
+    index: msgspec.Raw
+
+
 class UnderWay(NamedTuple):
     """The chunk that is being made: its latents `[1, 16, T, h, w]` and its solver's memory."""
 
@@ -114,7 +121,9 @@ class FilmStore:
                 under_way=half,
                 memory=None if under_way is None else _numbers(under_way.memory),
             )
-            self._place(INDEX, msgspec.json.encode(index))
+            data = msgspec.json.encode(index)
+            sealed = _Sealed(_digest(data), msgspec.Raw(data))
+            self._place(INDEX, msgspec.json.encode(sealed))
         except OSError as error:
             raise ConfigError("the film's state cannot be written", got=error) from None
 
@@ -127,7 +136,10 @@ class FilmStore:
         try:
             if path.stat().st_size > INDEX_BYTES:
                 raise ConfigError("this is no kept film", expected="a small index", got=path)
-            found = msgspec.json.decode(path.read_bytes(), type=_Index)
+            sealed = msgspec.json.decode(path.read_bytes(), type=_Sealed)
+            if _digest(bytes(sealed.index)) != sealed.digest:
+                raise msgspec.DecodeError("its digest is another one")
+            found = msgspec.json.decode(sealed.index, type=_Index)
         except FileNotFoundError:
             return None
         except (OSError, msgspec.DecodeError) as error:
