@@ -4,7 +4,8 @@ Between attentions every operation of a block looks at one token at a time, so a
 own tokens and no others. For attention one packed all-to-all gives it the queries, keys and values
 of every token for `N / P` heads, and another one gives the results back. Keys and values of earlier
 chunks are kept by heads, so a ring holds `N / P` of them on each rank and is never sent. Text is on
-every rank and needs no collective.
+every rank and needs no collective. Heads that do not divide by the ranks are spread as evenly as
+can be.
 
 Tokens keep their places: rank r has a run of them, and of every table (rotary positions, camera,
 time) the rows of that run. `WHOLE` shares nothing out.
@@ -12,6 +13,7 @@ time) the rows of that run. `WHOLE` shares nothing out.
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
@@ -74,16 +76,16 @@ WHOLE = Whole()
 
 
 class TokenShard:
-    """A `Shard` in a group; `even` splits take collectives of a fixed size, others of any sizes."""
+    """A `Shard` in a group.
+
+    Where all ranks have equally many tokens and heads, collectives have a fixed size; else any.
+    """
 
     def __init__(self, group: Collectives, split: Split) -> None:
         """`split` has one count per rank of `group`."""
         assert len(split.counts) == group.size, f"{split} for {group.size} ranks"
         self._group, self._split = group, split
         self._own = split.part(group.rank)
-        # Sizes of collectives: none are said where all are equal.
-        self._counts = () if split.even else split.counts
-        self._mine = () if split.even else (len(self._own),) * group.size
 
     @property
     def tokens(self) -> range:
@@ -91,9 +93,9 @@ class TokenShard:
         return self._own
 
     @property
-    def even(self) -> bool:
-        """Whether every rank has equally many."""
-        return self._split.even
+    def ranks(self) -> int:
+        """How many ranks there are."""
+        return self._group.size
 
     def cut(self, x: Tensor) -> Tensor:
         """See `Shard`; a view."""
@@ -112,22 +114,49 @@ class TokenShard:
 
     def to_heads(self, *parts: Tensor, name: str) -> list[Tensor]:
         """Each of `parts [B, L/P, N, D]` -> `[B, L, N/P, D]`, all in one collective."""
-        ranks, heads = self._group.size, parts[0].shape[2]
-        assert heads % ranks == 0, f"{heads} heads on {ranks} ranks"
-        # Row by row of the tokens for each rank in turn: what a rank receives lies in their order.
-        packed = torch.stack(parts).unflatten(3, (ranks, -1))  # q B n P N/P D
-        sent = packed.permute(3, 2, 1, 0, 4, 5).flatten(0, 1)  # P*n B q N/P D
-        received = sent.new_empty((self._split.total, *sent.shape[1:]))  # L B q N/P D
-        self._group.all_to_all(received, sent, name=name, taken=self._counts, given=self._mine)
+        heads = Split.of(parts[0].shape[2], self._group.size)
+        # By ranks, then by tokens: what comes from all ranks lies in the order of tokens.
+        turned = [part.transpose(0, 1) for part in parts]  # n B N D
+        if heads.even:
+            by_rank = [part.unflatten(2, (self.ranks, -1)).movedim(2, 0) for part in turned]
+            sent = torch.stack(by_rank, dim=3)  # P n B q N/P D
+        else:
+            each = zip(*(part.split(heads.counts, dim=2) for part in turned), strict=True)
+            sent = torch.cat([torch.stack(some, dim=2).flatten() for some in each])
+        batch, width, own = parts[0].shape[0], parts[0].shape[3], heads.counts[self._group.rank]
+        shape = (self._split.total, batch, len(parts), own, width)  # L B q N/P D
+        received = sent.new_empty(shape)
+        row = batch * len(parts) * width  # of one token and head
+        given = [len(self._own) * count * row for count in heads.counts]
+        self._swap(received, sent, name, given=given, taken=self._rows(own * row))
         return [received[:, :, i].transpose(0, 1) for i in range(len(parts))]
 
-    def to_tokens(self, x: Tensor) -> Tensor:
-        """`x [B, L, N/P, D]` -> `[B, L/P, N, D]`."""
+    def to_tokens(self, x: Tensor, heads: Split) -> Tensor:
+        """`x [B, L, N/P, D]` of so many heads a rank -> `[B, L/P, N, D]`."""
         sent = x.transpose(0, 1).contiguous()  # L B N/P D
-        received = sent.new_empty((self._group.size * len(self._own), *sent.shape[1:]))
-        self._group.all_to_all(received, sent, name=TO_TOKENS, taken=self._mine, given=self._counts)
-        parts = received.unflatten(0, (self._group.size, -1))  # P n B N/P D
-        return parts.permute(2, 1, 0, 3, 4).flatten(2, 3)  # B n N D
+        shape = (len(self._own), sent.shape[1], heads.total, sent.shape[3])  # n B N D
+        received = sent.new_empty(math.prod(shape))
+        row = sent[0, :, 0].numel()
+        taken = [len(self._own) * count * row for count in heads.counts]
+        given = self._rows(sent[0].numel())
+        self._swap(received, sent, TO_TOKENS, given=given, taken=taken)
+        pieces = zip(received.split(taken), heads.counts, strict=True)
+        whole = [piece.view(*shape[:2], count, shape[3]) for piece, count in pieces]
+        return torch.cat(whole, dim=2).transpose(0, 1)  # B n N D
+
+    def _rows(self, row: int) -> list[int]:
+        """Numbers of every rank's tokens, `row` of each."""
+        return [count * row for count in self._split.counts]
+
+    def _swap(
+        self, received: Tensor, sent: Tensor, name: str, *, given: list[int], taken: list[int]
+    ) -> None:
+        """One all-to-all of numbers, of which no sizes are said where all of them are equal."""
+        if len(set(given)) == len(set(taken)) == 1:
+            given, taken = [], []
+        self._group.all_to_all(
+            received.flatten(), sent.flatten(), name=name, given=given, taken=taken
+        )
 
     def gather(self, x: Tensor) -> Tensor:
         """See `Shard`."""
@@ -151,8 +180,9 @@ class _ByHeads:
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend `q, k, v [B, L/P, N, D]` of block `layer`."""
+        heads = Split.of(q.shape[2], self._shard.ranks)
         q, k, v = self._shard.to_heads(q, k, v, name=TO_HEADS)
-        return self._shard.to_tokens(self._inner(layer, q, k, v))
+        return self._shard.to_tokens(self._inner(layer, q, k, v), heads)
 
 
 class _Storing(_ByHeads):

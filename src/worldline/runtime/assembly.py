@@ -47,7 +47,8 @@ def assemble(
     Here a world becomes one of many ranks: everything else asks `Engine.shards`.
     """
     off = check_savings(without)
-    check_degree(components.dit.params.num_heads, group.size)
+    pocket = components.preset.family == "pocket"  # three heads, to be tried out on two ranks
+    check_degree(components.dit.params.num_heads, group.size, uneven=pocket)
     dit, device = components.dit, components.dit.device
     if "qkv" not in off and options.offload == "off":
         dit.join_projections()
@@ -94,7 +95,7 @@ def take_ring(engine: Engine, geometry: Geometry, settings: RuntimeParams) -> Fr
     dit = engine.dit
     params = RingParams(
         layers=dit.params.num_layers,
-        heads=dit.params.num_heads // engine.shards.ranks,
+        heads=engine.shards.heads(dit.params.num_heads),
         head_dim=dit.params.head_dim,
         tokens_per_frame=geometry.tokens_per_frame,
         window=settings.window,

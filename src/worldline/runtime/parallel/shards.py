@@ -23,6 +23,10 @@ class Shards:
         """Over how many ranks heads and tokens are spread."""
         return self.group.size
 
+    def heads(self, heads: int) -> int:
+        """How many of the heads of all ranks are this one's."""
+        return heads if self.ranks == 1 else Split.of(heads, self.ranks).counts[self.group.rank]
+
     def of(self, tokens: int) -> Shard:
         """This rank's part of a chunk of so many tokens; always the same object for as many.
 
@@ -47,14 +51,15 @@ class Unshared(Shards):
         return 1
 
 
-def check_degree(heads: int, ranks: int, *, ring: int = 1) -> None:
+def check_degree(heads: int, ranks: int, *, ring: int = 1, uneven: bool = False) -> None:
     """Refuse a number of ranks that `heads` cannot be spread over. Raises `ConfigError`.
 
-    `ring` is the degree of ring attention, which there is none of.
+    `ring` is the degree of ring attention, which there is none of. With `uneven` some ranks may
+    have a head more than others, and wait for less: for worlds that are not about speed.
     """
     if ring != 1:
         raise ConfigError("ring attention is not supported", expected="a ring of 1", got=ring)
-    able = degrees(heads)
+    able = list(range(1, heads + 1)) if uneven else degrees(heads)
     if ranks not in able:
         raise ConfigError(
             f"{heads} heads cannot be spread evenly over the ranks",
