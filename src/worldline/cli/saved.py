@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 RANDOM = "random-"  # how the id of made-up weights begins
 # What changes pictures; the rest is about time and memory, and for the device it was chosen for.
 PICTURE_OPTIONS = ("kv", "decoder", "recache", "lossy")
-COMPARED = ("model", "weights", "mode", "dtype", "threads", "torch", "machine")
 
 
 class Saved(NamedTuple):
@@ -101,8 +100,7 @@ def check_made(
             expected=f"{then.weights} (--model takes their folder; --force replays all the same)",
             got=f"{now.weights} of {now.model}",
         )
-    told = [(name, getattr(then, name), getattr(now, name)) for name in COMPARED]
-    remarks = [f"{name} was {was}, here {here}" for name, was, here in told if was != here]
+    remarks = then.differences(now)
     if pixels_digest(pixels) != file.start.pixels:
         remarks.append("the start picture decodes to other pixels here")
     if then.mode != "exact":

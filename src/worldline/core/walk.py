@@ -21,6 +21,7 @@ from worldline.core.errors import NewerWorldError, WorldFileError
 from worldline.core.motion import Motion, Rig
 
 DIGEST_BYTES: Final = 16
+COMPARED: Final = ("model", "weights", "mode", "dtype", "threads", "torch", "machine")
 POSE_NUMBERS: Final = 16  # 3x4 of the relative pose, then w a s d
 
 Poses = NDArray[np.float32]  # [T, 16]
@@ -63,6 +64,11 @@ class MadeWith(msgspec.Struct, frozen=True, kw_only=True):
     torch: str
     machine: str
     options: dict[str, OptionValue]
+
+    def differences(self, here: MadeWith) -> list[str]:
+        """What is other here, in words: reasons for other pictures."""
+        told = [(name, getattr(self, name), getattr(here, name)) for name in COMPARED]
+        return [f"{name} was {was}, here {now}" for name, was, now in told if was != now]
 
 
 class Run(msgspec.Struct, frozen=True, array_like=True):
