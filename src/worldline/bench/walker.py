@@ -6,6 +6,7 @@ measured here is what a visitor sees, and driving the keys from outside adds not
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -17,6 +18,7 @@ import msgspec
 
 from worldline.core.actions import ACTIONS
 from worldline.core.errors import ConfigError, ProtocolError
+from worldline.core.secret import Secret
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -33,6 +35,7 @@ FLAGS: Final = (
     "--autoplay-policy=no-user-gesture-required",
 )
 LIMIT_MS: Final = 120_000.0  # of one step of the browser, on a busy machine
+ACCESS: Final = "worldline.access"  # of the page's storage, see web/src/state/memory.ts
 POLL_S: Final = 4.0  # the page keeps its newest 512 frames and inputs
 HOLD_MS: Final = (120.0, 500.0)
 REST_MS: Final = (250.0, 1200.0)
@@ -169,13 +172,19 @@ def walk(
     seconds: float,
     *,
     seed: int = 0,
+    token: Secret | None = None,
     on_time: Callable[[float], None] = lambda s: None,
 ) -> Walk:
     """Walk the page at `address` for so many seconds with keys at random phases.
 
-    Raises: ConfigError without a browser, ProtocolError when the page does not get into a world.
+    `token` is the key of a server that asks for one. Raises: ConfigError without a browser,
+    ProtocolError when the page does not get into a world.
     """
     with _page() as page:
+        if token is not None:  # where the page itself keeps what a visitor types
+            page.add_init_script(
+                f"sessionStorage.setItem({ACCESS!r}, {json.dumps(token.reveal())})"
+            )
         scene = msgspec.convert(_enter(page, address), Scene)
         found = Walk(scene=scene)
         chance = random.Random(seed)

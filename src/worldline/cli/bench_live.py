@@ -31,7 +31,12 @@ def latency(options: BenchLatency) -> int:
     need_browser()
     with _server(options.url, arguments_of(options.load)) as url, progress_bar() as bar:
         task = bar.add_task("walking", total=round(options.seconds))
-        found = walk(url, options.seconds, on_time=lambda s: bar.update(task, completed=round(s)))
+        found = walk(
+            url,
+            options.seconds,
+            token=read_secret("token"),
+            on_time=lambda s: bar.update(task, completed=round(s)),
+        )
     figures = bench.figures_of(found)
     if options.json:
         print(msgspec.json.encode(figures).decode())

@@ -30,7 +30,7 @@ KNOBS: dict[str, str] = {
 SECRETS: dict[str, str] = {
     "api_keys": "keys of a server that others can reach: name:secret[:admin],...",
     "jwt_secret": "what signed tokens (HS256) are checked with",
-    "token": "the key of a server that `bench served` visits",
+    "token": "the key of a server that `bench served` and `bench latency` visit",
 }
 
 

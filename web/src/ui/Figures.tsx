@@ -65,6 +65,9 @@ function Details({ walk, model }: { readonly walk: Walk; readonly model: string 
           <span>
             <b>{latency ? Math.round(latency.p95) : "–"}</b> p95
           </span>
+          <span>
+            <b>{latency ? Math.round(latency.p99) : "–"}</b> p99
+          </span>
         </p>
       </header>
       <Spark values={walk.history.value} />
