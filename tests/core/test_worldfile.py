@@ -129,6 +129,14 @@ def test_what_made_it_keeps_no_path() -> None:
             engine_options(msgspec.structs.replace(made, options=options_of))
 
 
+def test_what_is_other_is_told() -> None:
+    made = worlds.made()
+    assert made.differences(made) == []
+    other = worlds.made(torch="3", ranks=2, options={**made.options, "kv": "8bit", "graphs": "on"})
+    told = ["ranks was 1, here 2", "torch was 2, here 3", "kv was None, here 8bit"]
+    assert made.differences(other) == told
+
+
 def test_every_flipped_byte_is_found() -> None:
     data = worlds.walked().encode()
     for place in range(len(data)):

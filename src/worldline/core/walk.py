@@ -21,7 +21,8 @@ from worldline.core.errors import NewerWorldError, WorldFileError
 from worldline.core.motion import Motion, Rig
 
 DIGEST_BYTES: Final = 16
-COMPARED: Final = ("model", "weights", "mode", "dtype", "threads", "torch", "machine")
+COMPARED: Final = ("model", "weights", "mode", "dtype", "threads", "ranks", "torch", "machine")
+IN_PICTURES: Final = ("kernels", "kv", "decoder", "compile", "recache", "lossy")  # options
 POSE_NUMBERS: Final = 16  # 3x4 of the relative pose, then w a s d
 
 Poses = NDArray[np.float32]  # [T, 16]
@@ -64,10 +65,12 @@ class MadeWith(msgspec.Struct, frozen=True, kw_only=True):
     torch: str
     machine: str
     options: dict[str, OptionValue]
+    ranks: int = 1
 
     def differences(self, here: MadeWith) -> list[str]:
         """What is other here, in words: reasons for other pictures."""
         told = [(name, getattr(self, name), getattr(here, name)) for name in COMPARED]
+        told += [(name, self.options.get(name), here.options.get(name)) for name in IN_PICTURES]
         return [f"{name} was {was}, here {now}" for name, was, now in told if was != now]
 
 
@@ -168,6 +171,7 @@ def made_with(info: WorldInfo) -> MadeWith:
         threads=info.threads,
         torch=info.torch,
         machine=info.machine,
+        ranks=info.ranks,
         options=msgspec.convert(options, dict[str, OptionValue]),
     )
 
