@@ -117,8 +117,6 @@ class Serve:
     """Address of that port; default: 127.0.0.1."""
     films: Text = None
     """A folder for films that are made in the background (/v1/videos); default: none are."""
-    films: Text = None
-    """A folder for films that are made in the background (/v1/videos); default: none are."""
     devices: Annotated[str | None, arg(metavar="LIST", help_behavior_hint="")] = None
     """Several devices: 0,1,2,3 are GPUs; also cpu,cpu. Without --sp each serves by itself."""
     sp: Whole = None
@@ -132,6 +130,8 @@ class Serve:
 class Play(Serve):
     """Serve a model and open it in the browser, or print its address."""
 
+    world: Annotated[Positional[Path | None], arg(metavar="WORLD.wl", help_behavior_hint="")] = None
+    """A saved walk to walk into: it is walked again until you take the keys."""
     no_browser: bool = False
     """Only print the address; also WORLDLINE_BROWSER=false."""
 

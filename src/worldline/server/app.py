@@ -21,9 +21,6 @@ from worldline.server.doors.policy import policy_of
 from worldline.server.films import routes as films
 from worldline.server.films.lot import filming
 from worldline.server.films.store import FilmStore
-from worldline.server.films import routes as films
-from worldline.server.films.lot import filming
-from worldline.server.films.store import FilmStore
 from worldline.server.http import routes
 from worldline.server.live import downloads
 from worldline.server.live.host import MakeWorld
@@ -64,6 +61,7 @@ def create_app(
             app.state.services, app.state.house, app.state.census = services, house, census
             try:
                 async with filming(services, store) as app.state.studio:
+                    census.count_films(app.state.studio)
                     yield
             finally:
                 await house.close()
@@ -85,7 +83,6 @@ def _routes(config: ServerConfig) -> list[BaseRoute]:
     return [
         *routes(config),
         *downloads.ROUTES,
-        *films.ROUTES,
         *films.ROUTES,
         WebSocketRoute("/v1/realtime_video/generate", realtime),
         WebSocketRoute("/v1/worlds/live", live),

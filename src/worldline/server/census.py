@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple, get_args
+from typing import TYPE_CHECKING, Final, NamedTuple, get_args
 
 from worldline.core.errors import WorldlineError
 from worldline.core.live.shared import State
@@ -21,6 +21,9 @@ from worldline.server.live.house import House
 from worldline.server.services import Services
 from worldline.server.waiting import stop
 from worldline.server.warmup import State as Warmth
+
+if TYPE_CHECKING:
+    from worldline.server.films.studio import Studio
 
 COUNT_S: Final = 2.0  # a scrape waits no longer for an engine that is busy; the last count stands
 _OURS: Final = str(Path(__file__).parent)
@@ -46,7 +49,12 @@ class Census:
         self._at_first: int | None = None  # device bytes before the first visitor
         self._asking: asyncio.Task[None] | None = None
         self._own: set[asyncio.Task[None]] = set()  # timers of ours that are no leaks
+        self._studio: Studio | None = None
         self._register()
+
+    def count_films(self, studio: Studio | None) -> None:
+        """What the studio does and holds is its own from now on."""
+        self._studio = studio
 
     @property
     def leaks(self) -> Leaks:
@@ -58,6 +66,7 @@ class Census:
         """Whether nobody is here who could own anything."""
         services = self._services
         here = services.sockets.taken or services.seats.taken or self._house.rooms
+        here = here or (self._studio is not None and self._studio.busy)
         return not here and services.readiness.state is not Warmth.WARMING
 
     async def count(self) -> Leaks:
@@ -84,6 +93,7 @@ class Census:
 
     async def _ask(self) -> None:
         services = self._services
+        films = self._films
         warm = services.readiness.state is not Warmth.WARMING
         seats = services.seats.taken
         try:
@@ -92,7 +102,12 @@ class Census:
             return
         if warm:
             # A seat is free only after its session is gone: the larger number owned what was seen.
-            self._judge(max(seats, services.seats.taken))
+            self._judge(max(seats, services.seats.taken) + max(films, self._films))
+
+    @property
+    def _films(self) -> int:
+        """Sessions of films, which have no seat while they are parked."""
+        return int(self._studio is not None and self._studio.busy)
 
     def _judge(self, seats: int) -> None:
         counts, quiet = self._counts, self.is_quiet
@@ -129,6 +144,8 @@ class Census:
 
     def _tasks(self) -> list[asyncio.Task[object]]:
         mine = {asyncio.current_task(), self._asking, *self._own}
+        if self._studio is not None:
+            mine.add(self._studio.running)
         return [task for task in asyncio.all_tasks() if task not in mine and _is_ours(task)]
 
     def _in_state(self, state: State) -> float:

@@ -116,6 +116,9 @@ async def lot(
                     await found.services.readiness.wait(clock, 1.0)
                     forget(handle)
                 yield found
+                if not handle.holding:
+                    await found.until(lambda: not found.studio.busy)
+                    assert not any(await app.state.census.count())
                 if handle.holding:
                     handle.allow(1000)
             await settle()

@@ -17,7 +17,6 @@ from worldline.server.doors.origins import OriginRule, origin_rule
 HEALTH: Final = frozenset({"/health", "/healthz", "/readyz"})
 ADMIN: Final = ("/metrics", "/admin")
 PICTURES: Final = frozenset({"/v1/videos"})  # requests that bring a picture
-PICTURES: Final = frozenset({"/v1/videos"})  # requests that bring a picture
 _MINUTE: Final = 60.0
 
 
@@ -46,10 +45,6 @@ class Policy(NamedTuple):
         if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
             return False
         return scope["path"] in self.public
-
-    def max_body(self, path: str) -> int:
-        """Bytes that a request to `path` may bring."""
-        return self.max_message_bytes if path in PICTURES else self.max_body_bytes
 
     def max_body(self, path: str) -> int:
         """Bytes that a request to `path` may bring."""

@@ -235,7 +235,9 @@ async def _film(request: Request) -> Film:
     found = await studio.desk.ask(
         functools.partial(studio.desk.store.find, request.path_params["id"])
     )
-    if found is None or not (client.admin or found.client == client.name):
+    expires = None if found is None else studio.expires(found)
+    gone = found is None or (expires is not None and expires <= studio.now())
+    if gone or not (client.admin or found.client == client.name):
         raise UnknownFilmError("there is no such film, or not any more")
     return found
 

@@ -25,7 +25,6 @@ from worldline.server.waiting import change, stop
 logger = logging.getLogger("worldline.server.films")
 
 LOOK_S: Final = 5.0  # until what could not be done is tried again
-SWEEP_S: Final = 600.0  # how often old films are looked for when nothing happens
 MOST_UPLOADS: Final = 4  # requests whose bodies are in memory at a time
 MIN_FREE_BYTES: Final = 256 * 2**20
 INTERNAL: Final = "internal"
@@ -49,7 +48,12 @@ class Studio:
         self._counts: dict[Status, int] = {}
         self._bytes = 0
         services.readiness.tell_when_decided(self._wake.set)
-        self._running = asyncio.create_task(self._run())
+        self.running = asyncio.create_task(self._run())
+
+    @property
+    def busy(self) -> bool:
+        """Whether a film is being made, or is parked while others have the seats."""
+        return self._making is not None
 
     @property
     def bytes(self) -> int:
@@ -104,7 +108,7 @@ class Studio:
 
     async def close(self) -> None:
         """Make no more films; the one that is being made stays first in line."""
-        await stop(self._running)
+        await stop(self.running)
 
     async def _run(self) -> None:
         while True:
@@ -134,7 +138,7 @@ class Studio:
             await self._changed()
             await self._make(film)
         else:
-            await change(self._services.clock, SWEEP_S, self._wake)
+            await change(self._services.clock, None, self._wake)
         await self._sweep()
 
     async def _make(self, film: Film) -> None:
