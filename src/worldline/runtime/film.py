@@ -28,6 +28,10 @@ class LatentFilm:
     def __len__(self) -> int:
         return len(self._chunks) + (self._coming is not None)
 
+    def __iter__(self) -> Iterator[Tensor]:
+        """Latents `[1, 16, T, h, w]` of chunk after chunk, on the host."""
+        return iter(list(self._all()))
+
     @property
     def nbytes(self) -> int:
         """Bytes kept."""
