@@ -1,0 +1,133 @@
+"""Which estimates are printed for a model, and what they assume of several H200 cards.
+
+Nothing here was measured by us on several cards. Where a figure comes from somebody's published
+measurement, its `source` says so; the rest are guesses, and say that.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+import torch
+
+from worldline.bench.arithmetic import ChunkFlops, ChunkSize, chunk_flops
+from worldline.bench.column_work import decode_exchanges
+from worldline.bench.decode_work import decode_flops
+from worldline.bench.scaling import (
+    CASES,
+    Assumptions,
+    Scaling,
+    Shape,
+    Stages,
+    Sustained,
+    computed_stages,
+    scale,
+)
+from worldline.models.preset import Preset, resolve_runtime
+from worldline.runtime.parallel.expected import Sharing
+from worldline.runtime.state import Geometry
+
+HALF = Sustained(
+    matmul=632,
+    attention=560,
+    decoder=150,
+    source="guess for one H200: 80 % of 790 in products and of 700 in attention, the decoder as "
+    "the best published one, 270 ms; on one card others reach 570 in all and 417 ms",
+)
+EIGHT = msgspec.structs.replace(
+    HALF,
+    matmul=1200,
+    source="as in bfloat16, but products in e4m3: 80 % of 1500, which nobody has shown here",
+)
+CAREFUL = Sustained(
+    matmul=570,
+    attention=570,
+    decoder=97,
+    source="what the best published server reaches on one H200: 570 in all, decoder 417 ms",
+)
+WANTED = Assumptions(
+    link_gb_per_s=350,
+    call_us=25,
+    lost=0.04,
+    source="guess: NVLink of 900 GB/s both ways gives 350 one way; collectives recorded in graphs; "
+    "of 570 TFLOP/s on one card the best published server keeps 92 % on each of four",
+)
+AS_OTHERS = msgspec.structs.replace(
+    WANTED,
+    call_us=260,
+    source="as others measured: 105 ms for the 400 collectives of a chunk on four H200",
+)
+TINY = "tiny decoder"
+
+
+class Way(NamedTuple):
+    """One way to run: how fast, under what assumptions, and what is left out."""
+
+    title: str
+    rate: Sustained
+    assumed: Assumptions
+    tiny: bool = False
+    context: bool = True
+
+
+WAYS = (
+    Way("bf16, as others measured", CAREFUL, AS_OTHERS),
+    Way("bf16", HALF, WANTED),
+    Way("bf16, tiny decoder", HALF, WANTED, tiny=True),
+    Way("8bit", EIGHT, WANTED),
+    Way("8bit, tiny decoder", EIGHT, WANTED, tiny=True),
+    Way("8bit, no context pass", EIGHT, WANTED, context=False),
+)
+
+
+class Subject(NamedTuple):
+    """A model at one size: the work of a chunk, whole, and how it is cut."""
+
+    flops: ChunkFlops
+    decoder: int
+    tiny_decoder: int
+    shape: Shape
+
+
+def subject_of(preset: Preset, width: int, height: int) -> Subject:
+    """Of a preset at its own chunk, window and steps. Counts on the meta device: seconds."""
+    settings, geometry = resolve_runtime(preset), Geometry(width, height)
+    chunk, grid, dit = settings.chunk, geometry.latent, preset.dit
+    tokens = chunk * geometry.tokens_per_frame
+    keys = settings.window * geometry.tokens_per_frame
+    size = ChunkSize(tokens, keys, len(settings.steps), chunk * width * height)
+    sharing = Sharing(
+        ranks=1,
+        tokens=tokens,
+        width=dit.dim,
+        heads=dit.num_heads,
+        layers=dit.num_layers,
+        steps=len(settings.steps),
+        itemsize=2,
+        values=4 * dit.out_dim,
+    )
+    exchanges = {
+        ranks: decode_exchanges(preset, chunk, grid, ranks=ranks, dtype=torch.bfloat16)
+        for ranks in CASES
+    }
+    return Subject(
+        flops=chunk_flops(dit, size),
+        decoder=decode_flops(preset, chunk, grid),
+        tiny_decoder=decode_flops(preset, chunk, grid, tiny=True),
+        shape=Shape(sharing, 4 * chunk, grid[1], exchanges),
+    )
+
+
+def estimates(subject: Subject, *, measured: Stages | None = None) -> list[Scaling]:
+    """Every way to run it; of `measured` stages one alone, as they were measured."""
+    if measured is not None:
+        return [scale("measured stages", measured, subject.shape, WANTED)]
+    return [_estimate(subject, way) for way in WAYS]
+
+
+def _estimate(subject: Subject, way: Way) -> Scaling:
+    shape = subject.shape._replace(columns=None) if way.tiny else subject.shape
+    decoder = subject.tiny_decoder if way.tiny else subject.decoder
+    stages = computed_stages(subject.flops, decoder, way.rate, context=way.context)
+    return scale(way.title, stages, shape, way.assumed)

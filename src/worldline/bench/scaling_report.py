@@ -1,0 +1,79 @@
+"""Estimates of several devices for people: a table, what it rests on, a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from worldline.bench.picture import Bar, Lines, Stacked
+from worldline.bench.scaling import GOAL_FPS, MOONSHOT_FPS, Scaling, verdict
+
+JUDGED = 4  # devices of which something is wanted
+
+
+def as_markdown(scalings: Sequence[Scaling]) -> str:
+    """Frames per second by way and number of devices, and the parts of a chunk on four."""
+    ranks = [e.ranks for e in scalings[0].estimates]
+    parts = list(scalings[0].estimates[0].parts)
+    head = ["estimate", *(f"{r} fps" for r in ranks), f"chunk on {JUDGED}, ms", *parts, "wanted"]
+    lines = [head, ["---"] * len(head)]
+    for scaling in scalings:
+        four = next(e for e in scaling.estimates if e.ranks == JUDGED)
+        lines.append(
+            [
+                scaling.title,
+                *(f"{e.fps:.1f}" for e in scaling.estimates),
+                f"{four.chunk_ms:.0f}",
+                *(f"{four.parts[name]:.1f}" for name in parts),
+                verdict(scaling, ranks=JUDGED),
+            ]
+        )
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def assumption_lines(scalings: Sequence[Scaling]) -> list[str]:
+    """Everything the estimates rest on, each once."""
+    lines = [
+        f"wanted on {JUDGED} devices: {GOAL_FPS:g} fps, moonshot {MOONSHOT_FPS:g}",
+        "nothing overlaps: neither decoder and passes, nor either and a collective",
+    ]
+    lines += [f"one device, {s.title}: {s.stages.source}" for s in scalings]
+    for assumed in dict.fromkeys(scaling.assumptions for scaling in scalings):
+        titles = "; ".join(s.title for s in scalings if s.assumptions == assumed)
+        lines.append(
+            f"several devices, {titles}: {assumed.link_gb_per_s:g} GB/s, "
+            f"{assumed.call_us:g} us a collective, {100 * assumed.lost:g} % of a device's rate "
+            f"lost with every halving of its share ({assumed.source})"
+        )
+    return lines
+
+
+def as_table(scalings: Sequence[Scaling]) -> str:
+    """The same as lines of text."""
+    ranks = [e.ranks for e in scalings[0].estimates]
+    widest = max(len(s.title) for s in scalings)
+    lines = [f"{'fps on devices':<{widest}}" + "".join(f"{r:>8}" for r in ranks)]
+    for scaling in scalings:
+        figures = "".join(f"{e.fps:>8.1f}" for e in scaling.estimates)
+        lines.append(f"{scaling.title:<{widest}}{figures}  {verdict(scaling, ranks=JUDGED)}")
+    return "\n".join([*lines, *assumption_lines(scalings)])
+
+
+def as_panels(scalings: Sequence[Scaling]) -> list[Stacked | Lines]:
+    """Frames per second against devices, and where a chunk on four spends its time."""
+    ranks = [e.ranks for e in scalings[0].estimates]
+    growth = Lines(
+        title="Estimated frames per second (a model, not a measurement)",
+        unit="fps",
+        x_label="devices",
+        x=ranks,
+        curves={s.title: [e.fps for e in s.estimates] for s in scalings},
+        marks={f"wanted on {JUDGED}": GOAL_FPS},
+    )
+    four = Stacked(
+        title=f"Where a chunk on {JUDGED} devices spends its time",
+        unit="ms",
+        bars=[
+            Bar(s.title, next(e.parts for e in s.estimates if e.ranks == JUDGED)) for s in scalings
+        ],
+    )
+    return [growth, four]
