@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -16,11 +17,16 @@ from pathlib import Path
 
 import pytest
 
+from tests import worlds
 from tests.runtime.fake_engine import shared_names
 from worldline.cli import serve
+from worldline.cli.main import main
+from worldline.cli.options import ModelOptions
+from worldline.cli.saved import load_for
 from worldline.core.config import ServerConfig
 from worldline.core.env import Env
 from worldline.core.errors import ConfigError
+from worldline.core.walked import Walked
 
 RUN = "import sys; from worldline.cli.main import main; sys.exit(main())"
 
@@ -64,6 +70,33 @@ def test_the_kernel_holds_little_for_a_slow_reader() -> None:
 )
 def test_the_printed_address_can_be_opened_here(host: str, address: str) -> None:
     assert serve.page_address(ServerConfig(host=host)) == address
+
+
+def test_the_address_leads_to_the_world_that_was_given() -> None:
+    address = serve.page_address(ServerConfig(world_file="walk.wl"))
+    assert address == "http://127.0.0.1:30000/#world"
+
+
+def test_a_walk_is_walked_on_with_what_made_it() -> None:
+    def load(asked: ModelOptions, /, **made: object) -> ModelOptions:
+        return load_for(Walked(worlds.start(), worlds.made(**made)).file(), asked)
+
+    asked = load(ModelOptions(), weights="random-0", options={"kv": "8bit"})
+    assert asked == ModelOptions(
+        model="tiny", random_weights=True, mode="exact", dtype="float32", threads=1, kv="8bit"
+    )
+    mine = ModelOptions(model="models/mine", mode="fast", threads=2, lossy=("last_step_kv",))
+    kept = load(mine, options={"lossy": ("still_window=9",)})
+    assert kept == dataclasses.replace(mine, dtype="float32")
+
+
+def test_a_world_that_cannot_be_read_starts_no_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "walk.wl"
+    path.write_bytes(b"no world")
+    assert main(["play", str(path), "--no-browser"]) == 2
+    assert capsys.readouterr().err.startswith("error [world_damaged]: this is no world file")
 
 
 def test_no_browser_where_none_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,12 @@ def test_who_plays_at_home_is_not_hurried(tmp_path: Path) -> None:
     assert server_config(Play(config=file)).idle_lease_s == 9
 
 
+def test_a_world_to_walk_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = server_config(Play(world=Path("walk.wl")))
+    assert config.world_file == str(tmp_path / "walk.wl")
+
+
 def test_a_file_sets_what_no_option_does(tmp_path: Path) -> None:
     file = tmp_path / "server.toml"
     file.write_text('seats = 5\ngrace_s = 7.5\nport = 4000\nallow_origins = ["https://a.example"]')

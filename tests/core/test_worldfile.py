@@ -120,6 +120,7 @@ def test_what_made_it_keeps_no_path() -> None:
         options=options,
     )
     made = made_with(info)
+    assert "first_chunks_mb" not in made.options
     wanted = msgspec.structs.replace(options, decoder="small.safetensors")
     assert engine_options(made) == wanted
     walked = Walked(worlds.start(), made)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
+from tests import worlds
 from tests.fakes import FakeHandle, fake_info
 from tests.server.conftest import Rig, Start
 from tests.server.sockets import Socket, init
@@ -23,6 +26,18 @@ async def test_models_lists_the_loaded_model(rig: Rig) -> None:
     assert (entry["id"], entry["object"], entry["root"]) == ("fake", "model", "fake")
     assert entry["info"]["sizes"] == [[64, 48], [128, 96], [48, 64]]
     assert entry["info"].keys().isdisjoint({"torch", "machine", "options"})
+
+
+async def test_the_world_that_the_page_walks_into(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "walk.wl"
+    path.write_bytes(worlds.walked().encode())
+    rig = await start(world_file=str(path))
+    response = await get(rig, "/v1/world.wl")
+    assert (response.status_code, response.content) == (200, path.read_bytes())
+    assert response.headers["cache-control"] == "no-store"
+    none = await start()
+    response = await get(none, "/v1/world.wl")
+    assert (response.status_code, response.json()["code"]) == (404, "no_file")
 
 
 async def test_ready_only_after_the_real_path_has_run(start: Start) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldline.cli.loading import load_world
-from worldline.cli.options import SavedModel
+from worldline.cli.options import ModelOptions, SavedModel
 from worldline.core.config import DEFAULT_OPTIONS, EngineOptions, WorldInfo
 from worldline.core.env import read_env
 from worldline.core.errors import ConfigError, OtherWeightsError
@@ -46,6 +47,28 @@ def load_saved(file: WorldFile, options: SavedModel) -> Saved:
     for remark in remarks:
         print(f"note: {remark}", file=sys.stderr, flush=True)
     return Saved(file, pixels, world, remarks)
+
+
+def load_for(file: WorldFile, options: ModelOptions) -> ModelOptions:
+    """What to serve to walk on in a file: what made it, but for what somebody has asked for.
+
+    A model that is asked for wins over the file's, and so do the other options.
+    """
+    made, default = file.made, ModelOptions()
+    if options.model == default.model:
+        made_up = made.weights.startswith(RANDOM)
+        options = replace(options, model=made.model, random_weights=made_up)
+    mode, dtype = (getattr(made, name) or None for name in ("mode", "dtype"))
+    kept = engine_options(made)
+    return replace(
+        options,
+        mode=options.mode or mode,
+        dtype=options.dtype or dtype,
+        threads=options.threads or made.threads,
+        kv=options.kv if options.kv != default.kv else kept.kv,
+        recache=options.recache or kept.recache,
+        lossy=options.lossy or kept.lossy,
+    )
 
 
 def settings_of(file: WorldFile, options: SavedModel) -> WorkerSettings:

@@ -6,6 +6,7 @@ The worker is started first: while it imports torch, this process imports what t
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import os
 import signal
@@ -23,11 +24,13 @@ import msgspec
 from worldline.cli.fleet import Wish, fleet
 from worldline.cli.loading import show_notice, worker_settings
 from worldline.cli.options import Play, Serve
+from worldline.cli.saved import load_for
 from worldline.cli.settings import DEFAULT_PORT, keyring_of, server_config, to_terminal
 from worldline.cli.workers import start_workers, supervise
 from worldline.core.config import ServerConfig
 from worldline.core.env import Env, read_env
 from worldline.core.errors import ConfigError
+from worldline.core.worldfile import load_world_file
 from worldline.runtime.handle import EngineHandle
 from worldline.server.doors.keys import Keyring
 from worldline.server.doors.tls import Certificate, certificate
@@ -55,6 +58,9 @@ def play(options: Play) -> int:
     """Run the command; returns the exit code."""
     env = read_env()
     configure_logging((env.log_level or "warning").upper())
+    if options.world is not None:
+        load = load_for(load_world_file(options.world), options.load)
+        options = dataclasses.replace(options, load=load)
     return _serve(options, browser=not options.no_browser and can_open_browser(env))
 
 
@@ -171,14 +177,15 @@ def bind(host: str, port: int | None) -> socket.socket:
 
 
 def page_address(config: ServerConfig) -> str:
-    """The address of the page; of a server that listens everywhere, its local one."""
+    """The address of the page; of a server that listens everywhere, its local one.
+
+    With a world to walk into, it leads there.
+    """
     scheme = "http" if config.tls is None else "https"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host, config.host)
-    return (
-        f"{scheme}://[{host}]:{config.port}/"
-        if ":" in host
-        else f"{scheme}://{host}:{config.port}/"
-    )
+    name = f"[{host}]" if ":" in host else host
+    place = "" if config.world_file is None else "#world"
+    return f"{scheme}://{name}:{config.port}/{place}"
 
 
 def announce(model: str, address: str, *, browser: bool) -> None:

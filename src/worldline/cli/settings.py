@@ -51,6 +51,8 @@ def server_config(options: Serve) -> ServerConfig:
     values = {} if options.config is None else read_settings(options.config)
     if isinstance(options, Play):  # on one's own machine one may look as long as one likes
         values.setdefault("idle_lease_s", 0.0)
+        if options.world is not None:
+            values["world_file"] = str(options.world.resolve())
     for option, setting in _SETTINGS.items():
         given = getattr(options, option)
         if given is not None and given != ():

@@ -22,7 +22,8 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     recorded once and replayed.
     `recache` makes the window's history anew when the prompt changes. `lossy` names levers that
     make chunks cheaper and change the picture (`runtime.savings.LEVERS`), each with `=N` where it
-    has a number. `first_chunks_mb` of host memory keep first chunks of equal starts.
+    has a number. `first_chunks_mb` of host memory keep first chunks of equal starts, `timeline_mb`
+    what one session was, so that it can go back; 0 keeps only what a light snapshot takes.
     """
 
     camera_cache: Literal["auto", "off"] = "auto"
@@ -37,6 +38,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     recache: bool = False
     lossy: tuple[str, ...] = ()
     first_chunks_mb: int = 1024
+    timeline_mb: int = 256
 
 
 DEFAULT_OPTIONS = EngineOptions()
@@ -129,6 +131,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     their end; old ones go when all together have `max_films_bytes`. At most `max_films_waiting` are
     in line, `films_per_client` of one client, and none is longer than `max_film_s`.
 
+    `world_file` is a world that the page, opened with `#world`, walks into.
+
     Doors. `allow_origins` are pages elsewhere that may use the server. Per address, this machine's
     own excepted: `sockets_per_minute`, `requests_per_minute` and `sockets_per_address` at a time.
     Per socket: `messages_per_second` and `bytes_per_second`; one that is faster is read slower. 0
@@ -182,6 +186,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_films_waiting: int = 64
     films_per_client: int = 8
     max_film_s: float = 600.0
+    world_file: str | None = None
     allow_origins: tuple[str, ...] = ()
     sockets_per_minute: int = 60
     requests_per_minute: int = 600

@@ -23,6 +23,7 @@ from worldline.core.motion import Motion, Rig
 DIGEST_BYTES: Final = 16
 COMPARED: Final = ("model", "weights", "mode", "dtype", "threads", "ranks", "torch", "machine")
 IN_PICTURES: Final = ("kernels", "kv", "decoder", "compile", "recache", "lossy")  # options
+OF_MEMORY: Final = ("first_chunks_mb", "timeline_mb")  # options that are this machine's affair
 POSE_NUMBERS: Final = 16  # 3x4 of the relative pose, then w a s d
 
 Poses = NDArray[np.float32]  # [T, 16]
@@ -161,7 +162,8 @@ class WorldFile(msgspec.Struct, frozen=True, kw_only=True):
 def made_with(info: WorldInfo) -> MadeWith:
     """What a loaded model says of itself. Of a decoder's file only the name is told."""
     decoder = Path(info.options.decoder).name
-    options = msgspec.to_builtins(msgspec.structs.replace(info.options, decoder=decoder))
+    told = msgspec.to_builtins(msgspec.structs.replace(info.options, decoder=decoder))
+    options = {name: value for name, value in told.items() if name not in OF_MEMORY}
     return MadeWith(
         model=info.model,
         weights=info.weights,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,12 +12,14 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from worldline.core.config import ServerConfig
+from worldline.core.worldfile import load_world_file, write_world
 from worldline.server.census import Census
 from worldline.server.live.house import House
 from worldline.server.services import Services, is_ready
 from worldline.server.waiting import in_thread
 
 RETRY_S = "5"
+WORLD_FILE = "/v1/world.wl"
 _PRIVATE = {"Cache-Control": "no-store"}
 # What the worker runs on is for files and logs; options may hold a path.
 _INSIDE = ("torch", "machine", "options")
@@ -48,6 +51,16 @@ async def ready(request: Request) -> Response:
     if house.draining:
         reason = "draining"
     return _json({"status": reason}, status=503, headers={"Retry-After": RETRY_S})
+
+
+async def world_file(request: Request) -> Response:
+    """The world that this server was started with, for the page to walk into."""
+    services = _services(request)
+    path = services.config.world_file
+    if path is None:
+        return _json({"code": "no_file", "message": "this server offers no world"}, status=404)
+    file = await in_thread(services.readers, lambda: write_world(load_world_file(Path(path))))
+    return Response(file, media_type="application/octet-stream", headers=_PRIVATE)
 
 
 async def metrics(request: Request) -> Response:
@@ -117,7 +130,7 @@ ADMIN_ROUTES = [
 
 def routes(config: ServerConfig) -> list[BaseRoute]:
     """The main port's plain routes; those of administrators only while they have no own port."""
-    mine = [Route("/v1/models", models), *OPEN_ROUTES]
+    mine = [Route("/v1/models", models), Route(WORLD_FILE, world_file), *OPEN_ROUTES]
     if config.admin_port is None:
         return [*mine, *ADMIN_ROUTES]
     return [*mine, Route("/v1/traces/{id}", trace)]  # for whoever recorded it, and was told its id
