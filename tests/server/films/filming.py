@@ -119,8 +119,11 @@ async def lot(
                 if not handle.holding:
                     await found.until(lambda: not found.studio.busy)
                     assert not any(await app.state.census.count())
+                closing = asyncio.create_task(found.studio.close())
+                await settle()
                 if handle.holding:
-                    handle.allow(1000)
+                    handle.allow(1000)  # a step on its way is never left behind
+                await closing
             await settle()
     finally:
         store.close()

@@ -16,6 +16,7 @@ from tests.server.films.filming import lot
 from worldline.core.errors import GenerationError
 from worldline.core.motion import MOTIONLESS, Motion
 from worldline.media.scene import decode_picture
+from worldline.server.films.store import FilmStore
 
 pytestmark = pytest.mark.anyio
 
@@ -128,7 +129,10 @@ async def test_a_film_goes_on_in_the_next_process(tmp_path: Path) -> None:
         film = await here.ask(chunks=5, seed=3)
         handle.allow(2)
         await here.reaches(film["id"], 2)
-        handle.allow(1)
+    store = FilmStore(tmp_path / "cut")
+    left = store.find(film["id"])
+    store.close()
+    assert left is not None and (left.status, left.chunks, left.barren) == ("queued", 2, 0)
     again = FakeHandle()
     async with lot(tmp_path / "cut", again) as here:
         done = await here.ended(film["id"])

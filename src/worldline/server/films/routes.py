@@ -235,11 +235,11 @@ async def _film(request: Request) -> Film:
     found = await studio.desk.ask(
         functools.partial(studio.desk.store.find, request.path_params["id"])
     )
-    expires = None if found is None else studio.expires(found)
-    gone = found is None or (expires is not None and expires <= studio.now())
-    if gone or not (client.admin or found.client == client.name):
-        raise UnknownFilmError("there is no such film, or not any more")
-    return found
+    if found is not None and (client.admin or found.client == client.name):
+        expires = studio.expires(found)
+        if expires is None or expires > studio.now():
+            return found
+    raise UnknownFilmError("there is no such film, or not any more")
 
 
 async def _shown(studio: Studio, film: Film) -> dict[str, Any]:

@@ -252,7 +252,7 @@ class FilmStore:
         """
         with self._transaction():
             if blameless:
-                self._db.execute("UPDATE films SET barren = barren - 1 WHERE id = ?", [id])
+                self._db.execute("UPDATE films SET barren = MAX(barren - 1, 0) WHERE id = ?", [id])
             self._put_back(id, now)
         return self.find(id)
 
