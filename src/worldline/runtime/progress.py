@@ -44,6 +44,7 @@ STAGES: Final = (
     "transfer",
     "preparing",
     "moving",
+    "film",
     "another call",
     "telling the other ranks",
 )
@@ -105,13 +106,17 @@ class Stamps:
         self._cells, self._at, self._now = cells, rank * _Row.WIDTH, now
         self._times = StageTimes()
         self._where: Hashable = ()
+        self._patient = False
         self._stage = "waiting"
         self._since = now()
 
-    def begin(self, stage: str, where: Hashable = ()) -> None:
-        """A call begins; `where` tells its place in a session of what size."""
+    def begin(self, stage: str, where: Hashable = (), *, patient: bool = False) -> None:
+        """A call begins; `where` tells its place in a session of what size.
+
+        `patient` is for calls that may take long each time: all their stages count as first times.
+        """
         self._end()
-        self._where = where
+        self._where, self._patient = where, patient
         self._begin(stage)
 
     def enter(self, stage: str) -> None:
@@ -126,7 +131,7 @@ class Stamps:
     def wait(self) -> None:
         """Nothing to do, until there is."""
         self._end()
-        self._stage = "waiting"
+        self._stage, self._patient = "waiting", False
         self._stamp(_UNLIMITED)
 
     def took(self) -> None:
@@ -139,10 +144,12 @@ class Stamps:
 
     def _begin(self, stage: str) -> None:
         self._stage, self._since = stage, self._now()
-        self._stamp(math.ceil(1000 * self._times.allowed_s((self._where, stage))))
+        place = self._where, stage
+        allowed_s = COLD_S if self._patient else self._times.allowed_s(place)
+        self._stamp(math.ceil(1000 * allowed_s))
 
     def _end(self) -> None:
-        if self._stage != "waiting":
+        if self._stage != "waiting" and not self._patient:
             self._times.note((self._where, self._stage), self._now() - self._since)
 
     def _stamp(self, allowed_ms: int) -> None:

@@ -214,7 +214,7 @@ class Rank:
             case CloseRequest():
                 return self._close(body)
             case FilmOpen() | FilmAdvance() | FilmClose():
-                self._stamps.begin("film")
+                self._stamps.begin("film", patient=True)
                 return self._films.answer(body)
             case _:
                 raise AssertionError(f"the loop must not pass on {body!r}")

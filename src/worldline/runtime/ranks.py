@@ -58,8 +58,8 @@ class Ranks:
     ) -> None:
         """`sent` counts the calls that went to rank 0.
 
-        `on_trouble` is called once when they are about to be ended, `on_refusal` when a rank could
-        not load; both from threads of ours.
+        `on_trouble` is called when they are to be ended though none has ended by itself,
+        `on_refusal` when a rank could not load; both from threads of ours.
         """
         self._sent, self._on_trouble, self._on_refusal = sent, on_trouble, on_refusal
         self._clock = clock or MonotonicClock()
@@ -180,6 +180,7 @@ class Ranks:
         with self._lock:
             self._reason = self._reason or reason
             self._gone = self._gone or self._ended()
-        self._on_trouble()
+        if reason is not None:  # now: what hangs may take its time to end
+            self._on_trouble()
         with contextlib.suppress(ValueError):  # it has ended meanwhile
             self._processes[0].kill()  # whoever reads its pipe calls `end`

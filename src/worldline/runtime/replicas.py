@@ -18,6 +18,7 @@ import msgspec
 from worldline.core.config import WorldInfo
 from worldline.core.errors import WorldlineError
 from worldline.runtime.contract import EngineHandle, OnFrames
+from worldline.runtime.film_calls import FilmCall, FilmClose, FilmOpen, FilmTurn
 from worldline.runtime.protocol import (
     Counts,
     OpenReply,
@@ -84,12 +85,7 @@ class Replicas:
 
     def open(self, request: OpenRequest) -> OpenReply:
         """See `EngineHandle.open`."""
-        home = self.lane(request.session_id)
-        if not self._handles[home].alive():
-            with self._lock:
-                del self._homes[request.session_id]
-            home = self.lane(request.session_id)
-        return self._handles[home].open(request)
+        return self._living(request.session_id).open(request)
 
     def step(self, request: StepRequest, *, on_frames: OnFrames | None = None) -> StepResult:
         """See `EngineHandle.step`."""
@@ -126,6 +122,17 @@ class Replicas:
         with self._lock:
             self._homes[new_id] = home
         return reply
+
+    def film(self, call: FilmCall) -> FilmTurn:
+        """See `EngineHandle.film`; a film is placed as a session is, under its own name."""
+        if isinstance(call, FilmOpen):
+            return self._living(call.film_id).film(call)
+        try:
+            return self._of(call.film_id).film(call)
+        finally:
+            if isinstance(call, FilmClose):
+                with self._lock:
+                    self._homes.pop(call.film_id, None)
 
     def counts(self) -> Counts:
         """See `EngineHandle.counts`: all that live, together."""
@@ -165,6 +172,15 @@ class Replicas:
 
     def _any(self) -> EngineHandle:
         return next((handle for handle in self._handles if handle.alive()), self._handles[0])
+
+    def _living(self, name: str) -> EngineHandle:
+        """Where something is to be opened; placed again if that replica has died."""
+        home = self.lane(name)
+        if not self._handles[home].alive():
+            with self._lock:
+                self._homes.pop(name, None)
+            home = self.lane(name)
+        return self._handles[home]
 
     def _of(self, session_id: str) -> EngineHandle:
         """Who has the session; a stranger's name is refused by whoever is asked."""

@@ -46,7 +46,7 @@ def start_ranks(settings: WorkerSettings) -> Started:
     """
     size = settings.ranks
     cells = board(size)
-    meeting = tempfile.mkdtemp(prefix="worldline-ranks-") if size > 1 else None
+    meeting = tempfile.mkdtemp(prefix=f"worldline-ranks-{os.getpid()}-") if size > 1 else None
     feeds = [multiprocessing.Pipe(duplex=False) for _ in range(1, size)]
     started = Started([], [], cells, meeting)
     try:
