@@ -98,6 +98,14 @@ class History:
         if self.exact and chunk < self.place and self._steps[chunk] is made:
             self._steps[chunk] = made._replace(digest=digest)
 
+    def anew(self, chunk: int) -> None:
+        """The session stands at its start, and will be walked to before `chunk` again, unseen."""
+        self._cut(chunk)
+        self.exact = True
+        self._light = None
+        if self._start is not None:
+            self._begin(self._start)
+
     def restart(self, seed: int | None) -> None:
         """Back to the start, perhaps with another seed."""
         self._steps.clear()

@@ -15,6 +15,7 @@ from worldline.core.config import ServerConfig
 from worldline.core.live.client import Enter
 from worldline.core.live.server import Applied, ServerMessage, StateChange
 from worldline.core.motion import Motion, Pose
+from worldline.server.live.beginning import Beginning
 from worldline.server.live.frames import ChunkFrames, Sent
 from worldline.server.live.world import LiveWorld
 from worldline.server.services import Services, running
@@ -103,7 +104,9 @@ class Stage:
         self.handle = handle
         self.clock = clock
 
-    def world(self, name: str = "one", **wish: object) -> tuple[LiveWorld, FakeAudience]:
+    def world(
+        self, name: str = "one", *, beginning: Beginning | None = None, **wish: object
+    ) -> tuple[LiveWorld, FakeAudience]:
         """A world that nobody has opened."""
         audience = FakeAudience(self.clock)
         world = LiveWorld(
@@ -113,15 +116,16 @@ class Stage:
             PICTURE,
             device=self.services.device,
             broadcast=audience,
+            beginning=beginning or Beginning(saves=self.services.saves),
         )
         return world, audience
 
     @asynccontextmanager
     async def walking(
-        self, name: str = "one", **wish: object
+        self, name: str = "one", *, beginning: Beginning | None = None, **wish: object
     ) -> AsyncGenerator[tuple[LiveWorld, FakeAudience]]:
         """A world that runs; closed at the end, whatever its `run` raised."""
-        world, audience = self.world(name, **wish)
+        world, audience = self.world(name, beginning=beginning, **wish)
         await world.open()
         task = asyncio.create_task(world.run())
         try:

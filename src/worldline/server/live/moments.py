@@ -55,6 +55,7 @@ class Moments:
         self._waiting: deque[_Wanted] = deque(maxlen=MOST_WAITING)
         self._task: asyncio.Task[None] | None = None
         self._cuts = 0
+        self._newest_s: float | None = None  # of those asked for, made or not yet
         chunk_s = PICTURES * reply.chunk / reply.fps
         self._gap_s = EVERY_S - chunk_s / 2  # the chunk nearest to a second after the last
 
@@ -66,13 +67,14 @@ class Moments:
     def begin(self, moments: Sequence[Moment]) -> None:
         """Those of the world that this one is a branch of."""
         self._made = list(moments)
+        self._newest_s = self._made[-1].seconds if self._made else None
 
     def offer(self, chunk: int, number: int, picture: NDArray[np.uint8]) -> None:
         """Chunk `chunk` of the walk begins with `picture`, of this number; uint8 `H W 3`."""
         seconds = seconds_at(chunk, self._reply)
-        newest = self._waiting[-1] if self._waiting else self._made[-1] if self._made else None
-        if newest is not None and seconds < newest.seconds + self._gap_s:
+        if self._newest_s is not None and seconds < self._newest_s + self._gap_s:
             return
+        self._newest_s = seconds
         self._waiting.append(_Wanted(chunk, seconds, number, picture.copy()))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work())
@@ -81,7 +83,7 @@ class Moments:
         """The walk stands before `chunk` again."""
         self._cuts += 1
         self._waiting.clear()
-        self._made = [moment for moment in self._made if moment.chunk < chunk]
+        self.begin([moment for moment in self._made if moment.chunk < chunk])
 
     def branch(self, chunk: int) -> Sequence[Moment]:
         """Those of a branch that begins there."""

@@ -194,11 +194,10 @@ class Travel:
         else:
             self._history.rewound(reply)
             return
-        again = self._history.branch(chunk)
         async with self._turn():
             await self._engine.reset(self._id)
-        self._history.restart(None)
-        await walk_unseen(self._services, again, session_id=self._id)
+        self._history.anew(chunk)
+        await walk_unseen(self._services, self._history, session_id=self._id)
 
     def _turn(self) -> AbstractAsyncContextManager[Turn]:
         deadline = self._services.clock.now() + PATIENT_S
