@@ -6,15 +6,13 @@ The network itself is asked, exchange by exchange, as for its FLOPs (`decode_wor
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from worldline.models.preset import Preset
-from worldline.runtime.parallel.vae import CELL, ColumnVae, SharedVae
-from worldline.runtime.parts import build_networks
+from worldline.runtime.parallel.vae import ColumnVae, SharedVae
 
 LATENT_CHANNELS = 16
 
@@ -68,42 +66,19 @@ class Counted:
 
 
 @torch.no_grad()
-def decode_exchanges(
-    preset: Preset, chunk: int, grid: tuple[int, int], *, ranks: int, dtype: torch.dtype
-) -> Exchanged:
-    """Of decoding `chunk` latent frames of `grid` `(h, w)` in the middle of a clip."""
-    latents = torch.empty(1, LATENT_CHANNELS, chunk, *grid, device="meta")
-    return _busiest(
-        build_networks(preset).vae.to(dtype),
-        ranks,
-        lambda vae, state: vae.decode_stream(latents, state),
-    )
+def decode_exchanges(vae: ColumnVae, chunk: int, grid: tuple[int, int], *, ranks: int) -> Exchanged:
+    """Of decoding `chunk` latent frames of `grid` `(h, w)` in the middle of a clip.
 
-
-@torch.no_grad()
-def encode_exchanges(
-    preset: Preset, chunk: int, grid: tuple[int, int], *, ranks: int, dtype: torch.dtype
-) -> Exchanged:
-    """Of encoding as many in the middle of a clip: a start picture's early chunks need it."""
-    size = (CELL * grid[0], CELL * grid[1])
-    first, later = (torch.empty(1, 3, n, *size, device="meta") for n in (1, 4 * chunk))
-    return _busiest(
-        build_networks(preset).vae.to(dtype),
-        ranks,
-        lambda vae, state: vae.encode_stream(first if state is None else later, state),
-    )
-
-
-def _busiest(
-    vae: ColumnVae, ranks: int, run: Callable[[SharedVae, Any], tuple[Tensor, Any]]
-) -> Exchanged:
-    """Of a rank in the middle, which has two neighbours and sends its pictures to the first."""
+    `vae` is on the meta device, in the dtype it is run in. Counted is a rank that has two
+    neighbours and sends its pictures to the first.
+    """
     if ranks == 1:
         return Exchanged(0, 0)
     group = Counted(1, ranks)
     shared = SharedVae(vae, group)
-    _, state = run(shared, None)
+    latents = torch.empty(1, LATENT_CHANNELS, chunk, *grid, device="meta")
+    _, state = shared.decode_stream(latents, None)
     group.calls.clear()
     group.nbytes.clear()
-    run(shared, state)
+    shared.decode_stream(latents, state)
     return Exchanged(sum(group.calls.values()), sum(group.nbytes.values()))

@@ -26,6 +26,7 @@ from worldline.bench.scaling import (
 )
 from worldline.models.preset import Preset, resolve_runtime
 from worldline.runtime.parallel.expected import Sharing
+from worldline.runtime.parts import build_networks
 from worldline.runtime.state import Geometry
 
 HALF = Sustained(
@@ -72,7 +73,7 @@ class Way(NamedTuple):
 
 
 WAYS = (
-    Way("bf16, as others measured", CAREFUL, AS_OTHERS),
+    Way("bf16, others' rates", CAREFUL, AS_OTHERS),
     Way("bf16", HALF, WANTED),
     Way("bf16, tiny decoder", HALF, WANTED, tiny=True),
     Way("8bit", EIGHT, WANTED),
@@ -107,10 +108,8 @@ def subject_of(preset: Preset, width: int, height: int) -> Subject:
         itemsize=2,
         values=4 * dit.out_dim,
     )
-    exchanges = {
-        ranks: decode_exchanges(preset, chunk, grid, ranks=ranks, dtype=torch.bfloat16)
-        for ranks in CASES
-    }
+    vae = build_networks(preset).vae.to(torch.bfloat16)
+    exchanges = {ranks: decode_exchanges(vae, chunk, grid, ranks=ranks) for ranks in CASES}
     return Subject(
         flops=chunk_flops(dit, size),
         decoder=decode_flops(preset, chunk, grid),
