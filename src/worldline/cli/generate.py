@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -16,17 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import TextColumn
 
+from worldline.cli.guided import Size, check_distilled, make_guided, request_of
 from worldline.cli.loading import load_world, parse_size, progress_bar, worker_settings
 from worldline.cli.options import Generate
 from worldline.core.actions import Keys, parse_action_string
-from worldline.core.camera import (
-    Intrinsics,
-    framewise_relative,
-    interpolate_poses,
-    load_trajectory,
-    poses_from_keys,
-)
+from worldline.core.camera import load_trajectory, poses_from_keys
 from worldline.core.errors import ConfigError, ImageError
+from worldline.core.film import CameraPath, FilmMotion, fit_path
 from worldline.media.image import decode_image
 from worldline.media.record import Recorder, open_recorder
 
@@ -37,14 +32,12 @@ if TYPE_CHECKING:
 
     Keep = Callable[[PoseControls | None, Chunk], None]
 
-IDLE_CHUNKS = 8  # how long a film is when neither a path nor a length is given
-
 
 class Film(msgspec.Struct, frozen=True, kw_only=True):
     """What `generate` made; `seconds` is the time from start picture to last frame, without load.
 
     `sha256` is over the raw RGB frames: equal films have equal sums whatever the container. `world`
-    is the world file, where one was saved.
+    is the world file, where one was saved; `resumed` counts denoise passes of an earlier run.
     """
 
     out: str
@@ -61,22 +54,7 @@ class Film(msgspec.Struct, frozen=True, kw_only=True):
     chunk_ms: list[float]
     sha256: str
     world: str | None = None
-
-
-class CameraPath(NamedTuple):
-    """A camera path per pixel frame: poses `[N, 4, 4]`, walk keys `[F, 4]`, intrinsics."""
-
-    c2w: NDArray[np.float64]
-    wasd: NDArray[np.float32] | None
-    intrinsics: Intrinsics | None
-
-
-class Motion(NamedTuple):
-    """A camera path per latent frame, as long as the film."""
-
-    chunks: int
-    relative: NDArray[np.float32] | None
-    keys: NDArray[np.float32] | None
+    resumed: int = 0
 
 
 def generate(options: Generate) -> int:
@@ -122,35 +100,6 @@ def read_picture(path: Path) -> bytes:
         raise ImageError("the start picture cannot be read", got=error) from None
 
 
-def fit_path(path: CameraPath | None, chunk: int, chunks: int | None) -> Motion:
-    """Bring a path to whole chunks of `chunk` latent frames, as the official code does.
-
-    Without `chunks` the film is as long as the path, cut to whole chunks, and spans all of it. With
-    `chunks` there is one pose per pixel frame: a longer path is cut, a shorter one stands still at
-    its end. Steps are divided by the longest one of the film. Raises: ControlError.
-    """
-    if path is None:
-        return Motion(chunks or IDLE_CHUNKS, None, None)
-    if chunks is None:
-        # F + 1 poses of F key frames are rounded up to 4n + 1; a recorded path is rounded down.
-        rounding = math.ceil if path.wasd is not None else math.floor
-        poses = path.c2w
-        chunks = max((rounding((len(poses) - 1) / 4) + 1) // chunk, 1)
-        if path.wasd is None:
-            poses = poses[: (len(poses) - 1) // 4 * 4 + 1]
-    else:
-        wanted = 4 * (chunks * chunk - 1) + 1
-        still = np.repeat(path.c2w[-1:], max(wanted - len(path.c2w), 0), axis=0)
-        poses = np.concatenate([path.c2w[:wanted], still])
-    count = chunks * chunk
-    keys = None
-    if path.wasd is not None:
-        at = 4 * np.arange(count)
-        released = np.zeros((max(int(at[-1]) + 1 - len(path.wasd), 0), 4), dtype=np.float32)
-        keys = np.concatenate([path.wasd, released])[at]  # T 4
-    return Motion(chunks, framewise_relative(interpolate_poses(poses, count)), keys)
-
-
 def make_film(
     options: Generate,
     image: NDArray[np.uint8],
@@ -161,6 +110,9 @@ def make_film(
     """Load the model and write the film. Raises what loading, starting and stepping raise."""
     loading = time.perf_counter()
     world = load_world(worker_settings(options.load))
+    if not world.preset.live:
+        return guided_film(options, world, image, path, size=size, loading=loading)
+    check_distilled(options)
     start = time.perf_counter()
     with start_session(world, options, image, path, size=size) as session:
         motion = fit_path(path, session.chunk, options.chunks)
@@ -186,6 +138,44 @@ def make_film(
         chunk_ms=written.chunk_ms,
         sha256=written.sha256,
         world=None if options.save is None else str(options.save),
+    )
+
+
+def guided_film(
+    options: Generate,
+    world: World,
+    image: NDArray[np.uint8],
+    path: CameraPath | None,
+    *,
+    size: tuple[int, int] | tuple[None, None],
+    loading: float,
+) -> Film:
+    """A film of a base or pretrained model, with a second one where a device for it is named."""
+    request = request_of(options, world, path, size=Size(*size))
+    partner = None
+    if options.guidance_device is not None:
+        beside = msgspec.structs.replace(
+            worker_settings(options.load), device=options.guidance_device
+        )
+        partner = load_world(beside)
+    start = time.perf_counter()
+    made = make_guided(options, world, request, image, partner=partner)
+    seconds = time.perf_counter() - start
+    return Film(
+        out=options.out,
+        model=world.info.model,
+        seed=options.seed,
+        width=made.width,
+        height=made.height,
+        chunks=made.chunks,
+        frames=made.frames,
+        seconds=round(seconds, 3),
+        fps=round(made.frames / seconds, 2),
+        video_fps=world.info.fps,
+        load_seconds=round(start - loading, 3),
+        chunk_ms=made.chunk_ms,
+        sha256=made.sha256,
+        resumed=made.resumed,
     )
 
 
@@ -256,7 +246,7 @@ class _Writer:
 
 
 def write_film(
-    out: str, session: Session, motion: Motion, *, fps: int, later: bool, keep: Keep
+    out: str, session: Session, motion: FilmMotion, *, fps: int, later: bool, keep: Keep
 ) -> Written:
     """Generate chunk by chunk into a film or folder; `later` decodes the film when all are made.
 
@@ -293,7 +283,7 @@ def _keep_none(controls: PoseControls | None, chunk: Chunk) -> None:
     """Nobody saves the walk."""
 
 
-def _controls(motion: Motion, index: int, chunk: int) -> PoseControls | None:
+def _controls(motion: FilmMotion, index: int, chunk: int) -> PoseControls | None:
     from worldline.runtime.conditions import PoseControls
 
     if motion.relative is None:

@@ -160,6 +160,18 @@ class Generate:
     """full decodes the film at the end with the full decoder, whatever --decoder was shown with."""
     save: File = None
     """Also save the walk as a world file (.wl), from which it can be made again or walked on."""
+    negative_prompt: Text = None
+    """Guided models: what to lead away from; default: the model's own."""
+    guidance: Real = None
+    """Guided models: how strongly the prompt leads, 1 is not at all; default: the model's own."""
+    solver: Annotated[
+        Literal["unipc", "dpm++"] | None, arg(metavar="NAME", help_behavior_hint="")
+    ] = None
+    """Guided models: unipc or dpm++; default: unipc."""
+    branches: Literal["auto", "batched", "sequence"] = "auto"
+    """Guided models: both branches in one batch, or one by one; auto: as memory allows."""
+    guidance_device: Text = None
+    """Guided models: compute the second branch on this device, at the same time."""
     json: bool = False
     """Print the result as JSON."""
     load: ModelOptions = ModelOptions()
