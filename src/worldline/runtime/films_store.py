@@ -140,7 +140,7 @@ class FilmStore:
             if _digest(bytes(sealed.index)) != sealed.digest:
                 raise msgspec.DecodeError("its digest is another one")
             found = msgspec.json.decode(sealed.index, type=_Index)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, msgspec.DecodeError) as error:
             raise ConfigError(
