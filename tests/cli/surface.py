@@ -9,6 +9,7 @@ from typing import get_type_hints
 from worldline.cli.options import (
     BenchChunk,
     BenchLatency,
+    BenchParallel,
     BenchParity,
     BenchQuality,
     BenchServed,
@@ -37,6 +38,7 @@ COMMANDS: dict[str, type] = {
     "bench latency": BenchLatency,
     "bench served": BenchServed,
     "bench text": BenchText,
+    "bench parallel": BenchParallel,
     "bench parity": BenchParity,
     "models": Models,
     "doctor": Doctor,

@@ -18,6 +18,7 @@ from worldline import __version__
 from worldline.cli.options import (
     BenchChunk,
     BenchLatency,
+    BenchParallel,
     BenchParity,
     BenchQuality,
     BenchServed,
@@ -56,6 +57,7 @@ RUNNERS: dict[type, str] = {
     BenchLatency: "worldline.cli.bench_live:latency",
     BenchServed: "worldline.cli.bench_live:served",
     BenchText: "worldline.cli.bench_text:text",
+    BenchParallel: "worldline.cli.bench_parallel:parallel",
     BenchParity: "worldline.cli.bench:parity",
     Models: "worldline.cli.models:models",
     Doctor: "worldline.cli.doctor:doctor",

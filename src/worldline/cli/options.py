@@ -332,6 +332,32 @@ class BenchText:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BenchParallel:
+    """Walk one world on several ranks: are they equal to one, and send what the formula says?"""
+
+    ranks: Annotated[str, arg(metavar="N,N...")] = "2,3,4"
+    """Numbers of ranks, each of which must divide the heads."""
+    chunks: Annotated[int, arg(metavar="N")] = 4
+    """Chunks to count and to time, after the window has rolled over."""
+    model: Text = None
+    """A preset, folder or hub repository; default: a small world of twelve heads, on the CPU."""
+    random_weights: bool = False
+    """Build the preset with random weights, without any files."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """cuda: a GPU for each rank; auto: that, where a model is named and there are enough."""
+    dtype: Type = None
+    """float32 or bfloat16; default: the preset's own."""
+    mode: Mode = None
+    """exact, fast or 8bit; default: exact."""
+    size: Size = None
+    """Size in pixels; default: the preset's own."""
+    chunk: Whole = None
+    """Latent frames per chunk."""
+    json: bool = False
+    """Print the result as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchParity:
     """Compare our numbers with recorded ones of the official code."""
 
@@ -353,6 +379,7 @@ class Bench:
         | Annotated[BenchLatency, subcommand("latency")]
         | Annotated[BenchServed, subcommand("served")]
         | Annotated[BenchText, subcommand("text")]
+        | Annotated[BenchParallel, subcommand("parallel")]
         | Annotated[BenchParity, subcommand("parity")]
     )
 

@@ -99,7 +99,7 @@ def walk(session: Session, chunks: int, *, start: int = 0) -> Walked:
         frames = session.step(controls, prompt=prompt).frames
     film = session.state.film
     assert film is not None
-    return Walked(list(film._all()), frames)
+    return Walked(list(film), frames)
 
 
 def farthest(one: Walked, other: Walked) -> float:
