@@ -57,6 +57,10 @@ class Collectives(Protocol):
         """What rank 0 wants, on every rank; the others' `wanted` does not count."""
         ...
 
+    def every(self, able: bool) -> bool:
+        """Whether every rank is able, on every rank."""
+        ...
+
 
 class Alone:
     """The `Collectives` of one rank, which nobody ever calls."""
@@ -90,6 +94,10 @@ class Alone:
     def agree(self, wanted: bool) -> bool:
         """See `Collectives`."""
         return wanted
+
+    def every(self, able: bool) -> bool:
+        """See `Collectives`."""
+        return able
 
 
 ALONE = Alone()

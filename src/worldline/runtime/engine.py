@@ -117,7 +117,8 @@ class World:
         largest = max(sizes, key=lambda size: size.width * size.height)
         session, workspace = plan.session(settings, largest), plan.workspace(settings, largest)
         room = plan.budget - plan.weights - workspace
-        self.shared = self.shared._replace(ledger=Ledger(max(room, session)))
+        ledger = Ledger(max(room, session), self.shared.shards.group.every)
+        self.shared = self.shared._replace(ledger=ledger)
         self.info = msgspec.structs.replace(
             self.info,
             weights_bytes=plan.weights,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from worldline.core.errors import CapacityError
 
 
 class Ledger:
     """Sessions by id. `room` bytes of the device are for them; None where nobody has planned."""
 
-    def __init__(self, room: int | None = None) -> None:
+    def __init__(self, room: int | None = None, every: Callable[[bool], bool] = bool) -> None:
+        """`every` tells whether all ranks have room, given whether this one has."""
         self.room = room
+        self._every = every
         self._open: dict[str, int] = {}
         self._parked: dict[str, tuple[int, int]] = {}  # bytes there, bytes it will take again
 
@@ -32,10 +36,12 @@ class Ledger:
 
     def admit(self, session_id: str, nbytes: int) -> None:
         """Let a session in that will take so much; raises `CapacityError` where it does not fit."""
-        if self.room is not None and self.open_bytes + nbytes > self.room:
+        fits = self.room is None or self.open_bytes + nbytes <= self.room
+        if not self._every(fits):
+            room = 0 if self.room is None else self.room
             raise CapacityError(
                 "the device has no memory for another session",
-                expected=f"at most {max(0, self.room - self.open_bytes)} bytes",
+                expected=f"at most {max(0, room - self.open_bytes)} bytes",
                 got=nbytes,
             )
         self._open[session_id] = nbytes

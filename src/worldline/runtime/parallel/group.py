@@ -112,6 +112,15 @@ class Group:
         self._broadcast(flag)
         return bool(flag.item())
 
+    def every(self, able: bool) -> bool:
+        """Whether every rank is able, on every rank."""
+        flag = torch.tensor([able], dtype=torch.uint8)
+        options = dist.AllreduceOptions()
+        options.reduceOp = dist.ReduceOp.MIN
+        with _Together("decision"):
+            self._control.allreduce([flag], options).wait()
+        return bool(flag.item())
+
     def say(self, data: bytes | None) -> bytes:
         """The bytes that rank 0 gives, on every rank; the others give None."""
         size = torch.tensor([0 if data is None else len(data)], dtype=torch.int64)
