@@ -114,12 +114,10 @@ class Group:
 
     def every(self, able: bool) -> bool:
         """Whether every rank is able, on every rank."""
-        flag = torch.tensor([able], dtype=torch.uint8)
-        options = dist.AllreduceOptions()
-        options.reduceOp = dist.ReduceOp.MIN
+        count = torch.tensor([able], dtype=torch.int32)
         with _Together("decision"):
-            self._control.allreduce([flag], options).wait()
-        return bool(flag.item())
+            self._control.allreduce([count], dist.AllreduceOptions()).wait()
+        return int(count.item()) == self._size
 
     def say(self, data: bytes | None) -> bytes:
         """The bytes that rank 0 gives, on every rank; the others give None."""
