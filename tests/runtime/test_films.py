@@ -148,8 +148,18 @@ def test_without_guidance_there_is_one_branch_and_no_second_ring() -> None:
     with open_film(world, worlds.request(2, guidance=1.0), tiny.picture()) as job:
         assert job._setup.negative is None
         assert world.counts().rings == 1
-        assert world.shared.texts.encoded == 1
+        assert (world.shared.texts.encoded, world.shared.negatives.encoded) == (1, 0)
     assert world.counts().rings == 0
+
+
+def test_the_negative_prompt_is_encoded_once_over_ten_films() -> None:
+    world = worlds.pretrain()
+    for seed in range(10):
+        with open_film(world, worlds.request(2, seed=seed), tiny.picture()) as job:
+            job.advance()
+    assert world.shared.negatives.encoded == 1
+    open_film(world, worlds.request(2, negative_prompt="dark"), tiny.picture()).close()
+    assert world.shared.negatives.encoded == 2
 
 
 def test_each_branch_has_a_ring_and_gives_it_back() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import torch
+from torch import Tensor
 
 from worldline.core.config import EngineOptions
 from worldline.core.errors import ConfigError
@@ -19,6 +20,7 @@ from worldline.runtime.kv_int8 import Int8Ring
 from worldline.runtime.lane import choose_lane
 from worldline.runtime.ledger import Ledger
 from worldline.runtime.loader import Components
+from worldline.runtime.negative_cache import NegativeCache, guards_wanted
 from worldline.runtime.parallel.shards import Shards, check_degree
 from worldline.runtime.parallel.vae import share_vae
 from worldline.runtime.passes import EagerPasses, Passes
@@ -55,11 +57,16 @@ def assemble(
     passes = _passes(EagerPasses(dit), options, device, off)
     full, preview = share_vae(components.vae, group.aside), components.preview
     recorded = not isinstance(passes, EagerPasses)
+
+    def encode(prompt: str) -> Tensor:
+        return components.text.encode([prompt]).to(device)
+
     return Engine(
         preset=components.preset,
         dit=dit,
         vae=full if preview is None else PreviewVae(full, preview),
-        texts=TextCache(lambda prompt: components.text.encode([prompt]).to(device)),
+        texts=TextCache(encode),
+        negatives=NegativeCache(encode, model=components.weights_id, guarded=guards_wanted()),
         workspace=StepCache(),
         buffers=StepCache(),
         stationary={},

@@ -160,7 +160,6 @@ def engines_of(world: World, engine: Engine) -> tuple[Engine, ...]:
 
 def negative_text(world: World, request: FilmRequest, scale: float) -> Text | None:
     """The text of the unconditional branch; None where there is no guidance."""
-    if scale <= NO_GUIDANCE:
-        return None
     asked = request.negative_prompt
-    return world.shared.texts.get(world.preset.negative_prompt if asked is None else asked)
+    words = world.preset.negative_prompt if asked is None else asked
+    return world.shared.negatives.get(words, guidance=scale)

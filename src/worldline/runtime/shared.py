@@ -17,6 +17,7 @@ from worldline.runtime.kv_cache import KVRing
 from worldline.runtime.kv_int8 import Int8Ring
 from worldline.runtime.lane import Lane
 from worldline.runtime.ledger import Ledger
+from worldline.runtime.negative_cache import NegativeCache
 from worldline.runtime.parallel.shards import Shards
 from worldline.runtime.passes import Passes
 from worldline.runtime.ring_pool import RingPool
@@ -35,6 +36,7 @@ class Engine(NamedTuple):
     dit: LingBotDiT
     vae: StreamingVae
     texts: TextCache
+    negatives: NegativeCache  # the negative prompt of guided films
     workspace: StepCache  # of the chunk in flight
     buffers: StepCache  # allocated once
     stationary: dict[tuple[int, int], Tensor]  # per latent grid
