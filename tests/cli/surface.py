@@ -17,13 +17,12 @@ from worldline.cli.options import (
     BenchStart,
     BenchText,
     Doctor,
-    Export,
     Generate,
     Models,
     Play,
-    Replay,
     Serve,
 )
+from worldline.cli.options_saved import Export, Replay
 
 COMMANDS: dict[str, type] = {
     "play": Play,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from worldline.cli.loading import progress_bar
-from worldline.cli.options import Export
+from worldline.cli.options_saved import Export
 from worldline.cli.saved import Saved, load_saved
 from worldline.core.camera import DEFAULT_INTRINSICS, Intrinsics, scale_intrinsics
 from worldline.core.chunk import PICTURES, Chunk

@@ -15,6 +15,7 @@ from typing import cast
 import tyro
 
 from worldline import __version__
+from worldline.cli.commands import Command
 from worldline.cli.options import (
     BenchChunk,
     BenchLatency,
@@ -25,15 +26,13 @@ from worldline.cli.options import (
     BenchSoak,
     BenchStart,
     BenchText,
-    Command,
     Doctor,
-    Export,
     Generate,
     Models,
     Play,
-    Replay,
     Serve,
 )
+from worldline.cli.options_saved import Export, Replay
 from worldline.core.errors import WorldlineError
 
 ERROR_EXIT = 2

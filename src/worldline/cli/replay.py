@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 import msgspec
 
 from worldline.cli.loading import progress_bar
-from worldline.cli.options import Replay
+from worldline.cli.options_saved import Replay
 from worldline.cli.saved import Saved, load_saved
 from worldline.core.errors import ConfigError
 from worldline.core.walk import WorldFile

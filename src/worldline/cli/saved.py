@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldline.cli.loading import load_world
-from worldline.cli.options import ModelOptions, SavedModel
+from worldline.cli.options import ModelOptions
+from worldline.cli.options_saved import SavedModel
 from worldline.core.config import DEFAULT_OPTIONS, EngineOptions, WorldInfo
 from worldline.core.env import read_env
 from worldline.core.errors import ConfigError, OtherWeightsError
