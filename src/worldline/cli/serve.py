@@ -86,10 +86,7 @@ def _serve(options: Serve, *, browser: bool) -> int:
         admin = None
         if config.admin_port is not None:
             admin = open_sockets.enter_context(bind(config.admin_host, config.admin_port))
-        store = None
-        if config.films_dir is not None:
-            store = FilmStore(Path(config.films_dir).expanduser())
-            open_sockets.callback(store.close)
+        store = _film_store(config, open_sockets)
         workers = start_workers(settings, meanwhile=_import_server)
         from worldline.server.warmup import Revivals  # as all of the server: beside the worker
 
@@ -114,6 +111,14 @@ class Doors(NamedTuple):
     certificate: Certificate | None
     admin: socket.socket | None
     store: FilmStore | None
+
+
+def _film_store(config: ServerConfig, closing: contextlib.ExitStack) -> FilmStore | None:
+    if config.films_dir is None:
+        return None
+    store = FilmStore(Path(config.films_dir).expanduser())
+    closing.callback(store.close)
+    return store
 
 
 def _certificate(config: ServerConfig) -> Certificate | None:
