@@ -125,7 +125,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     `recordings_dir` (None is the system's temporary folder) until `recording_keep_s` after their
     end, and never longer than the server runs; a take ends after `max_recording_s` or
     `max_recording_bytes`, and old ones go when all together have `max_recordings_bytes` (0: nothing
-    is recorded).
+    is recorded). Exact snapshots that administrators take lie in `snapshots_dir` until somebody
+    removes them; None: none are taken.
 
     Films (`/v1/videos`) are kept in `films_dir` (None: none are made) until `film_keep_s` after
     their end; old ones go when all together have `max_films_bytes`. At most `max_films_waiting` are
@@ -176,6 +177,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_bitrate_kbps: int = 20_000
     ice_servers: tuple[str, ...] = ()
     recordings_dir: str | None = None
+    snapshots_dir: str | None = None
     recording_keep_s: float = 3600.0
     max_recording_s: float = 600.0
     max_recording_bytes: int = 512 * 1024 * 1024

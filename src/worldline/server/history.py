@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from worldline.core.chunk import PICTURES
 from worldline.core.snapshot import LightSnapshot, decode_chunk, decode_snapshot
 from worldline.core.walk import Stepped
 from worldline.runtime.protocol import OpenReply, Rebuilt, RewoundReply, StepRequest
@@ -161,3 +162,9 @@ def request_of(step: Stepped, session_id: str, chunk: int) -> StepRequest:
         steps=step.steps,
         keep=True,
     )
+
+
+def seconds_at(chunk: int, reply: OpenReply) -> float:
+    """How long a walk of so many chunks is, in seconds of video."""
+    frames = PICTURES * reply.chunk * chunk
+    return (frames - PICTURES + 1) / reply.fps if chunk else 0.0

@@ -20,6 +20,7 @@ from worldline.server.metrics import Metrics
 from worldline.server.seats import Seats
 from worldline.server.tracing import Traces
 from worldline.server.waiting import AsyncClock
+from worldline.server.walks import Walks
 from worldline.server.warmup import Readiness, Revivals, State, WarmUp, warm_up
 
 logger = logging.getLogger("worldline.server")
@@ -45,6 +46,7 @@ class Services(NamedTuple):
     traces: Traces
     recordings: Recordings
     saves: Saves
+    walks: Walks
 
 
 @asynccontextmanager
@@ -76,6 +78,7 @@ async def running(
         traces=Traces(),
         recordings=Recordings(config, clock),
         saves=Saves(config, clock),
+        walks=Walks(),
     )
     _watch(services)
     warming = _warming(services)

@@ -15,9 +15,9 @@ from worldline.core.live.server import Applied, Chunk, Failure, Moment, Rewound,
 from worldline.core.motion import MOTIONLESS, Motion
 from worldline.core.walk import WorldFile, frames_digest
 from worldline.core.worldfile import read_world
+from worldline.server.errands import MOST
+from worldline.server.history import seconds_at
 from worldline.server.live.beginning import Beginning
-from worldline.server.live.errands import MOST
-from worldline.server.live.moments import seconds_at
 from worldline.server.live.world import LiveWorld
 
 pytestmark = pytest.mark.anyio

@@ -20,6 +20,7 @@ from worldline.core.live.server import Moment
 from worldline.media.jpeg import encode_jpeg
 from worldline.media.resize import preview_size, shrink
 from worldline.runtime.protocol import OpenReply
+from worldline.server.history import seconds_at
 from worldline.server.waiting import in_thread, stop
 
 EVERY_S: Final = 1.0
@@ -36,12 +37,6 @@ class _Wanted(NamedTuple):
     seconds: float
     number: int
     picture: NDArray[np.uint8]
-
-
-def seconds_at(chunk: int, reply: OpenReply) -> float:
-    """How long a walk of so many chunks is, in seconds of video."""
-    frames = PICTURES * reply.chunk * chunk
-    return (frames - PICTURES + 1) / reply.fps if chunk else 0.0
 
 
 class Moments:

@@ -117,7 +117,7 @@ class LiveWorld:
         return to_opened(
             walk.reply,
             prompt=walk.prompt,
-            seed=self._travelled().start.seed,
+            seed=self._travelled().seed,
             speed=walk.controls.hands.speed,
             first_frame=walk.production.next_number,
             state=self._state,
@@ -145,12 +145,12 @@ class LiveWorld:
         walk.moments.begin(begun.moments)
         self._travel = Travel(
             self._services,
-            self.id,
             walk,
             start=begun.start,
             beginning=self._beginning,
             audience=self._audience,
         )
+        self._services.walks.open(self.id, self._travel)
         self._become("live")
         log(logger, logging.INFO, "world opened", session_id=self.id)
         return self.opened
@@ -189,6 +189,9 @@ class LiveWorld:
         async with self._shutting:
             if self._state == "closed":
                 return
+            self._services.walks.close(self.id)
+            if self._travel is not None:
+                self._travel.errands.close()
             await self._idle.wait()
             try:
                 if self._known:
@@ -288,7 +291,7 @@ class LiveWorld:
         if self._stands != self._wanted != "live":
             await self._rest(walk)
         elif travel.errands:
-            await travel.run_first()
+            await travel.errands.run_first()
         elif self._stands != self._wanted:
             await self._go_on(walk)
         elif self._stands != "live":
@@ -299,7 +302,7 @@ class LiveWorld:
 
     async def _recover(self, walk: Walk, error: WorkerDiedError) -> None:
         """Stand in another worker as in the last; whatever was wanted is done there."""
-        seed = self._travelled().start.seed
+        seed = self._travelled().seed
         stands = await self._rescue.run(error, walk, seed=seed, given_up=self._drains)
         if stands and self._stands != "live":
             self._stand("live")
