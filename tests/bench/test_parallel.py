@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -22,7 +23,7 @@ ASKED = Walk(width=48, height=48, chunk=1)
 def test_the_command_runs_real_processes_and_tells_what_they_sent(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    command = "bench parallel --ranks 2 --chunks 1 --size 48x48 --chunk 1 --json"
+    command = "bench parallel --ranks 2 --chunks 1 --size 48x48 --chunk 1 --estimate off --json"
     assert main(command.split()) == 0
     told = json.loads(capsys.readouterr().out)
     (case,) = told["cases"]
@@ -73,6 +74,9 @@ def test_a_difference_in_latents_or_bytes_is_a_miss() -> None:
         ("--ranks 1", "expected 2 or more"),
         ("--ranks two", "expected 2 or more"),
         ("--ranks 2,", "expected 2 or more"),
+        ("--stages README.md", "expected the output of bench chunk --json"),
+        ("--picture nowhere/x.png", "no folder for the picture"),
+        ("--ranks none --picture x.png --estimate off", "nothing to draw"),
         ("--chunks 0", "expected --chunks 1 or more"),
         ("--size 48", "expected WxH"),
         ("--device cuda", "the small world computes on the CPU"),
@@ -84,6 +88,26 @@ def test_what_cannot_be_measured_is_refused_before_anything_starts(
 ) -> None:
     assert main(["bench", "parallel", *arguments.split()]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_the_estimate_takes_measured_stages_and_is_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = {"processor": "a CPU", "accelerator": "one card", "commit": "abc", "cores": 2}
+    stages = {"conditions": 1.0, "denoise": 700.0, "context": 99.0, "decode": 200.0, "transfer": 1}
+    told = {"model": "pocket", "device": "cuda", "width": 160, "height": 96}
+    file, picture = tmp_path / "stages.json", tmp_path / "scaling.png"
+    file.write_text(json.dumps({**told, "stages": stages, "machine": machine, "fps": 3.0}))
+    command = f"bench parallel --ranks none --stages {file} --picture {picture}"
+    assert main(command.split()) == 0
+    text = capsys.readouterr().out
+    assert "measured on one one card, 160x96, commit abc" in text and "350 GB/s" in text
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert main([*command.split(), "--json"]) == 0
+    (scaling,) = json.loads(capsys.readouterr().out)["estimates"]
+    first = scaling["estimates"][0]
+    assert first["ranks"] == 1 and first["chunk_ms"] == pytest.approx(1001.0)
+    assert first["parts"]["decode"] == 200.0 and first["fps"] == pytest.approx(4 / 1.001, abs=0.01)
 
 
 def test_a_rank_that_fails_ends_all_of_them(capfd: pytest.CaptureFixture[str]) -> None:

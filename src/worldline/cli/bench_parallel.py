@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from worldline.cli.bench_scaling import draw, estimates
 from worldline.cli.loading import parse_size, progress_bar
 from worldline.cli.options import BenchParallel
 from worldline.core.env import apply_openmp_policy
 from worldline.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from worldline.bench.parallel import Walk
+    from worldline.bench.parallel import ParallelFigures, Walk
+    from worldline.bench.scaling import Scaling
 
 BROKEN_PROMISE_EXIT = 1
 
@@ -23,7 +25,19 @@ def parallel(options: BenchParallel) -> int:
     ranks = parse_ranks(options.ranks)
     if options.chunks < 1:
         raise ConfigError("nothing to measure", expected="--chunks 1 or more", got=options.chunks)
-    from worldline.bench.parallel import as_table
+    if options.picture is not None and not options.picture.absolute().parent.is_dir():
+        raise ConfigError("no folder for the picture", got=str(options.picture.parent))
+    found = estimates(options)
+    if options.picture is not None and not found:
+        raise ConfigError("nothing to draw", expected="--estimate PRESET")
+    figures = _measured(options, ranks) if ranks else None
+    _print(figures, found, json=options.json)
+    if options.picture is not None:
+        draw(options.picture, found, options.estimate)
+    return 0 if figures is None or figures.kept else BROKEN_PROMISE_EXIT
+
+
+def _measured(options: BenchParallel, ranks: list[int]) -> ParallelFigures:
     from worldline.bench.parallel_ranks import Job, measure_parallel
 
     job = Job(
@@ -37,15 +51,28 @@ def parallel(options: BenchParallel) -> int:
     )
     with progress_bar() as bar:
         task = bar.add_task("starting", total=None)
-        figures = measure_parallel(
+        return measure_parallel(
             job, ranks, lambda size: bar.update(task, description=f"{size} ranks")
         )
-    print(msgspec.json.encode(figures).decode() if options.json else as_table(figures))
-    return 0 if figures.kept else BROKEN_PROMISE_EXIT
+
+
+def _print(figures: ParallelFigures | None, found: list[Scaling], *, json: bool) -> None:
+    from worldline.bench import parallel as measured
+    from worldline.bench import scaling_report
+
+    if json:
+        told = {} if figures is None else msgspec.to_builtins(figures)
+        print(msgspec.json.encode({**told, "estimates": found}).decode())
+        return
+    tables = [] if figures is None else [measured.as_table(figures)]
+    tables += [scaling_report.as_table(found)] if found else []
+    print("\n\n".join(tables))
 
 
 def parse_ranks(text: str) -> list[int]:
-    """`2,3,4` as numbers. Raises: ConfigError."""
+    """`2,3,4` as numbers, `none` as no numbers. Raises: ConfigError."""
+    if text.strip() == "none":
+        return []
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and int(part) >= 2 for part in parts):
         raise ConfigError(

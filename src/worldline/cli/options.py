@@ -289,8 +289,8 @@ class BenchText:
 class BenchParallel:
     """Walk one world on several ranks: are they equal to one, and send what the formula says?"""
 
-    ranks: Annotated[str, arg(metavar="N,N...")] = "2,3,4"
-    """Numbers of ranks, each of which must divide the heads."""
+    ranks: Annotated[str, arg(metavar="N,N...|none")] = "2,3,4"
+    """Numbers of ranks, each of which must divide the heads; none: only the estimate."""
     chunks: Annotated[int, arg(metavar="N")] = 4
     """Chunks to count and to time, after the window has rolled over."""
     model: Text = None
@@ -307,6 +307,12 @@ class BenchParallel:
     """Size in pixels; default: the preset's own."""
     chunk: Whole = None
     """Latent frames per chunk."""
+    estimate: Annotated[str, arg(metavar="PRESET|off")] = "lingbot-world-v2-14b"
+    """Also estimate that preset on 1 to 8 GPUs, and print what the estimate rests on."""
+    stages: File = None
+    """Estimate from the stage times of one device: the output of `bench chunk --json`."""
+    picture: File = None
+    """Draw the estimate, as a PNG file."""
     json: bool = False
     """Print the result as JSON."""
 
