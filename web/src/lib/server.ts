@@ -36,6 +36,13 @@ export async function fetchGallery(): Promise<GalleryEntry[]> {
   return Array.isArray(body) ? body.filter(isEntry) : [];
 }
 
+/** The world file that the server was started with; throws where it has none. */
+export async function fetchWorldFile(): Promise<Uint8Array> {
+  const reply = await fetch(address("v1/world.wl"), { cache: "no-store" });
+  if (!reply.ok) throw new Error("This server has no world to walk into. Choose where to begin.");
+  return new Uint8Array(await reply.arrayBuffer());
+}
+
 /** True once the model has run its warm-up; false while it has not or nobody answers. */
 export async function isReady(): Promise<boolean> {
   try {

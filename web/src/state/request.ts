@@ -1,4 +1,4 @@
-/** The three ways into a world. */
+/** The ways into a world. */
 
 import type { Picture } from "../lib/picture";
 
@@ -14,6 +14,8 @@ export interface EnterRequest {
 
 export type Way =
   | { readonly kind: "enter"; readonly request: EnterRequest; readonly image: Uint8Array }
+  /** A world file: what was walked in it is walked again, until somebody takes the keys. */
+  | { readonly kind: "file"; readonly world: Uint8Array }
   /** The world of this tab before it was loaded anew. */
   | { readonly kind: "rejoin"; readonly token: string; readonly url: string; readonly place: string | null }
   /** Somebody else's world. */

@@ -271,7 +271,7 @@ export class Walk {
 }
 
 function placeOf(way: Way): string | null {
-  if (way.kind === "watch") return null;
+  if (way.kind === "watch" || way.kind === "file") return null;
   return way.kind === "enter" ? way.request.place : way.place;
 }
 
@@ -292,6 +292,7 @@ function options({ way, access, preferences, support }: Setting): Parameters<typ
   };
   if (way.kind === "watch") return { ...common, start: { watch: way.world } };
   if (way.kind === "rejoin") return { ...common, start: { rejoin: way.token } };
+  if (way.kind === "file") return { ...common, start: { enter: { world: way.world, quality, speed } } };
   const { prompt, seed, size } = way.request;
   const enter = {
     prompt,

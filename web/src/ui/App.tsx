@@ -4,7 +4,7 @@ import { useEffect, useMemo } from "preact/hooks";
 
 import { askFormats } from "../lib/formats";
 import type { GalleryEntry } from "../lib/picture";
-import { fetchGallery, fetchModel, isReady, liveUrl, type ModelInfo } from "../lib/server";
+import { fetchGallery, fetchModel, fetchWorldFile, isReady, liveUrl, type ModelInfo } from "../lib/server";
 import { Memory } from "../state/memory";
 import { keepPreferences } from "../state/preferences";
 import type { EnterRequest, Way } from "../state/request";
@@ -18,6 +18,7 @@ export type ServerState = "unknown" | "ready" | "warming" | "away";
 const POLL_MS = 3000;
 const PROBE = "probe"; // an address with ?probe lets a script read what is measured
 const WATCH = /^#watch=(.+)$/;
+const FILE = "#world"; // the world that the server was started with
 
 /** The start, kept as the visitor left it, and the stage over it while walking or watching. */
 export function App() {
@@ -53,11 +54,19 @@ export function App() {
     }
   };
 
+  const walkFile = async (): Promise<void> => {
+    try {
+      begin({ kind: "file", world: await fetchWorldFile() });
+    } catch (error) {
+      problem.value = error instanceof Error ? error.message : String(error);
+    }
+  };
+
   const leave = (): void => {
     walk.value?.leave();
     walk.value = null;
     asksKey.value = false;
-    if (WATCH.test(location.hash)) history.replaceState(null, "", location.pathname + location.search);
+    if (WATCH.test(location.hash) || location.hash === FILE) history.replaceState(null, "", location.pathname + location.search);
   };
 
   const again = (): void => {
@@ -77,10 +86,12 @@ export function App() {
     const look = (): void => {
       const world = WATCH.exec(location.hash)?.[1];
       if (world) begin({ kind: "watch", world: decodeURIComponent(world) });
+      else if (location.hash === FILE) void walkFile();
     };
     const last = resumable();
     if (WATCH.test(location.hash)) look();
     else if (last) begin({ kind: "rejoin", token: last.token, url: last.url, place: memory.place });
+    else look();
     window.addEventListener("hashchange", look);
     return () => window.removeEventListener("hashchange", look);
   }, []);
