@@ -22,11 +22,13 @@ from worldline.core.chunk import StageTimings
 from worldline.core.config import WorldInfo
 from worldline.core.errors import (
     AbortedError,
+    ConfigError,
     SessionError,
     SessionMissingError,
     WorkerDiedError,
 )
 from worldline.core.motion import Rig
+from worldline.runtime.film_calls import FilmCall, FilmTurn
 from worldline.runtime.handle import OnFrames, StepResult
 from worldline.runtime.protocol import (
     Counts,
@@ -182,6 +184,10 @@ class FakeHandle:
         )
         self.sessions[session.reply.session_id] = session
         return session.reply
+
+    def film(self, call: FilmCall) -> FilmTurn:
+        """It makes none."""
+        raise ConfigError("the fake engine makes no films", got=type(call).__name__)
 
     def counts(self) -> Counts:
         """Sessions, parked ones, and results that were not given back."""

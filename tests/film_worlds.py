@@ -108,3 +108,8 @@ def interrupted(world: World, asked: FilmRequest, folder: Path, *, turns: int) -
         for _ in range(turns):
             job.advance()
         job.save()
+
+
+def load(model: str, **_: object) -> World:
+    """The engine of a worker: `base` or `pretrain`."""
+    return base() if model == "base" else pretrain()
