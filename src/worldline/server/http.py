@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Route
 
 from worldline.core.config import ServerConfig
 from worldline.core.worldfile import load_world_file, write_world
+from worldline.server import admin_worlds
 from worldline.server.census import Census
 from worldline.server.live.house import House
 from worldline.server.services import Services, is_ready
@@ -91,7 +92,7 @@ async def traces(request: Request) -> Response:
 
 
 async def worlds(request: Request) -> Response:
-    """Every world, waiting ones too; no tokens."""
+    """Every world, waiting ones too, and sessions of the mainline endpoint; no tokens."""
     house: House = request.app.state.house
     now = _services(request).clock.now()
     listed = [
@@ -105,7 +106,10 @@ async def worlds(request: Request) -> Response:
         }
         for room in house.rooms
     ]
-    return _json({"worlds": listed, "queue": house.waiting}, headers=_PRIVATE)
+    known = {room.id for room in house.rooms}
+    sessions = [name for name in _services(request).walks.names if name not in known]
+    told = {"worlds": listed, "sessions": sessions, "queue": house.waiting}
+    return _json(told, headers=_PRIVATE)
 
 
 async def leaks(request: Request) -> Response:
@@ -122,6 +126,7 @@ OPEN_ROUTES = [
 ADMIN_ROUTES = [
     Route("/metrics", metrics),
     Route("/admin/worlds", worlds),
+    *admin_worlds.ROUTES,
     Route("/admin/traces", traces),
     Route("/admin/leaks", leaks),
     Route("/v1/traces/{id}", trace),

@@ -17,16 +17,21 @@ from typing import Any
 from starlette.websockets import WebSocket
 
 from worldline.core.errors import CapacityError, InputError, ProtocolError, WorldlineError
+from worldline.core.live.client import Enter
 from worldline.core.messages import BUSY, COMPLETE
-from worldline.runtime.protocol import OpenReply
+from worldline.runtime.protocol import OpenReply, OpenRequest
 from worldline.server.answers import Answers, Ended
+from worldline.server.doors.clients import client_of
 from worldline.server.inbox import Inbox
 from worldline.server.listener import Listener
+from worldline.server.live.family import DeskFamily, Parent
+from worldline.server.live.house import House
 from worldline.server.logs import log
 from worldline.server.outbox import Outbox, SocketClosed
 from worldline.server.requests import LiveRequest, Playback, read_request, to_open
 from worldline.server.services import Services
 from worldline.server.session import LiveSession
+from worldline.server.session_walk import SessionWalk
 from worldline.server.transport import SocketTransport
 from worldline.server.waiting import stop
 
@@ -40,7 +45,7 @@ async def realtime(socket: WebSocket) -> None:
     """The endpoint `/v1/realtime_video/generate`."""
     services: Services = socket.app.state.services
     await socket.accept()
-    visitor = Visitor(socket, services)
+    visitor = Visitor(socket, services, socket.app.state.house)
     if not services.sockets.take(visitor.id):
         await visitor.turn_away()
         return
@@ -53,8 +58,10 @@ async def realtime(socket: WebSocket) -> None:
 class Visitor:
     """One connection, which is one session."""
 
-    def __init__(self, socket: WebSocket, services: Services) -> None:
+    def __init__(self, socket: WebSocket, services: Services, house: House) -> None:
         self.id = uuid.uuid4().hex
+        self._house = house
+        self._client = client_of(socket.scope).name
         self._services = services
         self._config = services.config
         self._inbox = Inbox(self._config.max_prompt_chars)
@@ -139,13 +146,11 @@ class Visitor:
         end = "disconnected"
         try:
             try:
-                opened = await self._open(request)
+                walk, opened = await self._open(request)
             except InputError as error:
                 end = "refused"
                 return error
-            playback = request.playback
-            del request  # its picture is not needed for the rest of the session
-            await self._live(playback, opened)
+            await self._live(request.playback, opened, walk)
             end = "complete"
             return None
         except SocketClosed:
@@ -157,21 +162,47 @@ class Visitor:
             self._services.metrics.count_session(end)
             await self._stand_up()
 
-    async def _open(self, request: LiveRequest) -> OpenReply:
+    async def _open(self, request: LiveRequest) -> tuple[SessionWalk, OpenReply]:
         services = self._services
-        opening = await to_open(
-            request, session_id=self.id, config=self._config, pool=services.readers
-        )
+
+        async def again() -> OpenRequest:
+            return await to_open(
+                request, session_id=self.id, config=self._config, pool=services.readers
+            )
+
+        opening = await again()
         opened = await services.engine.open(opening)
         size = f"{opened.width}x{opened.height}"
         log(logger, logging.INFO, "session opened", session_id=self.id, size=size)
-        return opened
-
-    async def _live(self, playback: Playback, opened: OpenReply) -> None:
-        session = LiveSession(
-            self._services, playback, opened=opened, inbox=self._inbox, outbox=self._outbox
+        enter = Enter(
+            prompt=request.prompt,
+            seed=request.seed,
+            width=request.width,
+            height=request.height,
+            window=request.window,
+            sink=request.sink,
         )
-        await session.run()
+        parent = Parent(enter, self._client, request.picture)
+        family = DeskFamily(self._house, lambda: parent)
+        walk = SessionWalk(
+            services, opening, opened, picture=request.picture, again=again, family=family
+        )
+        return walk, opened
+
+    async def _live(self, playback: Playback, opened: OpenReply, walk: SessionWalk) -> None:
+        session = LiveSession(
+            self._services,
+            playback,
+            opened=opened,
+            walk=walk,
+            inbox=self._inbox,
+            outbox=self._outbox,
+        )
+        self._services.walks.open(self.id, walk)
+        try:
+            await session.run()
+        finally:
+            self._services.walks.close(self.id)
 
     async def _stand_up(self) -> None:
         try:

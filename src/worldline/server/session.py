@@ -17,7 +17,7 @@ import msgspec
 
 from worldline.core.clock import to_ms
 from worldline.core.control import ChunkControls
-from worldline.core.errors import WorldlineError
+from worldline.core.errors import WorkerDiedError, WorldlineError
 from worldline.core.messages import encode_message, pack_batch
 from worldline.runtime.handle import StepResult
 from worldline.runtime.protocol import OpenReply, StepRequest
@@ -29,6 +29,7 @@ from worldline.server.pacing import Pace, after_sending, wait_for
 from worldline.server.reports import ChunkReport, forward_stages, to_stats
 from worldline.server.requests import Playback
 from worldline.server.services import Services
+from worldline.server.session_walk import SessionWalk
 from worldline.server.waiting import stop
 
 logger = logging.getLogger("worldline.server.chunk")
@@ -64,6 +65,7 @@ class LiveSession:
         playback: Playback,
         *,
         opened: OpenReply,
+        walk: SessionWalk,
         inbox: Inbox,
         outbox: Outbox,
     ) -> None:
@@ -71,6 +73,7 @@ class LiveSession:
         self._clock = services.clock
         self._playback = playback
         self._opened = opened
+        self._walk = walk
         self._inbox = inbox
         self._outbox = outbox
         self._pace = Pace(self._clock.now())
@@ -100,29 +103,33 @@ class LiveSession:
                 await sending  # what was made before the error is still shown
             raise
         finally:
-            await stop(sending, chunk and chunk.encoding)
-            self._services.device.forget(self._opened.session_id)
+            try:
+                await stop(sending, chunk and chunk.encoding)
+            finally:
+                await self._walk.close()
+                self._services.device.forget(self._opened.session_id)
 
     async def _generate(self, index: int) -> _Chunk:
         """Ask for one chunk, and start to encode it the moment it is there."""
+        await self._walk.pause(index)
         started = self._clock.now()
-        async with self._services.device.turn(
-            self._opened.session_id, deadline=self._deadline(index, started)
-        ):
-            granted = self._clock.now()
-            controls = self._inbox.sample(self._opened.chunk)
-            step = StepRequest(
-                session_id=self._opened.session_id,
-                chunk_index=index,
-                actions=controls.actions,
-                prompt=controls.prompt,
-            )
-            prepared = self._clock.now()
-            result = await self._services.engine.step(step)
+        controls: ChunkControls | None = None
+        while True:
+            try:
+                async with self._services.device.turn(
+                    self._opened.session_id, deadline=self._deadline(started)
+                ):
+                    granted = self._clock.now()
+                    controls = controls or self._inbox.sample(self._opened.chunk)
+                    step = self._step(controls)
+                    prepared = self._clock.now()
+                    result = await self._services.engine.step(step)
+                break
+            except WorkerDiedError as error:
+                await self._walk.rescue(error, index)
         forwarded = self._clock.now()
         encoding = asyncio.create_task(self._encode(result))
-        # Here and not in the task: a task cancelled before its first step never runs a line.
-        encoding.add_done_callback(lambda _: result.release())
+        self._walk.made(step, result, encoding)
         return _Chunk(
             number=index,
             request_id=f"{self._opened.session_id}_{uuid.uuid4()}",
@@ -134,11 +141,21 @@ class LiveSession:
             encoding=encoding,
         )
 
-    def _deadline(self, index: int, now: float) -> float:
+    def _step(self, controls: ChunkControls) -> StepRequest:
+        return StepRequest(
+            session_id=self._opened.session_id,
+            chunk_index=self._walk.history.place,
+            actions=controls.actions,
+            prompt=controls.prompt,
+            keep=True,
+        )
+
+    def _deadline(self, now: float) -> float:
         """When this chunk should be there: when it is to leave, or a chunk's length from now."""
         if self._playback.pacing:
             return self._pace.next_send
-        return now + self._opened.frames_in_chunk(index) / self._playback.fps
+        frames = self._opened.frames_in_chunk(self._walk.history.place)
+        return now + frames / self._playback.fps
 
     async def _encode(self, result: StepResult) -> tuple[EncodedChunk, float]:
         start = self._clock.now()

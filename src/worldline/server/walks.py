@@ -37,6 +37,11 @@ class Walks:
     def __init__(self) -> None:
         self._walks: dict[str, Walking] = {}
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all that are open."""
+        return tuple(self._walks)
+
     def open(self, name: str, walk: Walking) -> None:
         """It can be asked from now on."""
         self._walks[name] = walk

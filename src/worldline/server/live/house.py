@@ -26,7 +26,7 @@ from worldline.core.errors import (
 from worldline.core.live.client import Enter
 from worldline.core.live.server import Notice, Queued, Seat
 from worldline.server.live import entering
-from worldline.server.live.beginning import Fork
+from worldline.server.live.beginning import Beginning, Fork
 from worldline.server.live.guest import Guest, ending
 from worldline.server.live.host import PLAY_OUT_S, RETRY_MS, Host, MakeWorld
 from worldline.server.live.line import Line
@@ -177,20 +177,19 @@ class House:
         if room is not None and room.holder != guest.id:
             room.remove(guest)
 
-    def reserve(self, room: Room) -> str:
+    def reserve(self, client: str) -> str:
         """See `room.Desk`: a branch waits in no line, and those in line go first."""
         self._check_open()
-        self._check_share(room.client)
+        self._check_share(client)
         name = secrets.token_urlsafe(9)
         if len(self._line) or not self._services.seats.take(name):
             raise CapacityError("all seats are taken", expected="a free seat for the branch")
         return name
 
-    def found(self, room: Room, name: str, fork: Fork) -> str:
+    def found(self, name: str, fork: Fork, *, enter: Enter, client: str, picture: bytes) -> str:
         """See `room.Desk`: nobody is in it yet, and it waits as one whose holder is gone."""
-        beginning = room.beginning._replace(fork=fork, file=None)
-        enter = msgspec.structs.replace(room.enter, seed=fork.start.seed, max_chunks=None)
-        clock, client = self._clock, room.client
+        enter = msgspec.structs.replace(enter, seed=fork.start.seed, max_chunks=None)
+        beginning, clock = Beginning(picture=picture, fork=fork), self._clock
         branch = Room(
             name, enter, holder=None, client=client, clock=clock, desk=self, beginning=beginning
         )

@@ -31,7 +31,7 @@ from worldline.core.live.shared import State
 from worldline.core.walk import WorldFile
 from worldline.server.live.beginning import Beginning
 from worldline.server.live.broadcast import Broadcast
-from worldline.server.live.family import RoomFamily
+from worldline.server.live.family import DeskFamily, Parent
 from worldline.server.live.guest import Ending, Guest
 from worldline.server.live.leases import Tenancy, heard
 from worldline.server.live.recording import Recorder
@@ -102,9 +102,11 @@ class Room:
         return len(self.guests) - (self.holder in self.guests)
 
     @property
-    def family(self) -> RoomFamily:
+    def family(self) -> DeskFamily:
         """How its world founds others."""
-        return RoomFamily(self, self._desk)
+        return DeskFamily(
+            self._desk, lambda: Parent(self.enter, self.client, self.beginning.picture)
+        )
 
     def end(self, how: Ending) -> None:
         """Let the world end and its connections close; the first ending counts.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from worldline.core.live.client import Input, Playhead
+from worldline.core.live.client import Enter, Input, Playhead
 from worldline.core.live.server import Moment, Opened, ServerMessage
 from worldline.core.live.shared import State
 
@@ -85,12 +85,12 @@ class Desk(Protocol):
         """Give a token to who has the controls now."""
         ...
 
-    def reserve(self, room: Room) -> str:
+    def reserve(self, client: str) -> str:
         """A seat and a name for a branch. Raises: CapacityError, LimitError, DrainingError."""
         ...
 
-    def found(self, room: Room, name: str, fork: Fork) -> str:
-        """The branch of the room's world stands: the token that opens it."""
+    def found(self, name: str, fork: Fork, *, enter: Enter, client: str, picture: bytes) -> str:
+        """The branch stands, of a world that was entered so: the token that opens it."""
         ...
 
     def give_up(self, name: str) -> None:
