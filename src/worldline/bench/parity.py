@@ -24,6 +24,8 @@ from rich.table import Table
 
 from worldline.bench.parity_case import CaseResult, GoldenFile, failed, guard
 from worldline.core.errors import ConfigError, WorldlineError
+from worldline.ops.collectives import Collectives
+from worldline.runtime.parallel.threads import on_ranks
 
 # Group by file name, first match wins. "weights" are read by the groups that need them.
 _GROUPS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
@@ -43,6 +45,7 @@ _GROUPS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"e2e_(base|pretrain).*\.safetensors", "films"),
     )
 )
+_SHARED = ("dit", "e2e", "films")  # groups whose runs several ranks can share out
 _DOCUMENTS = re.compile(r"\..*|README.*|LICENSE.*|NOTICE.*")
 _PIPE_WIDTH = 240
 _COLOURS = {"pass": "green", "fail": "bold red", "error": "bold red", "not yet": "yellow"}
@@ -52,6 +55,10 @@ class _GroupModule(Protocol):
     def cases(self, path: Path, directory: Path) -> Iterator[CaseResult]: ...
 
 
+class _SharedGroupModule(Protocol):
+    def cases(self, path: Path, directory: Path, group: Collectives) -> Iterator[CaseResult]: ...
+
+
 class _Report(msgspec.Struct, frozen=True, kw_only=True):
     directory: str
     ok: bool
@@ -59,17 +66,20 @@ class _Report(msgspec.Struct, frozen=True, kw_only=True):
     cases: list[CaseResult]
 
 
-def run(directory: Path | str) -> list[CaseResult]:
+def run(directory: Path | str, *, ranks: int = 1) -> list[CaseResult]:
     """Check every file of `directory`, in the order of their names.
 
-    A broken file or case becomes an error row. Raises `ConfigError` when there is no directory.
+    A broken file or case becomes an error row. With several `ranks`, runs of the transformer are
+    shared out among so many. Raises `ConfigError` when there is no directory.
     """
+    if ranks < 1:
+        raise ConfigError("no such number of ranks", expected="1 or more", got=ranks)
     folder = Path(directory)
     if not folder.is_dir():
         raise ConfigError("no such directory of recorded runs", expected="a folder", got=folder)
     files = sorted(path for path in folder.iterdir() if not path.is_dir())
     files = [path for path in files if not _DOCUMENTS.fullmatch(path.name)]
-    results = [result for path in files for result in _check_file(path, folder)]
+    results = [result for path in files for result in _check_file(path, folder, ranks)]
     return results or [failed("-", "-", ConfigError("the directory holds no recorded runs"))]
 
 
@@ -78,9 +88,9 @@ def missed(results: Sequence[CaseResult]) -> bool:
     return any(result.status in ("fail", "error") for result in results)
 
 
-def main(directory: Path | str, json: bool) -> int:
+def main(directory: Path | str, json: bool, *, ranks: int = 1) -> int:
     """Print the table, or JSON for machines; the exit code is 1 on a miss."""
-    results = run(directory)
+    results = run(directory, ranks=ranks)
     if json:
         counts = dict(Counter(result.status for result in results))
         ok = not missed(results)
@@ -114,16 +124,21 @@ def print_table(results: Sequence[CaseResult], console: Console) -> None:
     console.print(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
 
 
-def _check_file(path: Path, directory: Path) -> list[CaseResult]:
+def _check_file(path: Path, directory: Path, ranks: int) -> list[CaseResult]:
     for pattern, group in _GROUPS:
         if pattern.fullmatch(path.name):
-            return _rows(group, path, directory)
+            return _rows(group, path, directory, ranks)
     return [failed(path.name, "-", ConfigError("no group knows this file"))]
 
 
-def _rows(group: str, path: Path, directory: Path) -> list[CaseResult]:
+def _rows(group: str, path: Path, directory: Path, ranks: int) -> list[CaseResult]:
     if group == "weights":
         return _opened(path)
+    if ranks > 1 and group in _SHARED:
+        shared = cast("_SharedGroupModule", _group(group))
+        return on_ranks(
+            ranks, lambda mine: guard(path.name, lambda: shared.cases(path, directory, mine))
+        )[0]
     return guard(path.name, lambda: _group(group).cases(path, directory))
 
 

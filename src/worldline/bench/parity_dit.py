@@ -25,21 +25,23 @@ from worldline.bench.parity_case import (
 )
 from worldline.bench.parity_networks import load_dit
 from worldline.models.lingbot.dit import LingBotDiT
+from worldline.ops.collectives import ALONE, Collectives
 from worldline.runtime.inputs import CONTEXT_STEP, CONTEXT_TIMESTEP, time_tables
 from worldline.runtime.kv_cache import KVRing, RingParams
+from worldline.runtime.parallel.shards import Shards
 from worldline.runtime.passes import ChunkInputs, ModelInput, context_pass, denoise_pass
 from worldline.runtime.step_cache import StepCache
 from worldline.sampling.dmd import renoise, to_x0
 from worldline.sampling.schedules import Schedule, official_schedule
 
 
-def cases(path: Path, directory: Path) -> Iterator[CaseResult]:
-    """One row per bidirectional forward, or one per chunk of a causal run."""
-    golden = GoldenFile(path)
+def cases(path: Path, directory: Path, group: Collectives = ALONE) -> Iterator[CaseResult]:
+    """One row per bidirectional forward, or one per chunk of a causal run; as a rank of `group`."""
+    golden, shards = GoldenFile(path), Shards(group)
     if "case" in golden.meta:
-        yield from _causal_cases(golden, directory)
+        yield from _causal_cases(golden, directory, shards)
     else:
-        yield from _base_cases(golden, directory)
+        yield from _base_cases(golden, directory, shards)
     yield from report_unread(golden)
 
 
@@ -53,20 +55,24 @@ def padded_text(context: Tensor, dit: LingBotDiT) -> Tensor:
 # --- bidirectional --------------------------------------------------------------------------------
 
 
-def _base_cases(golden: GoldenFile, directory: Path) -> Iterator[CaseResult]:
+def _base_cases(golden: GoldenFile, directory: Path, shards: Shards) -> Iterator[CaseResult]:
     kind = golden.config("config").get("control_type") or "cam"
     dit = load_dit(directory / golden.meta.get("weights", f"dit_weights_{kind}.safetensors"))
     for case in golden.config("cases"):
-        yield judge(golden.path.name, case, lambda c=case: _forward(golden, dit, c))
+        yield judge(golden.path.name, case, lambda c=case: _forward(golden, dit, c, shards))
 
 
-def _forward(golden: GoldenFile, dit: LingBotDiT, case: str) -> Iterator[Difference]:
+def _forward(
+    golden: GoldenFile, dit: LingBotDiT, case: str, shards: Shards
+) -> Iterator[Difference]:
     x = torch.cat([golden[f"{case}.x"], golden[f"{case}.y"]]).unsqueeze(0)  # 1 36 T h w
     has_camera = f"{case}.cam" in golden
     control = golden[f"{case}.cam"] if has_camera else None
     text = padded_text(golden[f"{case}.context"], dit)
+    shard = shards.of(x[0, 0].numel() // 4)
     with _taps(dit) as seen:
-        flow = dit(x, golden[f"{case}.t"].reshape(1), text=text, control=control)
+        flow = dit(x, golden[f"{case}.t"].reshape(1), text=text, control=control, shard=shard)
+    seen = {name: out if name in _WHOLE else shard.gather(out) for name, out in seen.items()}
     yield compare("flow", flow[0], golden[f"{case}.out"])
     for name in golden.names(f"{case}."):
         tap = name.removeprefix(f"{case}.")
@@ -79,6 +85,9 @@ def _alike(ours: Tensor, want: Tensor) -> tuple[Tensor, Tensor]:
     if ours.ndim == want.ndim == 3 and want.shape[1] > ours.shape[1]:
         want = want[:, : ours.shape[1]]
     return ours.reshape(want.shape) if ours.numel() == want.numel() else ours, want
+
+
+_WHOLE = ("time_proj", "text_emb")  # taps without tokens: every rank has all of them
 
 
 @contextmanager
@@ -129,16 +138,29 @@ class _Run(NamedTuple):
     rows: int
     columns: int
     contents: dict[str, Tensor]  # our cache after each chunk, under the recorded names
+    shards: Shards
 
     def time(self, step: int) -> Any:
         """Time tables of a denoise step, or of the context pass for -1."""
         t = CONTEXT_TIMESTEP if step == CONTEXT_STEP else self.schedule.timesteps[step]
         return time_tables(self.dit, self.caches, step, t)
 
+    def held(self, layer: int, end: int) -> list[Tensor]:
+        """Keys and values of a block in the order of time, `[1, K, N, D]`, the heads of all."""
+        return [_heads(part, self.shards.group) for part in self.kv.in_time_order(layer, end)]
 
-def _causal_cases(golden: GoldenFile, directory: Path) -> Iterator[CaseResult]:
+
+def _heads(x: Tensor, group: Collectives) -> Tensor:
+    """Heads of all ranks: `x [1, K, N/P, D]` -> `[1, K, N, D]`."""
+    received = x.new_empty(group.size * x.shape[1], *x.shape[2:])
+    group.all_gather(received, x[0].contiguous(), name="parity")
+    return torch.cat(received.split(x.shape[1]), dim=1).unsqueeze(0)
+
+
+def _causal_cases(golden: GoldenFile, directory: Path, shards: Shards) -> Iterator[CaseResult]:
     case, config = golden.config("case"), golden.config("config")
-    run = _open(golden, load_dit(directory / case["weights"]), case, config)
+    dit = load_dit(directory / case["weights"])
+    run = _open(golden, dit, case, config, shards=shards)
     yield judge(golden.path.name, "schedule and text", lambda: _shared(run))
     start = 0
     for chunk, count in enumerate(case["chunks"]):
@@ -154,12 +176,14 @@ def _causal_cases(golden: GoldenFile, directory: Path) -> Iterator[CaseResult]:
         yield judge(golden.path.name, "cache", lambda: _caches(run))
 
 
-def _open(golden: GoldenFile, dit: LingBotDiT, case: dict[str, Any], config: Any) -> _Run:
+def _open(
+    golden: GoldenFile, dit: LingBotDiT, case: dict[str, Any], config: Any, *, shards: Shards
+) -> _Run:
     rows, columns = case["lat_h"] // 2, case["lat_w"] // 2
     runtime = config | case
     params = RingParams(
         layers=dit.params.num_layers,
-        heads=dit.params.num_heads,
+        heads=shards.heads(dit.params.num_heads),
         head_dim=dit.params.head_dim,
         tokens_per_frame=rows * columns,
         window=runtime["local_attn_size"],
@@ -176,6 +200,7 @@ def _open(golden: GoldenFile, dit: LingBotDiT, case: dict[str, Any], config: Any
         rows=rows,
         columns=columns,
         contents={},
+        shards=shards,
     )
 
 
@@ -192,12 +217,14 @@ def _chunk(run: _Run, chunk: int, frames: range, *, use_camera: bool) -> Iterato
     """All passes of one chunk on our own latents."""
     golden, dit = run.golden, run.dit
     with torch.no_grad():
-        camera = dit.embed_camera(golden[f"chunk{chunk}.cam"]) if use_camera else None
+        shard = run.shards.of(len(frames) * run.rows * run.columns)
+        camera = dit.embed_camera(golden[f"chunk{chunk}.cam"], shard) if use_camera else None
         inputs = ChunkInputs(
             (len(frames), run.rows, run.columns),
-            dit.rope(frames, run.rows, run.columns),
+            dit.rope(frames, run.rows, run.columns, tokens=shard.tokens),
             None if camera is None else dit.camera_modulation(camera),
             dit.cross_kv(dit.embed_text(run.text)),
+            shard=shard,
         )
     model_input = ModelInput(golden[f"chunk{chunk}.y"].unsqueeze(0))
     run.kv.begin_chunk(frames.start, len(frames))
@@ -221,7 +248,7 @@ def _chunk(run: _Run, chunk: int, frames: range, *, use_camera: bool) -> Iterato
     yield from _compare_call(run, chunk, CONTEXT_STEP, frames)
     for name in golden.names(f"chunk{chunk}.kv.layer"):
         layer, which = name.split(".kv.layer")[1].split(".")
-        run.contents[name] = run.kv.in_time_order(int(layer), frames.stop)["kv".index(which)]
+        run.contents[name] = run.held(int(layer), frames.stop)["kv".index(which)]
 
 
 def _compare_call(run: _Run, chunk: int, step: int, frames: range) -> Iterator[Difference]:

@@ -37,6 +37,7 @@ from worldline.core.camera import (
 )
 from worldline.models.presets import STEPS_V1, STEPS_V2, WAN_MEAN, WAN_STD
 from worldline.models.registry import get_preset
+from worldline.ops.collectives import ALONE, Collectives
 from worldline.ops.image import fit_size
 from worldline.runtime import pipeline
 from worldline.runtime.conditions import PoseControls
@@ -80,10 +81,10 @@ class RecordedText:
         return self._states.expand(len(prompts), -1, -1)
 
 
-def cases(path: Path, directory: Path) -> Iterator[CaseResult]:
-    """One row for condition and latents, one for the video."""
+def cases(path: Path, directory: Path, group: Collectives = ALONE) -> Iterator[CaseResult]:
+    """One row for condition and latents, one for the video; of a `group` those of rank 0 count."""
     golden = GoldenFile(path)
-    session = _open(golden, directory)
+    session = _open(golden, directory, group)
     videos: list[Tensor] = []
     yield judge(path.name, "condition and latents", lambda: _latents(golden, session, videos))
     yield judge(path.name, "video", lambda: _video(golden, videos))
@@ -92,7 +93,7 @@ def cases(path: Path, directory: Path) -> Iterator[CaseResult]:
     yield from report_unread(golden)
 
 
-def _open(golden: GoldenFile, directory: Path) -> Session:
+def _open(golden: GoldenFile, directory: Path, group: Collectives) -> Session:
     meta: dict[str, Any] = golden.config("meta")
     stem = golden.path.stem
     dit = load_dit(weights_file(meta, "weights", f"{stem}_dit_weights", directory))
@@ -117,7 +118,7 @@ def _open(golden: GoldenFile, directory: Path) -> Session:
     )
     text = RecordedText(padded_text(golden["context"], dit))
     components = Components(preset=preset, dit=dit, vae=vae, text=text, weights_id=stem)
-    return World(components).open(picture, "recorded", 0, options=options)
+    return World(components, group=group).open(picture, "recorded", 0, options=options)
 
 
 def weights_file(meta: dict[str, Any], key: str, usual: str, directory: Path) -> Path:

@@ -38,6 +38,7 @@ from worldline.core.film import BranchesName, FilmPath, FilmRequest, SolverName
 from worldline.models.lingbot.dit import LingBotDiT
 from worldline.models.preset import GROWING, Preset, Sampler
 from worldline.models.presets import BASE_CAM, FAST, GUIDED, WAN_MEAN, WAN_STD
+from worldline.ops.collectives import ALONE, Collectives
 from worldline.ops.image import fit_size
 from worldline.runtime.engine import World
 from worldline.runtime.films import FilmJob, open_film
@@ -61,10 +62,13 @@ class RecordedTexts:
         return torch.cat([self._states[prompt] for prompt in prompts])
 
 
-def cases(path: Path, directory: Path) -> Iterator[CaseResult]:
-    """Per way of running the branches one row for condition and latents, one for the video."""
+def cases(path: Path, directory: Path, group: Collectives = ALONE) -> Iterator[CaseResult]:
+    """Per way of running the branches one row for condition and latents, one for the video.
+
+    Of a `group` those of rank 0 count.
+    """
     golden = GoldenFile(path)
-    world = _world(golden, directory)
+    world = _world(golden, directory, group)
     for way in _WAYS:
         videos: list[Tensor] = []
         with _open(golden, world, way) as job:
@@ -74,7 +78,7 @@ def cases(path: Path, directory: Path) -> Iterator[CaseResult]:
     yield from report_unread(golden)
 
 
-def _world(golden: GoldenFile, directory: Path) -> World:
+def _world(golden: GoldenFile, directory: Path, group: Collectives) -> World:
     meta: dict[str, Any] = golden.config("meta")
     dits = _networks(golden, directory, meta)
     vae = load_vae(weights_file(meta, "vae_weights", VAE_WEIGHTS, directory), WAN_MEAN, WAN_STD)
@@ -97,7 +101,7 @@ def _world(golden: GoldenFile, directory: Path) -> World:
         text=RecordedTexts(*texts),
         weights_id=golden.path.stem,
     )
-    return World(components)
+    return World(components, group=group)
 
 
 def _networks(golden: GoldenFile, directory: Path, meta: dict[str, Any]) -> list[LingBotDiT]:

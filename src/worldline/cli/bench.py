@@ -172,4 +172,4 @@ def parity(options: BenchParity) -> int:
     apply_openmp_policy()
     from worldline.bench.parity import main
 
-    return main(options.folder, json=options.json)
+    return main(options.folder, json=options.json, ranks=options.ranks)

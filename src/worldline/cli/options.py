@@ -323,6 +323,8 @@ class BenchParity:
 
     folder: Annotated[Positional[Path], arg(metavar="DIR")]
     """Folder of recorded .safetensors files."""
+    ranks: Annotated[int, arg(metavar="N")] = 1
+    """Share the transformer's runs out among so many ranks, threads of this process."""
     json: bool = False
     """Print the result as JSON."""
 
