@@ -45,6 +45,15 @@ class JoinedLinear:
         """Whether `layers` still have the weights of this product, unmoved and unchanged."""
         return _state(layers) == self._state
 
+    def follow(self, layers: Sequence[nn.Module]) -> None:
+        """`layers` still lie in this product and were written to: it is made of that now."""
+        now = _state(layers)
+        if [place for place, _ in now] != [place for place, _ in self._state]:
+            return  # exchanged: they no longer belong to it
+        self._state = now
+        if isinstance(self._whole, PackedLinear):
+            self._whole.pack_again()
+
     def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
         """`x [..., in]` -> the layers' outputs, views of one tensor `[..., sum of out]`."""
         return self._whole(x).split(self._sizes, dim=-1)

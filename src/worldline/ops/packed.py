@@ -48,6 +48,10 @@ class PackedLinear(nn.Linear):
             return super().forward(cast(input, self.weight.dtype))
         return self._product(input, "none", "")
 
+    def pack_again(self) -> None:
+        """The weight was written to through another view of its memory."""
+        self._source = None
+
     def gelu(self, input: Tensor) -> Tensor:
         """GELU (its tanh form) of what the layer maps `input` to; has no gradient."""
         return self._product(input, "gelu", "tanh")

@@ -122,6 +122,10 @@ class Shelf:
         self._fetch(block)
         self._lane.wait(self.slot_of[block])
 
+    def forget(self) -> None:
+        """The hosts have changed: what is in the slots is fetched again."""
+        self._held = [None] * len(self.slots)
+
     def leave(self, block: int) -> None:
         """`block` has computed: its slot may take the next block, after the last the first."""
         self._lane.release(self.slot_of[block])
@@ -210,6 +214,15 @@ class BlockOffload:
             attach(owner, leaf, tensor)
         else:
             home.copy_(tensor)
+
+    def home(self, owner: nn.Module, leaf: str) -> Tensor | None:
+        """Where a block's tensor lies in host memory; None for one that is not of a block."""
+        return self._homes.get((owner, leaf))
+
+    def fetch_again(self) -> None:
+        """Host memory was written to: nothing on the device is taken for it any more."""
+        for shelf in self.shelves.values():
+            shelf.forget()
 
     def _shelf(
         self,

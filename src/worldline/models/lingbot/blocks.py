@@ -108,6 +108,11 @@ class Attention(nn.Module):
         if isinstance(self.q, PackedLinear):
             self._joined.pack()
 
+    def follow(self) -> None:
+        """The projections were written to in place: the one product of all three follows."""
+        if self._joined is not None:
+            self._joined.follow((self.q, self.k, self.v))
+
     def project(self, x: Tensor, *, joined: bool = True) -> Projected:
         """Queries, keys and values of `x [B, L, C]`, neither normalised nor split.
 
