@@ -142,7 +142,8 @@ def choose_way(engine: Engine, request: FilmRequest, *, tokens: int, partner: bo
     if request.branches != "auto":
         return request.branches
     fits = tokens <= BATCHED_TOKENS and 2 * once <= room and engine.math.name == "torch"
-    return "batched" if fits else "sequence"
+    # Ranks may have different memory free, and must go the same way.
+    return "batched" if engine.shards.group.agree(fits) else "sequence"
 
 
 def engines_of(world: World, engine: Engine) -> tuple[Engine, ...]:
