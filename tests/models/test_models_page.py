@@ -17,6 +17,7 @@ from worldline.runtime.parts import Networks, build_networks
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text("utf-8")
 LIVE = ("lingbot-world-fast", "lingbot-world-v2-14b", "lingbot-world-v2-1.3b")
+GUIDED = "lingbot-world-v2-14b-pretrain"
 BASE = ("lingbot-world-base-cam", "lingbot-world-base-act")
 
 
@@ -61,10 +62,10 @@ def test_overview(name: str) -> None:
     assert row[3].startswith(steps) and row[3].endswith(f", {preset.sampler.shift:g}")
     assert row[4] == preset.licence and (row[5] == "yes") == preset.live
     frames = f"{preset.chunk} / {preset.window} / {preset.sink}"
-    assert row[2] == (frames if preset.live else "whole clip")
+    assert row[2] == ("whole clip" if preset.bidirectional else frames)
 
 
-@pytest.mark.parametrize("name", [*LIVE, *BASE])
+@pytest.mark.parametrize("name", [*LIVE, GUIDED, *BASE])
 def test_weights(name: str) -> None:
     row, parts = table_row("| GB (10", name), networks(name)
     dit = gigabytes(parts.dits[0], torch.bfloat16)
@@ -83,6 +84,13 @@ def test_caches(name: str) -> None:
     assert row[6] == f"{4 * preset.dit.num_layers * preset.dit.dim * 512 / 1e9:.2f}"
     camera = camera_modulation_bytes(preset.dit, 1560 * preset.chunk, dtype=torch.bfloat16)
     assert row[7] == f"{camera / 1e9:.2f}"
+
+
+def test_a_guided_model_keeps_everything_twice_that_depends_on_the_prompt() -> None:
+    guided = table_row("| GB (10", GUIDED)
+    distilled = table_row("| GB (10", "lingbot-world-v2-14b")
+    assert guided[4:7] == [f"2 x {cell}" for cell in distilled[4:7]]
+    assert guided[7] == distilled[7]
 
 
 @pytest.mark.parametrize("name", LIVE)

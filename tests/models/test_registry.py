@@ -15,6 +15,7 @@ NAMES = (
     "lingbot-world-fast",
     "lingbot-world-v2-14b",
     "lingbot-world-v2-1.3b",
+    "lingbot-world-v2-14b-pretrain",
     "lingbot-world-base-cam",
     "lingbot-world-base-act",
 )
@@ -80,10 +81,23 @@ def test_base_models_are_guided() -> None:
         assert preset.experts == 2 and not preset.live
         assert len(preset.sampler.steps) == 70
         assert (preset.sampler.guidance, preset.sampler.boundary) == (5.0, 0.947)
-        with pytest.raises(ConfigError, match="guided offline generation"):
+        with pytest.raises(ConfigError, match="makes films only"):
             require_live(preset)
     for name in NAMES[:4]:
         require_live(get_preset(name))
+
+
+def test_the_causal_model_before_distillation_is_guided() -> None:
+    preset, distilled = get_preset("lingbot-world-v2-14b-pretrain"), get_preset(NAMES[2])
+    assert not preset.live and not preset.bidirectional and preset.experts == 1
+    assert (len(preset.sampler.steps), preset.sampler.guidance) == (40, 5.0)
+    assert (preset.chunk, preset.window, preset.sink) == (4, 18, 6)
+    assert (preset.dit, preset.licence) == (distilled.dit, distilled.licence)
+    base = get_preset("lingbot-world-base-cam")
+    assert base.bidirectional and preset.negative_prompt != base.negative_prompt
+    assert preset.negative_prompt and base.negative_prompt and not distilled.negative_prompt
+    with pytest.raises(ConfigError, match="makes films only"):
+        require_live(preset)
 
 
 @pytest.mark.parametrize("name", LINGBOT)

@@ -53,7 +53,7 @@ def in_columns(row: ModelRow) -> tuple[str, ...]:
         row.name,
         f"{row.width}x{row.height}",
         f"{row.chunk}/{row.window}/{row.sink}",
-        f"{row.steps}" if row.live else f"{row.steps}, not live yet",
+        f"{row.steps}" if row.live else f"{row.steps}, films only",
         f"{row.download_gb:.0f} GB" if row.download_gb else "included",
         row.licence,
     )

@@ -18,12 +18,10 @@ from worldline.models.presets import (
     BASE_CAM,
     DIT_1_3B,
     FAST,
-    GUIDED,
-    NEGATIVE_PROMPT_CAUSAL,
     NON_COMMERCIAL,
-    PRETRAIN_STEPS,
     V2_1_3B,
     V2_14B,
+    V2_14B_PRETRAIN,
     V2_NOTICE,
 )
 from worldline.models.registry import get_preset
@@ -80,7 +78,7 @@ def _nearest(layout: Layout, dit: DiTParams) -> Preset:
     if others:
         return _licensed(BASE_ACT if dit.control_dim == ACTION_CHANNELS else BASE_CAM, layout)
     if first.folder.name == PRETRAINED:
-        return _pretrained()
+        return V2_14B_PRETRAIN
     if layout.name == "original-v2":
         return V2_14B
     if dit.dim == DIT_1_3B.dim or (layout.name == "root-shards" and not first.config):
@@ -97,17 +95,3 @@ def _licensed(preset: Preset, layout: Layout) -> Preset:
     if layout.licence is not None and "nc" in layout.licence.split("-"):
         return msgspec.structs.replace(preset, licence=NON_COMMERCIAL, notice=V2_NOTICE)
     return preset
-
-
-def _pretrained() -> Preset:
-    """The causal network before distillation: guided, 40 steps per chunk, for films only."""
-    steps = tuple(1000 * i // PRETRAIN_STEPS for i in range(PRETRAIN_STEPS))
-    return msgspec.structs.replace(
-        V2_14B,
-        name="lingbot-world-v2-14b-pretrain",
-        title="LingBot-World v2 causal, before distillation",
-        sampler=msgspec.structs.replace(GUIDED, steps=steps, boundary=None),
-        negative_prompt=NEGATIVE_PROMPT_CAUSAL,
-        hub_id=None,
-        hub_aliases=(),
-    )

@@ -179,6 +179,21 @@ BASE_CAM = msgspec.structs.replace(
     hub_aliases=(),
 )
 
+# The causal network before distillation: both branches of guidance, chunk by chunk.
+V2_14B_PRETRAIN = msgspec.structs.replace(
+    V2_14B,
+    name="lingbot-world-v2-14b-pretrain",
+    title="LingBot-World v2 causal, before distillation",
+    sampler=msgspec.structs.replace(
+        GUIDED,
+        steps=tuple(1000 * i // PRETRAIN_STEPS for i in range(PRETRAIN_STEPS)),
+        boundary=None,
+    ),
+    negative_prompt=NEGATIVE_PROMPT_CAUSAL,
+    hub_id="robbyant/lingbot-world-v2-14b-causal-pretrain",
+    hub_aliases=(),
+)
+
 BASE_ACT = msgspec.structs.replace(
     BASE_CAM,
     name="lingbot-world-base-act",
@@ -226,4 +241,4 @@ POCKET = Preset(
     download_bytes=0,
 )
 
-ALL = (POCKET, FAST, V2_14B, V2_1_3B, BASE_CAM, BASE_ACT)
+ALL = (POCKET, FAST, V2_14B, V2_1_3B, V2_14B_PRETRAIN, BASE_CAM, BASE_ACT)

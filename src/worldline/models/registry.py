@@ -26,10 +26,10 @@ def preset_for_hub_id(hub_id: str) -> Preset | None:
 
 
 def require_live(preset: Preset) -> None:
-    """Raise `ConfigError` for the guided base models, which load but cannot be walked through."""
+    """Raise `ConfigError` for guided models, which make films but cannot be walked through."""
     if not preset.live:
         raise ConfigError(
-            f"{preset.name} needs guided offline generation, which is not part of this version; "
-            "its weights load, but no session can be started",
+            f"{preset.name} is guided and makes films only (worldline generate); "
+            "no session can be started",
             expected="one of " + ", ".join(p.name for p in ALL if p.live),
         )

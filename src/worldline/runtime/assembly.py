@@ -57,16 +57,13 @@ def assemble(
     passes = _passes(EagerPasses(dit), options, device, off)
     full, preview = share_vae(components.vae, group.aside), components.preview
     recorded = not isinstance(passes, EagerPasses)
-
-    def encode(prompt: str) -> Tensor:
-        return components.text.encode([prompt]).to(device)
-
+    texts, negatives = _texts(components, device)
     return Engine(
         preset=components.preset,
         dit=dit,
         vae=full if preview is None else PreviewVae(full, preview),
-        texts=TextCache(encode),
-        negatives=NegativeCache(encode, model=components.weights_id, guarded=guards_wanted()),
+        texts=texts,
+        negatives=negatives,
         workspace=StepCache(),
         buffers=StepCache(),
         stationary={},
@@ -114,6 +111,16 @@ def take_ring(engine: Engine, geometry: Geometry, settings: RuntimeParams) -> Fr
     return engine.rings.take(
         params, lambda: engine.ring_kind(params, dtype=dit.dtype, device=dit.device, pick=pick)
     )
+
+
+def _texts(components: Components, device: torch.device) -> tuple[TextCache, NegativeCache]:
+    """What keeps prompts, and what keeps the negative prompt of films."""
+
+    def encode(prompt: str) -> Tensor:
+        return components.text.encode([prompt]).to(device)
+
+    guarded = guards_wanted()
+    return TextCache(encode), NegativeCache(encode, model=components.weights_id, guarded=guarded)
 
 
 def _math(

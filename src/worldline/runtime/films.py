@@ -34,7 +34,6 @@ from torch import Tensor
 
 from worldline.core.errors import ConfigError, SessionClosedError
 from worldline.core.film import FilmProgress, FilmRequest
-from worldline.models.preset import resolve_runtime
 from worldline.ops.image import to_uint8
 from worldline.ops.vae import StreamState
 from worldline.runtime import conditions, films_setup, pipeline
@@ -46,6 +45,7 @@ from worldline.runtime.films_store import FilmStore, Kept, UnderWay
 from worldline.runtime.inputs import picture_condition
 from worldline.runtime.noise import NoiseSource
 from worldline.runtime.passes import LATENT_CHANNELS, ModelInput
+from worldline.runtime.session import Session
 from worldline.runtime.state import ImageCondition, SessionState
 from worldline.sampling.solvers import Solver
 
@@ -71,31 +71,22 @@ def open_film(
     the same time. `noise` and `stretch` serve parity runs, see `StartOptions`. Raises `ImageError`,
     `PromptError`, `ControlError`, `ConfigError`, `CapacityError`.
     """
-    settings = resolve_runtime(
-        world.preset, world.components.checkpoint, films_setup.values_of(request)
-    )
-    frames = films_setup.frames_of(world.preset, settings, request.chunks)
-    path = films_setup.path_of(request, frames)
-    scale = films_setup.guidance_of(world.preset, request)
+    numbers = films_setup.numbers_of(world, request)
     session = films_setup.open_session(world, request, image, noise=noise, stretch=stretch)
     try:
-        store = None
-        if folder is not None:
-            film = films_setup.film_digest(world, request, image)
-            shape = (1, LATENT_CHANNELS, frames.chunk, *session.state.geometry.latent)
-            store = FilmStore(folder, film, shape=shape)
+        store = None if folder is None else _store(world, request, image, session, folder=folder)
         kept = None if store is None else store.load()
-        sides = Sides(world, request, session, scale=scale, partner=partner)
-        way = sides.choose(kept.branches if kept is not None else None)
+        sides = Sides(world, request, session, scale=numbers.scale, partner=partner)
+        way = sides.choose(None if kept is None else kept.branches)
         branches, negative = sides.branches(way)
     except BaseException:
         session.close()
         raise
     setup = Setup(
         session=session,
-        frames=frames,
-        path=path,
-        vae=films_setup.full_decoder(session.engine, frames),
+        frames=numbers.frames,
+        path=numbers.path,
+        vae=films_setup.full_decoder(session.engine, numbers.frames),
         branches=branches,
         way=way,
         solver=films_setup.solver_of(world.preset, request, session.state),
@@ -103,6 +94,14 @@ def open_film(
         negative=negative,
     )
     return FilmJob(setup, store=store, kept=kept)
+
+
+def _store(
+    world: World, request: FilmRequest, image: Pictures, session: Session, *, folder: Path
+) -> FilmStore:
+    film = films_setup.film_digest(world, request, image)
+    shape = (1, LATENT_CHANNELS, session.chunk, *session.state.geometry.latent)
+    return FilmStore(folder, film, shape=shape)
 
 
 class FilmJob:

@@ -18,7 +18,13 @@ from torch import Tensor
 from worldline.core.camera import Intrinsics
 from worldline.core.errors import ConfigError, ControlError
 from worldline.core.film import MAX_LATENT_FRAMES, FilmRequest, film_frames
-from worldline.models.preset import TRAIN_STEPS, Preset, RuntimeParams, RuntimeValues
+from worldline.models.preset import (
+    TRAIN_STEPS,
+    Preset,
+    RuntimeParams,
+    RuntimeValues,
+    resolve_runtime,
+)
 from worldline.models.wan.tiny import PreviewVae
 from worldline.ops.vae import StreamingVae
 from worldline.runtime.films_branches import Branches
@@ -79,6 +85,14 @@ class Path(NamedTuple):
     keys: NDArray[np.float32] | None
 
 
+class Numbers(NamedTuple):
+    """What a request comes to: its length, its path, the weight of guidance."""
+
+    frames: Frames
+    path: Path
+    scale: float
+
+
 class Setup(NamedTuple):
     """All that a film is made with. `session` is the prompt's side and holds the decoder too."""
 
@@ -107,6 +121,13 @@ class Setup(NamedTuple):
         if self.negative is not None:
             self.negative.close()
         self.session.close()
+
+
+def numbers_of(world: World, request: FilmRequest) -> Numbers:
+    """The numbers of a film. Raises `ConfigError`, `ControlError`."""
+    settings = resolve_runtime(world.preset, world.components.checkpoint, values_of(request))
+    frames = frames_of(world.preset, settings, request.chunks)
+    return Numbers(frames, path_of(request, frames), guidance_of(world.preset, request))
 
 
 def frames_of(preset: Preset, settings: RuntimeParams, chunks: int) -> Frames:
