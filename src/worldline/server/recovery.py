@@ -44,9 +44,9 @@ class Recovery:
         self._made_then = made
         self._in_a_row += 1
         services = self._services
-        if not services.config.recover_s or not services.engine.revives():
-            raise error
-        if self._in_a_row > MOST_IN_A_ROW:
+        waits = services.config.recover_s and services.engine.revives()
+        if not waits or self._in_a_row > MOST_IN_A_ROW:
+            services.walks.lost += 1
             raise error
         log(logger, logging.WARNING, "worker lost, world waits", times=self._in_a_row)
 
@@ -60,6 +60,7 @@ class Recovery:
         while not (is_ready(services) or given_up()):
             hopeless = services.readiness.state is State.FAILED or not services.engine.revives()
             if hopeless or clock.now() >= ends:
+                services.walks.lost += 1
                 raise error
             await clock.sleep(REVIVAL_S)
 
@@ -83,6 +84,7 @@ async def open_again(services: Services, request: OpenRequest, history: History)
             reply = await services.engine.open(msgspec.structs.replace(request, light=None))
     history.opened(reply)
     await walk_unseen(services, history, session_id=request.session_id, first=reply.next_chunk)
+    services.walks.recovered += 1
     return reply
 
 

@@ -63,13 +63,12 @@ async def running(
     """
     calls, readers, encoders = _threads(config)
     engine = AsyncEngine(handle, calls)
-    seats = seats_of(config, engine.info)
     services = Services(
         config=config,
         engine=engine,
         clock=clock,
         sockets=Seats(config.max_sockets),
-        seats=Seats(seats),
+        seats=Seats(seats_of(config, engine.info)),
         readiness=Readiness(),
         metrics=Metrics(),
         readers=readers,
@@ -135,6 +134,12 @@ def _watch(services: Services) -> None:
     metrics, seats = services.metrics, services.seats
     store = services.recordings
     metrics.watch("recordings", "Recordings on the disk", lambda: float(len(store)))
+    saves, walks = services.saves, services.walks
+    metrics.watch("history_bytes", "Snapshots kept to bring sessions back", lambda: walks.nbytes)
+    metrics.watch_total("recovered", "Sessions that outlived a worker", lambda: walks.recovered)
+    metrics.watch_total("lost", "Sessions that ended with a worker", lambda: walks.lost)
+    metrics.watch("saves", "World files that wait to be fetched", lambda: float(len(saves)))
+    metrics.watch("save_bytes", "Bytes of all of them", lambda: float(saves.bytes))
     metrics.watch("recording_bytes", "Bytes of all recordings", lambda: float(store.bytes))
     metrics.watch("seats", "Seats of this server", lambda: seats.count)
     metrics.watch("seats_taken", "Seats in use", lambda: seats.taken)

@@ -56,6 +56,11 @@ class SessionWalk:
             services, opened, self.history, start=start, hashed=self._hashed
         )
 
+    @property
+    def nbytes(self) -> int:
+        """See `walks.Walking`."""
+        return self.history.nbytes
+
     def ask(self, wish: Wish, tell: Callable[[Any], None]) -> None:
         """See `walks.Walking`."""
         check_wish(wish)

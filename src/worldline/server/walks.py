@@ -20,6 +20,11 @@ Wish = Rewind | Branch | Save | TakeSnapshot
 class Walking(Protocol):
     """A session that can be asked by its name."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the snapshot that is kept to bring it back."""
+        ...
+
     def ask(self, wish: Wish, tell: Callable[[Any], None]) -> None:
         """Do it at the next pause, then `tell` what came of it. Raises: WorldlineError."""
         ...
@@ -32,15 +37,24 @@ def check_wish(wish: Wish) -> None:
 
 
 class Walks:
-    """The open sessions of one server process, of both dialects, by name."""
+    """The open sessions of one server process, of both dialects, by name.
+
+    `recovered` and `lost` count those whose worker died, by whether they went on in another.
+    """
 
     def __init__(self) -> None:
+        self.recovered = self.lost = 0
         self._walks: dict[str, Walking] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of all that are open."""
         return tuple(self._walks)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all snapshots that are kept."""
+        return sum(walk.nbytes for walk in self._walks.values())
 
     def open(self, name: str, walk: Walking) -> None:
         """It can be asked from now on."""

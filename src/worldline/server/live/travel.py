@@ -27,7 +27,7 @@ from worldline.server.walks import Wish, check_wish
 
 
 class Travel:
-    """Of one open world."""
+    """Of one open world; `rouse` is called when there is something to do."""
 
     def __init__(
         self,
@@ -37,7 +37,9 @@ class Travel:
         start: WorldStart,
         beginning: Beginning,
         audience: Audience,
+        rouse: Callable[[], None],
     ) -> None:
+        self._rouse = rouse
         self.errands = Errands()
         self._walk = walk
         self._beginning = beginning
@@ -51,6 +53,11 @@ class Travel:
         """The walk's seed."""
         return self._machine.start.seed
 
+    @property
+    def nbytes(self) -> int:
+        """See `walks.Walking`."""
+        return self._walk.history.nbytes
+
     def take(self, message: Rewind | Branch | Save) -> None:
         """An input. Raises: ControlError, RateError."""
         self.ask(message, partial(self._answer, message.id))
@@ -63,12 +70,14 @@ class Travel:
         if isinstance(wish, Rewind):
             self._walk.will_go_back()
             self._walk.production.withdraw()
+        self._rouse()
 
     def reset(self, seed: int | None) -> None:
         """Back to the start when there is a pause, its prompt too. Raises: RateError."""
         self.errands.put(Errand(partial(self._restart, seed)))
         self._walk.will_go_back()
         self._walk.prompt = self._walk.history.first_prompt
+        self._rouse()
 
     def _answer(self, id: int, outcome: ServerMessage | WorldlineError) -> None:
         if isinstance(outcome, WorldlineError):

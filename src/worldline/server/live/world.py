@@ -149,6 +149,7 @@ class LiveWorld:
             start=begun.start,
             beginning=self._beginning,
             audience=self._audience,
+            rouse=self._changed.set,
         )
         self._services.walks.open(self.id, self._travel)
         self._become("live")
@@ -215,7 +216,6 @@ class LiveWorld:
                 walk.say(message)
             case Rewind() | Branch() | Save():
                 self._travelled().take(message)
-                self._changed.set()
             case Settings():
                 walk.set(message)
                 self._changed.set()
@@ -269,7 +269,6 @@ class LiveWorld:
     def reset(self, seed: int | None = None) -> None:
         """Back to the start after the chunk in flight, its prompt too; None keeps the seed."""
         self._travelled().reset(seed)
-        self._changed.set()
 
     def drain(self) -> None:
         """Say so, and let `run` return after the chunk in flight."""
