@@ -199,9 +199,12 @@ def test_files_that_cannot_be_replayed(save: Save, command: Command, tmp_path: P
         bad.write_bytes(content)
         exit_code, out, told = command("replay", bad)
         assert (exit_code, out) == (2, "") and told.startswith(f"error [{code}]: ")
+    elsewhere = changed(save("--chunks", "1"), model="somebody/weights")
+    exit_code, _, told = command("replay", elsewhere)
+    assert exit_code == 2 and "no preset; expected --model; got somebody/weights" in told
     exit_code, _, told = command("replay", tmp_path / "nowhere.wl")
     assert exit_code == 2 and told.startswith("error [invalid_world]: ")
-    decoder = changed(path, options={"decoder": "mine.safetensors"})
+    decoder = changed(path, model="pocket", options={"decoder": "mine.safetensors"})
     exit_code, _, told = command("replay", decoder)
     assert exit_code == 2 and "--decoder mine.safetensors" in told
 

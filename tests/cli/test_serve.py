@@ -81,13 +81,16 @@ def test_a_walk_is_walked_on_with_what_made_it() -> None:
     def load(asked: ModelOptions, /, **made: object) -> ModelOptions:
         return load_for(Walked(worlds.start(), worlds.made(**made)).file(), asked)
 
-    asked = load(ModelOptions(), weights="random-0", options={"kv": "8bit"})
+    asked = load(ModelOptions(), model="pocket", weights="random-0", options={"kv": "8bit"})
     assert asked == ModelOptions(
-        model="tiny", random_weights=True, mode="exact", dtype="float32", threads=1, kv="8bit"
+        model="pocket", random_weights=True, mode="exact", dtype="float32", threads=1, kv="8bit"
     )
     mine = ModelOptions(model="models/mine", mode="fast", threads=2, lossy=("last_step_kv",))
     kept = load(mine, options={"lossy": ("still_window=9",)})
     assert kept == dataclasses.replace(mine, dtype="float32")
+    for model in ("somebody/weights", "/etc", "pocket=/etc", ""):
+        with pytest.raises(ConfigError, match="no preset"):
+            load(ModelOptions(), model=model)
 
 
 def test_a_world_that_cannot_be_read_starts_no_server(

@@ -18,6 +18,7 @@ from worldline.core.env import read_env
 from worldline.core.errors import ConfigError, OtherWeightsError
 from worldline.core.walk import WorldFile, engine_options, made_with, pixels_digest
 from worldline.media.image import decode_image
+from worldline.models.registry import PRESETS
 from worldline.runtime.protocol import WorkerSettings
 
 if TYPE_CHECKING:
@@ -53,12 +54,13 @@ def load_saved(file: WorldFile, options: SavedModel) -> Saved:
 def load_for(file: WorldFile, options: ModelOptions) -> ModelOptions:
     """What to serve to walk on in a file: what made it, but for what somebody has asked for.
 
-    A model that is asked for wins over the file's, and so do the other options.
+    A model that is asked for wins over the file's, and so do the other options. Raises: ConfigError
+    for a file's model that is no preset, WorldFileError.
     """
     made, default = file.made, ModelOptions()
     if options.model == default.model:
         made_up = made.weights.startswith(RANDOM)
-        options = replace(options, model=made.model, random_weights=made_up)
+        options = replace(options, model=preset_of(file), random_weights=made_up)
     mode, dtype = (getattr(made, name) or None for name in ("mode", "dtype"))
     kept = engine_options(made)
     return replace(
@@ -73,12 +75,15 @@ def load_for(file: WorldFile, options: ModelOptions) -> ModelOptions:
 
 
 def settings_of(file: WorldFile, options: SavedModel) -> WorkerSettings:
-    """Load what the walk was made with, as far as this machine has it. Raises: WorldFileError."""
+    """Load what the walk was made with, as far as this machine has it.
+
+    Raises: WorldFileError, ConfigError.
+    """
     made, env = file.made, read_env()
     device = options.device or env.device
     same_kind = device_kind(device) == device_kind(made.device)
     return WorkerSettings(
-        model=options.model or made.model,
+        model=options.model or preset_of(file),
         device=device,
         dtype=made.dtype,
         mode=made.mode,
@@ -86,6 +91,19 @@ def settings_of(file: WorldFile, options: SavedModel) -> WorkerSettings:
         threads=made.threads,
         options=options_of(file, options.decoder, same_kind=same_kind),
     )
+
+
+def preset_of(file: WorldFile) -> str:
+    """The preset that a file names. Raises: ConfigError for any other name.
+
+    A file comes from anybody: what it says leads to no folder, and to no repository of its choice.
+    """
+    model = file.made.model
+    if model not in PRESETS:
+        raise ConfigError(
+            "the walk was made with a model that is no preset", expected="--model", got=model
+        )
+    return model
 
 
 def options_of(file: WorldFile, decoder: str | None, *, same_kind: bool) -> EngineOptions:

@@ -67,7 +67,7 @@ def _check_made(made: MadeWith) -> None:
     texts = (made.model, made.weights, made.mode, made.dtype, made.device)
     for text in (*texts, made.torch, made.machine):
         _within("name", len(text), 0, MAX_WORD)
-    _within("number of threads", made.threads, 1, 4096)
+    _within("number of threads", made.threads, 1, 1024)
     _within("number of ranks", made.ranks, 1, 4096)
     _within("number of options", len(made.options), 0, 256)
 
