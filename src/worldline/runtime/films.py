@@ -34,7 +34,6 @@ from torch import Tensor
 
 from worldline.core.errors import ConfigError, SessionClosedError
 from worldline.core.film import FilmProgress, FilmRequest
-from worldline.ops.image import to_uint8
 from worldline.ops.vae import StreamState
 from worldline.runtime import conditions, films_setup, pipeline
 from worldline.runtime.conditions import Moved, PoseControls
@@ -284,10 +283,12 @@ class FilmJob:
     def _decode(self, latents: Tensor) -> Iterator[str]:
         frame_by_frame = self._setup.vae.frame_by_frame
         clip = self._chunk > 0 and not self._setup.frames.causal
+        lane = self._setup.session.engine.lane
         for i, some in enumerate(latents.split(1, dim=2) if frame_by_frame else (latents,)):
-            video, self._decoder = self._setup.vae.decode_stream(some, self._decoder)
+            with lane.decoding(some):
+                video, self._decoder = self._setup.vae.decode_stream(some, self._decoder)
+            frames = lane.fetch(video)
             self._last, self._video = video[:, :, -1:].float(), video
-            frames = to_uint8(video).cpu().numpy()
             # A later clip begins with the picture that the one before ended with.
             self._shown = frames[1:] if clip and i == 0 else frames
             self._pictures += len(self._shown)
