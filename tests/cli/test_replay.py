@@ -199,7 +199,7 @@ def test_files_that_cannot_be_replayed(save: Save, command: Command, tmp_path: P
         bad.write_bytes(content)
         exit_code, out, told = command("replay", bad)
         assert (exit_code, out) == (2, "") and told.startswith(f"error [{code}]: ")
-    elsewhere = changed(save("--chunks", "1"), model="somebody/weights")
+    elsewhere = changed(path, model="somebody/weights")
     exit_code, _, told = command("replay", elsewhere)
     assert exit_code == 2 and "no preset; expected --model; got somebody/weights" in told
     exit_code, _, told = command("replay", tmp_path / "nowhere.wl")
