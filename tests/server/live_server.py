@@ -20,17 +20,20 @@ from worldline.core.config import ServerConfig
 from worldline.runtime.handle import EngineHandle
 from worldline.server.app import create_app
 from worldline.server.serve import make_server
+from worldline.server.warmup import Revivals
 
 
 class LiveServer:
     """Serves `handle` on 127.0.0.1 while the context is open."""
 
-    def __init__(self, handle: EngineHandle, **settings: Any) -> None:
+    def __init__(
+        self, handle: EngineHandle, *, revivals: Revivals | None = None, **settings: Any
+    ) -> None:
         self.handle = handle
         config = ServerConfig(**settings)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self.app = create_app(config, handle)
+        self.app = create_app(config, handle, revivals=revivals)
         self._server = make_server(config, self.app)
         run = {"sockets": [self._listener]}
         self._thread = threading.Thread(target=self._server.run, kwargs=run)
