@@ -28,7 +28,7 @@ from worldline.bench.quality import psnr
 from worldline.core.errors import WorkerDiedError
 from worldline.runtime.handle import WorkerHandle
 from worldline.runtime.protocol import OpenRequest, StepRequest, WorkerSettings
-from worldline.runtime.supervisor import SupervisedHandle
+from worldline.runtime.supervisor import FIRST_PAUSE_S, SupervisedHandle
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
@@ -50,7 +50,13 @@ class Rig:
     def __init__(self) -> None:
         self.workers = [WorkerHandle.spawn(SETTINGS)]
         self.ready = threading.Semaphore(0)
-        self.handle = SupervisedHandle(self.workers[0], self._start, on_restart=self.ready.release)
+        self.stop = threading.Event()
+        self.handle = SupervisedHandle(
+            self.workers[0],
+            self._start,
+            pause=lambda _: self.stop.wait(FIRST_PAUSE_S),  # each as if it were the first for long
+            on_restart=self.ready.release,
+        )
 
     def _start(self) -> WorkerHandle:
         self.workers.append(WorkerHandle(SETTINGS))
@@ -91,6 +97,7 @@ def rig() -> Generator[Rig]:
     """Afterwards nothing is left of any worker there was."""
     made = Rig()
     yield made
+    made.stop.set()
     made.handle.shutdown()
     for worker in made.workers:
         for pid in worker.pids:
@@ -169,8 +176,8 @@ def test_killed_and_stopped_at_any_moment(rig: Rig) -> None:
         back.append(time.monotonic() - struck)
         rig.handle.close("next")
         assert rig.handle.counts().sessions == 0
-    for name, seconds in told.items():
-        print(f"{name}: error after {max(seconds):.2f} s at most, {np.median(seconds):.2f} median")
-    print(f"next session's first chunk after {max(back):.2f} s at most, of them the pause")
+    for name, waited in told.items():
+        print(f"{name}: error after at most {max(waited):.2f} s, median {np.median(waited):.2f} s")
+    print(f"next session: its first chunk after at most {max(back):.2f} s, the pause included")
     memory = Path("/dev/shm")
     assert not memory.is_dir() or not shared_names()
