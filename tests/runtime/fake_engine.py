@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +19,15 @@ from worldline.core.errors import (
     CheckpointError,
     ConfigError,
     ControlError,
+    OtherWeightsError,
     PromptError,
+    SnapshotError,
 )
 from worldline.core.film import FilmRequest
 from worldline.core.motion import START_POSE, Motion, Rig
+from worldline.core.snapshot import LightChunk, LightPrompt, LightSnapshot
 from worldline.runtime.film_calls import EngineFilm
-from worldline.runtime.protocol import Counts, OpenRequest, WorkerSettings
+from worldline.runtime.protocol import Counts, OpenRequest, Rebuilt, WorkerSettings
 
 WIDTH, HEIGHT, CHUNK = 32, 16, 2
 PIECES = 3  # of a session that is moved
@@ -144,6 +147,78 @@ class FakeSession:
         if order == "slow-close":
             self._close_when = Path(rest)
 
+    @property
+    def next_chunk(self) -> int:
+        """The chunk that the next step makes."""
+        return self._index
+
+    def last_chunk(self) -> LightChunk:
+        """A chunk of nothing."""
+        return LightChunk(
+            index=self._index - 1,
+            frames=self.chunk,
+            latents=bytes(16 * (WIDTH // 8) * (HEIGHT // 8) * self.chunk * 4),
+            relative=bytes(64 * self.chunk),
+            keys=bytes(16 * self.chunk),
+            poses=(START_POSE,) * self.chunk,
+            prompt=LightPrompt("a place"),
+        )
+
+    def light_snapshot(self) -> LightSnapshot:
+        """Seed and place are all that counts."""
+        light = LightSnapshot(
+            weights="fake",
+            seed=self._seed,
+            width=WIDTH,
+            height=HEIGHT,
+            chunk=self.chunk,
+            window=self.window,
+            sink=self.sink,
+            history=1,
+            prompt=LightPrompt("a place"),
+        )
+        index = self._index
+        for self._index in range(1, index + 1):
+            light = light.with_chunk(self.last_chunk())
+        self._index = index
+        return light
+
+    def restoring(self, kept: LightSnapshot) -> Generator[None, None, Rebuilt]:
+        """Stand there after some pieces; other weights are refused after the first."""
+        yield
+        if kept.weights != "fake":
+            raise OtherWeightsError("other weights", expected="fake", got=kept.weights)
+        self._seed, self._index = kept.seed, kept.next_chunk
+        yield
+        return "exact"
+
+    def rewinding(self, chunk: int) -> Generator[None, None, Rebuilt]:
+        """Go back after some pieces."""
+        if not 0 <= chunk <= self._index:
+            raise SnapshotError("no such place in the walk", got=chunk)
+        for _ in range(PIECES):
+            yield
+        self._index = chunk
+        return "exact"
+
+    def branching(self, chunk: int | None) -> Generator[None, None, tuple[FakeSession, Rebuilt]]:
+        """Another one that stands here, or earlier."""
+        made = FakeSession(self._seed, self.chunk)
+        made._index = self._index
+        if chunk is not None:
+            yield from made.rewinding(chunk)
+        yield
+        return made, ""
+
+    def writing(self, path: str) -> Generator[None, None, int]:
+        """Seed and place, some pieces later."""
+        data = f"{self._seed} {self._index}"
+        for _ in range(PIECES):
+            yield
+        if "/nowhere/" in path:
+            raise SnapshotError("the snapshot cannot be written", got=path)
+        return Path(path).write_text(data)
+
     def prepare(self) -> None:
         """The worker calls this between chunks; what fails here is found again by `step`."""
         raise RuntimeError("nothing to prepare")
@@ -189,6 +264,13 @@ class FakeWorld:
     ) -> FakeSession:
         assert image.dtype == np.uint8 and image.shape[2] == 3
         return FakeSession(seed, CHUNK if chunk is None else chunk)
+
+    def reopen(self, path: str) -> FakeSession:
+        """A session at the seed and place of a file."""
+        seed, index = Path(path).read_text().split()
+        made = FakeSession(int(seed), CHUNK)
+        made._index = int(index)
+        return made
 
     def counts(self) -> Counts:
         """Nothing is held."""

@@ -73,7 +73,7 @@ def test_a_history_that_failed_half_way_is_made_again(monkeypatch: pytest.Monkey
             session.step(prompt="a frozen lake at night")
             if fail:
                 with monkeypatch.context() as patched, pytest.raises(RuntimeError):
-                    patched.setattr(replay, "_commit", _third_fails(replay._commit))
+                    patched.setattr(replay, "commit_past", _third_fails(replay.commit_past))
                     session.step(prompt="a burning forest")
             session.step()
             state = session.state

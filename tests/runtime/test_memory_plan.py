@@ -17,6 +17,7 @@ from worldline.bench.chunk import ChunkRequest, controls, open_session, warmup_c
 from worldline.bench.plan import Wanted, plan_memory
 from worldline.bench.workspace import workspace_bytes
 from worldline.core.errors import CapacityError
+from worldline.core.config import EngineOptions
 from worldline.models.preset import resolve_runtime
 from worldline.runtime import memory
 from worldline.runtime.engine import World
@@ -27,11 +28,14 @@ from worldline.runtime.state import Geometry
 from worldline.runtime.weigh import tensors_in, weigh
 
 CPU = torch.device("cpu")
+NO_TIMELINE = EngineOptions(timeline_mb=0)  # what a session was lies on the host
 
 
 def test_the_numbers_of_the_pocket_world_are_what_it_takes() -> None:
     """Weights and one more session within 5 % of what is measured, one chunk within 10 %."""
-    world = worldline.load("pocket", device="cpu", mode="exact", dtype="float32")
+    world = worldline.load(
+        "pocket", device="cpu", mode="exact", dtype="float32", options=NO_TIMELINE
+    )
     info, parts = world.info, world.components
     weights = weigh(tensors_in([parts.dit, parts.vae, parts.text])).nbytes
     assert info.weights_bytes == pytest.approx(weights, rel=0.05)
@@ -67,7 +71,7 @@ def test_both_plans_agree() -> None:
 @pytest.mark.parametrize("grid", [(64, 48), (128, 64)])
 def test_small_pictures_say_what_large_ones_take(grid: tuple[int, int]) -> None:
     """Wan's autoencoder, whose history and workspace are the most of a large model."""
-    world = tiny.world()
+    world = tiny.world(options=NO_TIMELINE)
     plan = MemoryPlan(world.components, world.shared, world.options)
     settings, size = resolve_runtime(world.preset), Geometry(*grid)
     session = world.start(tiny.picture(), tiny.PROMPT, width=grid[0], height=grid[1])

@@ -18,9 +18,12 @@ from worldline.models.registry import get_preset
 from worldline.runtime import parking
 from worldline.runtime.conditions import Controls
 from worldline.runtime.engine import World
+from worldline.runtime.paged_ring import needed_frames
+from worldline.runtime.pages import Page, Written
 from worldline.runtime.ring_pool import RingPool
 from worldline.runtime.session import Session
 from worldline.runtime.tree import tensors_of
+from worldline.runtime.weigh import weigh
 
 WALK: list[Controls] = [[("w",), (), ("l",)], None, [("s", "k")] * 3]
 CHUNKS = 6
@@ -53,6 +56,13 @@ def held(session: Session) -> list[torch.Tensor]:
     return [*state.kv.buffers(), *tensors_of(values)]
 
 
+def pages(session: Session) -> list[Page]:
+    """The frames that its next chunk may attend to."""
+    state = session.state
+    frames = needed_frames(state.kv, state.next_frame, state.settings.chunk)
+    return [Page(f, Written(), tuple(r.clone() for r in state.kv.page(f).rows)) for f in frames]
+
+
 @pytest.mark.parametrize("name", WORLDS)
 def test_parking_between_any_chunks_changes_no_bit(name: str) -> None:
     with start(tiny.world(**WORLDS[name])) as session:
@@ -67,13 +77,16 @@ def test_parking_between_any_chunks_changes_no_bit(name: str) -> None:
 
 
 def test_a_parked_session_holds_nothing_of_the_device() -> None:
-    """Its ring is back in the pool, and no tensor shares memory with what it had there."""
+    """Its ring is back in the pool, and no frame shares memory with what it had there."""
     world = tiny.world()
     session = start(world)
     for _ in walking(session, range(3)):
         pass
-    ring, places = weakref.ref(session.state.kv), {t.data_ptr() for t in held(session)}
-    before = [t.clone() for t in held(session)]
+    ring = weakref.ref(session.state.kv)
+    places = {t.data_ptr() for t in session.state.kv.buffers()}
+    before = [page.rows for page in pages(session)]
+    values = [t.clone() for t in held(session)[len(session.state.kv.buffers()) :]]
+    assert before
     counts = world.counts()
     assert (counts.rings, counts.parked_bytes) == (1, 0) and counts.ring_bytes > 0
     session.park()
@@ -82,14 +95,11 @@ def test_a_parked_session_holds_nothing_of_the_device() -> None:
     assert places.isdisjoint(t.data_ptr() for t in held(session))
     assert len(session.state.caches) == 0
     now = held(session)
-    filled = 7 * session.state.geometry.tokens_per_frame  # the ring's; later slots hold nothing
-    for old, new in zip(before, now, strict=True):
-        parts = (old[:, :filled], new[:, :filled]) if old.shape[1:2] > (10,) else (old, new)
-        assert torch.equal(*parts)
+    before_too = [*(row for rows in before for row in rows), *values]
+    assert all(torch.equal(old, new) for old, new in zip(before_too, now, strict=True))
     counts = world.counts()
     assert (counts.rings, counts.ring_bytes) == (0, 0)
-    distinct = {t.data_ptr(): t.nbytes for t in now}
-    assert counts.parked_bytes == sum(distinct.values())
+    assert counts.parked_bytes == weigh(now).nbytes
     session.park()  # once more does nothing
     assert world.counts() == counts
     session.close()

@@ -58,6 +58,7 @@ def worker_settings(options: ModelOptions) -> WorkerSettings:
             recache=options.recache,
             lossy=options.lossy,
             first_chunks_mb=options.first_chunks_mb,
+            timeline_mb=options.timeline_mb,
         ),
     )
 

@@ -63,6 +63,8 @@ class ModelOptions:
     """Cheaper and different: last_step_kv, still_window=N, sink_distance=N; docs/benchmarks.md."""
     first_chunks_mb: Annotated[int, arg(metavar="N")] = 1024
     """Host memory for first chunks of equal starts, which then open at once; 0: none."""
+    timeline_mb: Annotated[int, arg(metavar="N")] = 256
+    """Host memory per session for its past, so that it can go back; 0: none."""
     random_weights: bool = False
     """Build the preset with random weights, without any files: for measurements."""
 

@@ -15,7 +15,7 @@ import math
 import struct
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -32,6 +32,21 @@ MAX_BYTES: Final = 2**30
 MAX_SIDE: Final = 16384  # pixels
 MAX_FRAMES: Final = 2**20  # latent frames in a chunk, a window, a sink
 MAX_WORDS: Final = 64  # texts that blends were begun between, one inside the other
+
+
+class Reach(NamedTuple):
+    """How far back a world reaches, in latent frames; see `LightSnapshot`."""
+
+    chunk: int
+    window: int
+    sink: int
+    history: int
+
+    def has(self, index: int, end: int) -> bool:
+        """Whether a world that stands at latent frame `end` still needs chunk `index`."""
+        if self.window == GROWING or index * self.chunk < self.sink:
+            return True
+        return (index + 1) * self.chunk > end - max(self.window - self.sink, self.history)
 
 
 class LightPrompt(msgspec.Struct, frozen=True, array_like=True):
@@ -56,6 +71,13 @@ class LightPrompt(msgspec.Struct, frozen=True, array_like=True):
         if self.blended == 0:
             return self.source
         return (*self.source, (self.heading, self.blended / self.blend_chunks))
+
+    def switched(self, heading: str, blend_chunks: int, rows: int | None) -> LightPrompt:
+        """Another text from now on, or headed for over so many chunks."""
+        if blend_chunks <= 0:
+            return LightPrompt(heading, rows=rows)
+        source = self.mix[-MAX_WORDS:]  # of more, the oldest have long been mixed away
+        return LightPrompt(heading, source, blend_chunks, 0, rows)
 
     def check(self) -> None:
         """Raise `SnapshotError` unless it can be said."""
@@ -139,7 +161,7 @@ class LightSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
         Raises `SnapshotError` for a chunk that is not the next one of this world.
         """
-        self._check_chunk(chunk)
+        self.check_chunk(chunk)
         if chunk.index != self.next_chunk:
             raise SnapshotError("not the next chunk", expected=self.next_chunk, got=chunk.index)
         following = chunk.index + 1
@@ -182,7 +204,7 @@ class LightSnapshot(msgspec.Struct, frozen=True, kw_only=True):
         self.prompt.check()
         _check_pose(self.camera)
         for chunk in self.chunks:
-            self._check_chunk(chunk)
+            self.check_chunk(chunk)
         self._check_places()
 
     def _check_places(self) -> None:
@@ -199,15 +221,12 @@ class LightSnapshot(msgspec.Struct, frozen=True, kw_only=True):
         if self.everything or self.window == GROWING:
             return self.next_chunk
         sink = -(-self.sink // self.chunk)
-        first = max(0, self.next_chunk * self.chunk - self._back) // self.chunk
+        back = max(self.window - self.sink, self.history)
+        first = max(0, self.next_chunk * self.chunk - back) // self.chunk
         return min(sink, self.next_chunk) + max(0, self.next_chunk - max(first, sink))
 
-    @property
-    def _back(self) -> int:
-        """Latent frames before the present one that are needed."""
-        return max(self.window - self.sink, self.history)
-
-    def _check_chunk(self, chunk: LightChunk) -> None:
+    def check_chunk(self, chunk: LightChunk) -> None:
+        """Raise `SnapshotError` unless a chunk has the sizes of this world."""
         cells = (self.width // 8) * (self.height // 8)
         sizes = [LATENT_CHANNELS * cells, 16, 4]
         wanted = [self.chunk * size * FLOAT for size in sizes]
@@ -227,10 +246,8 @@ class LightSnapshot(msgspec.Struct, frozen=True, kw_only=True):
         return (chunk for chunk in chunks if self._reaches(chunk.index, end))
 
     def _reaches(self, index: int, end: int) -> bool:
-        """Whether a world that stands at latent frame `end` still needs chunk `index`."""
-        if self.everything or self.window == GROWING or index * self.chunk < self.sink:
-            return True
-        return (index + 1) * self.chunk > end - self._back
+        reach = Reach(self.chunk, self.window, self.sink, self.history)
+        return self.everything or reach.has(index, end)
 
 
 def decode_snapshot(data: bytes | memoryview) -> LightSnapshot:

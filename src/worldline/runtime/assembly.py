@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -82,6 +83,9 @@ def assemble(
         recache=options.recache,
         synchronise=synchronise,
         shards=Shards(group),
+        weights=components.weights_id,
+        timeline_bytes=options.timeline_mb * 2**20,
+        sessions=WeakSet(),
     )
 
 
@@ -94,10 +98,10 @@ def _kept_bytes(options: EngineOptions, off: frozenset[str], group: Collectives)
     return 0 if "first_chunk" in off or group.size > 1 else options.first_chunks_mb * 2**20
 
 
-def take_ring(engine: Engine, geometry: Geometry, settings: RuntimeParams) -> FrameRing:
-    """An empty ring for a session of that size."""
+def ring_params(engine: Engine, geometry: Geometry, settings: RuntimeParams) -> RingParams:
+    """What a session of that size has of a ring."""
     dit = engine.dit
-    params = RingParams(
+    return RingParams(
         layers=dit.params.num_layers,
         heads=engine.shards.heads(dit.params.num_heads),
         head_dim=dit.params.head_dim,
@@ -107,6 +111,11 @@ def take_ring(engine: Engine, geometry: Geometry, settings: RuntimeParams) -> Fr
         max_attention_frames=settings.max_attention_frames,
         time_order="ring_order" in engine.without,
     )
+
+
+def take_ring(engine: Engine, geometry: Geometry, settings: RuntimeParams) -> FrameRing:
+    """An empty ring for a session of that size."""
+    dit, params = engine.dit, ring_params(engine, geometry, settings)
     pick = one_attention if engine.chooser is None else engine.chooser.pick
     return engine.rings.take(
         params, lambda: engine.ring_kind(params, dtype=dit.dtype, device=dit.device, pick=pick)

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from torch import Tensor
 from worldline.core.camera import CameraState, advance, relative_pose, scale_intrinsics
 from worldline.core.errors import ControlError
 from worldline.core.motion import Motion, Rig
+from worldline.core.snapshot import LightPrompt
 from worldline.models.lingbot.params import ACTION_CHANNELS
 from worldline.ops.plucker import action_condition, camera_condition
 from worldline.ops.vae import StreamingVae
@@ -166,22 +168,33 @@ def image_condition(image: ImageCondition, frames: range, stationary: Tensor | N
     return torch.cat([mask, latents], dim=1)
 
 
-def switch_prompt(prompt: PromptStates, text: Text, blend_chunks: int) -> PromptStates:
-    """Head for a new text, at once or over `blend_chunks` chunks.
+def plain_prompt(words: str, text: Text) -> PromptStates:
+    """One text and nothing else."""
+    states, rows = text
+    said = LightPrompt(words, rows=rows)
+    return PromptStates(current=states, source=states, target=states, rows=rows, said=said)
+
+
+def switch_prompt(
+    prompt: PromptStates, text: Text, blend_chunks: int, *, words: str = ""
+) -> PromptStates:
+    """Head for a new text, said in `words`, at once or over `blend_chunks` chunks.
 
     Raises `ShapeError` when it cannot be blended with the one in force.
     """
-    states, rows = text
     if blend_chunks <= 0:
-        return PromptStates(current=states, source=states, target=states, rows=rows)
+        return plain_prompt(words, text)
+    states, rows = text
+    rows = None if prompt.rows is None else max(prompt.rows, rows)
     source, target = verify.stack_text([prompt.current[0], states[0]]).split(1)
     return PromptStates(
         current=prompt.current,
         source=source,
         target=target,
-        rows=None if prompt.rows is None else max(prompt.rows, rows),
+        rows=rows,
         blend_chunks=blend_chunks,
         blended=0,
+        said=prompt.said.switched(words, blend_chunks, rows),
     )
 
 
@@ -194,4 +207,5 @@ def advance_prompt(prompt: PromptStates) -> PromptStates:
         current = prompt.target
     else:
         current = torch.lerp(prompt.source, prompt.target, blended / prompt.blend_chunks)
-    return replace(prompt, current=current, blended=blended)
+    said = msgspec.structs.replace(prompt.said, blended=blended)
+    return replace(prompt, current=current, blended=blended, said=said)

@@ -17,15 +17,18 @@ import torch
 from numpy.typing import NDArray
 
 from worldline.core.camera import Intrinsics, check_intrinsics
-from worldline.core.config import DEFAULT_OPTIONS, EngineOptions, WorldInfo
+from worldline.core.config import DEFAULT_OPTIONS, EngineOptions
 from worldline.core.errors import ConfigError, ImageError
 from worldline.core.motion import Rig, check_rig
+from worldline.core.snapshot import Reach
 from worldline.kernels.choice_file import AttentionChoice
 from worldline.models.preset import Preset, RuntimeParams, resolve_runtime
 from worldline.models.registry import require_live
 from worldline.ops.collectives import ALONE, Collectives
 from worldline.ops.image import image_to_tensor
 from worldline.runtime.assembly import assemble, take_ring
+from worldline.runtime.conditions import plain_prompt
+from worldline.runtime.description import describe
 from worldline.runtime.device import preferred_dtype, tune_for_cpu
 from worldline.runtime.device import setup as setup_device
 from worldline.runtime.film import LatentFilm
@@ -34,25 +37,27 @@ from worldline.runtime.kv_cache import FrameRing
 from worldline.runtime.ledger import Ledger
 from worldline.runtime.levers import check_numbers
 from worldline.runtime.loader import Components, load_components
-from worldline.runtime.machine import machine_name
 from worldline.runtime.memory import camera_cache_fits
 from worldline.runtime.memory_plan import MemoryPlan
 from worldline.runtime.noise import SeededNoise
 from worldline.runtime.parallel.shards import Unshared
 from worldline.runtime.parallel.vae import whole_vae
 from worldline.runtime.protocol import Counts
+from worldline.runtime.reopening import read_snapshot
 from worldline.runtime.replay import History
 from worldline.runtime.session import Session
 from worldline.runtime.shared import Engine
+from worldline.runtime.snapshot import Snapshot, count_moments, resumed
+from worldline.runtime.snapshot_light import DECODER_FRAMES
 from worldline.runtime.start_options import StartOptions
 from worldline.runtime.state import (
     Geometry,
     ImageCondition,
     Origin,
-    PromptStates,
     SessionState,
 )
 from worldline.runtime.step_cache import StepCache
+from worldline.runtime.timeline import Timeline
 from worldline.sampling.schedules import (
     TRAIN_STEPS,
     Schedule,
@@ -106,7 +111,7 @@ class World:
             synchronise=synchronise,
             group=group,
         )
-        self.info = _describe(components, mode, self.shared, options)
+        self.info = describe(components, mode, self.shared, options)
         self._plan: MemoryPlan | None = None
 
     def plan_memory(self) -> None:
@@ -198,8 +203,7 @@ class World:
         rig = check_rig(options.rig or self.preset.rig)
         intrinsics = check_intrinsics(options.intrinsics or self.preset.intrinsics)
         session_id = uuid.uuid4().hex
-        states, rows = engine.text(prompt)
-        first = PromptStates(current=states, source=states, target=states, rows=rows)
+        first = plain_prompt(prompt, engine.text(prompt))
         origin = Origin(first, self._digest(image, prompt, options=options))
         state = SessionState(
             session_id=session_id,
@@ -216,6 +220,12 @@ class World:
             start=origin.start(seed),
             past=History() if self.options.recache else None,
             film=LatentFilm() if options.keep_latents else None,
+            timeline=Timeline(
+                Reach(settings.chunk, settings.window, settings.sink, DECODER_FRAMES),
+                engine.timeline_bytes,
+                # Ranks have parts of unequal size, and must not disagree about what is kept.
+                moments=engine.shards.group.size == 1,
+            ),
             kv=self._ring(engine, session_id, geometry, settings),  # last: what fails takes none
         )
         return Session(engine, state)
@@ -232,19 +242,37 @@ class World:
         self, engine: Engine, session_id: str, geometry: Geometry, settings: RuntimeParams
     ) -> FrameRing:
         """The session's memory, if there is room for it."""
-        sharded = engine.shards.ranks > 1
-        planned = (
-            0 if self._plan is None else self._plan.session(settings, geometry, sharded=sharded)
-        )
-        engine.ledger.admit(session_id, planned)
+        engine.ledger.admit(session_id, self._planned(engine, geometry, settings))
         try:
             return take_ring(engine, geometry, settings)
         except BaseException:
             engine.ledger.close(session_id)
             raise
 
+    def _planned(self, engine: Engine, geometry: Geometry, settings: RuntimeParams) -> int:
+        """Bytes that a session will take of the device."""
+        if self._plan is None:
+            return 0
+        return self._plan.session(settings, geometry, sharded=engine.shards.ranks > 1)
+
+    def resume(self, snapshot: Snapshot) -> Session:
+        """Another session where a snapshot was taken; it takes nothing of the device until stepped.
+
+        Raises `OtherWeightsError`, `SnapshotError`.
+        """
+        kind = snapshot.kind
+        engine = self.engine(kind.geometry, kind.settings)
+        planned = self._planned(engine, kind.geometry, kind.settings)
+        schedule = make_schedule(self.preset, kind.settings)
+        return Session(engine, resumed(engine, snapshot, schedule=schedule, planned=planned))
+
+    def reopen(self, path: str | Path) -> Session:
+        """`resume` from a file that `Session.save` has written. Raises also what that may hold."""
+        return self.resume(read_snapshot(self.shared, str(path)))
+
     def counts(self) -> Counts:
         """What this world's sessions take now; how many there are is not its business."""
+        moments, moment_bytes = count_moments(self.shared)
         rings, device = self.shared.rings.held, self.components.dit.device
         taken = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
         return Counts(
@@ -252,6 +280,8 @@ class World:
             ring_bytes=sum(ring.nbytes for ring in rings),
             parked_bytes=self.shared.ledger.parked_bytes,
             device_bytes=taken,
+            moments=moments,
+            moment_bytes=moment_bytes,
         )
 
     def watch(self, entered: Callable[[str], None]) -> None:
@@ -348,7 +378,7 @@ def check_options(options: EngineOptions) -> None:
         raise ConfigError(
             "unusable engine option", expected="see EngineOptions", got=error
         ) from None
-    for name in ("resident_blocks", "first_chunks_mb"):
+    for name in ("resident_blocks", "first_chunks_mb", "timeline_mb"):
         value, least = getattr(options, name), int(name == "resident_blocks")
         if value < least:
             raise ConfigError(f"unusable {name}", expected=f"at least {least}", got=value)
@@ -367,35 +397,3 @@ def make_schedule(preset: Preset, settings: RuntimeParams) -> Schedule:
     if preset.sampler.schedule == "warped":
         return warped_schedule(settings.shift, [TRAIN_STEPS - i for i in settings.steps])
     return official_schedule(settings.shift, settings.steps)
-
-
-def _describe(
-    components: Components, mode: str, shared: Engine, options: EngineOptions
-) -> WorldInfo:
-    preset, dit = components.preset, components.dit
-    settings = resolve_runtime(preset, components.checkpoint)
-    return WorldInfo(
-        model=preset.name,
-        family=preset.family,
-        width=preset.width,
-        height=preset.height,
-        sizes=preset.sizes,
-        fps=preset.fps,
-        chunk=settings.chunk,
-        window=settings.window,
-        sink=settings.sink,
-        steps=len(settings.steps),
-        device=str(dit.device),
-        dtype=str(dit.dtype).removeprefix("torch."),
-        mode=mode,
-        licence=preset.licence,
-        notice=preset.notice,
-        weights=components.weights_id,
-        threads=torch.get_num_threads(),
-        torch=str(torch.__version__),
-        machine=machine_name(dit.device),
-        options=options,
-        encoded=components.vae.stationary_latent + 1,
-        rings=max(1, shared.rings.idle),
-        ranks=shared.shards.ranks,
-    )

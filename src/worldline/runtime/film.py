@@ -49,6 +49,16 @@ class LatentFilm:
         copied.record(torch.cuda.current_stream(latents.device))
         self._coming = host, copied
 
+    def copy(self) -> LatentFilm:
+        """Another one of the same chunks."""
+        made = LatentFilm()
+        made._chunks = list(self._all())
+        return made
+
+    def cut(self, chunks: int) -> None:
+        """Keep the first `chunks` and no more."""
+        del self._all()[chunks:]
+
     def clear(self) -> None:
         """Forget everything: another film begins."""
         self._chunks.clear()

@@ -27,11 +27,15 @@ if TYPE_CHECKING:
 
 
 class Generated(NamedTuple):
-    """A chunk as it leaves the networks: clean latents `[1, 16, T, h, w]`, video in [-1, 1]."""
+    """A chunk as it leaves the networks: clean latents `[1, 16, T, h, w]`, video in [-1, 1].
+
+    `host` are the latents there; they have arrived when the frames have.
+    """
 
     latents: Tensor
     video: Tensor  # 1 3 F H W
     decoder: StreamState | None = None
+    host: Tensor | None = None
 
 
 class Opening(NamedTuple):
@@ -127,10 +131,10 @@ def recall(engine: Engine, state: SessionState, key: bytes | None) -> Generated 
 
     state.kv.put(range(state.settings.chunk), kept.ring)
     state.image.latents, state.image.encoder = onto(kept.picture), map_tensors(kept.encoder, onto)
-    latents, video, decoder = kept.generated
-    latents = onto(latents)
+    host, video, decoder, _ = kept.generated
+    latents = onto(host)
     with engine.lane.decoding(latents):  # frames are fetched where decoded ones are
-        return Generated(latents, *map_tensors((video, decoder), onto))
+        return Generated(latents, *map_tensors((video, decoder), onto), host)
 
 
 def remember(engine: Engine, state: SessionState) -> None:

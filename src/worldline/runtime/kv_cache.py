@@ -13,8 +13,8 @@ With `window` -1 nothing is evicted and the buffers grow by doubling (films).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import NamedTuple, Self
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,7 +22,8 @@ from torch import Tensor
 from worldline.ops.attention import AttentionFn, AttentionShape, Slots, attention
 from worldline.ops.cast import cast
 from worldline.ops.rope import RopeTable, apply_rope
-from worldline.runtime.transfer import upload, upload_into
+from worldline.runtime.pages import Page, Written
+from worldline.runtime.transfer import download, upload, upload_into
 
 PickAttention = Callable[[AttentionShape], AttentionFn]
 
@@ -77,6 +78,7 @@ class FrameRing(ABC):
         self._write_index: Tensor | None = None  # tokens the current chunk writes
         self._read_index: Tensor | None = None  # tokens attended, None = the filled prefix
         self._indexes: dict[tuple[str, int], Tensor] = {}  # one per use and length, for ever
+        self._written: dict[int, Written] = {}  # by slot
         self._visible = 0  # attended tokens
         self._end = 0  # latent frames begun so far
         self._capacity = max(params.window, 0)
@@ -130,6 +132,7 @@ class FrameRing(ABC):
         if end > self._capacity:
             self._grow(end)
         self._end = end
+        self._touch(range(start, end))
         self._write_index = self._aimed("write", range(start, end))
         held = self.present_frames(end)
         wanted = held if visible is None else visible
@@ -153,28 +156,61 @@ class FrameRing(ABC):
     def empty(self) -> None:
         """Hold nothing, as if new; buffers and their addresses stay."""
         self._end = self._visible = 0
+        self._written.clear()
 
     def rewind(self, end: int) -> None:
         """Take back a chunk that was begun at latent frame `end`; its slots are written again."""
         self._end = end
 
-    def twin(self, device: torch.device) -> Self:
-        """An empty ring of the same kind and sizes on another device."""
-        return type(self)(self.params, dtype=self._dtype, device=device, pick=self._pick)
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what is attended."""
+        return self._dtype
 
-    def copying(self, other: FrameRing) -> Iterator[None]:
-        """Take over the bits that `other`, a twin, holds, one buffer at a time.
+    @property
+    def end(self) -> int:
+        """Latent frames begun so far."""
+        return self._end
 
-        Only slots that are filled are copied. `other` must not change meanwhile.
+    @property
+    def page_bytes(self) -> int:
+        """Bytes of one latent frame."""
+        tokens, buffers = self.params.tokens_per_frame, self.buffers()
+        return sum(b[:, :1].nbytes * tokens for b in buffers)
+
+    def page(self, frame: int) -> Page:
+        """A copy of one latent frame on the host; the one there is, if it was copied before."""
+        written = self.written(frame)
+        page = written.page
+        if page is None:
+            part = self._rows(frame)
+            page = Page(frame, written, tuple(download(b[:, part]) for b in self.buffers()))
+            written.note(page)
+        return page
+
+    def written(self, frame: int) -> Written:
+        """What lies in the slot of a frame that is held."""
+        return self._written[slot_of(frame, self.params.window, self.params.sink)]
+
+    def taking(self, pages: Sequence[Page], end: int) -> Iterator[None]:
+        """Hold `pages`, of a ring of the same kind, and stand at frame `end`; page by page.
+
+        What lies there already is not copied. Frames up to `end` that are not among them must not
+        be attended to before they are written.
         """
-        assert type(self) is type(other) and self.params == other.params, "no twins"
-        if other._capacity > self._capacity:
-            self._grow(other._capacity)
-        self._end = other._end
-        filled = min(self._end, self._capacity) * self.params.tokens_per_frame
-        for mine, theirs in zip(self.buffers(), other.buffers(), strict=True):
-            mine[:, :filled].copy_(theirs[:, :filled])
-            yield
+        last = max((page.frame for page in pages), default=-1)
+        if last >= self._capacity:
+            self._grow(last + 1)
+        self._end = end
+        for page in pages:
+            slot = slot_of(page.frame, self.params.window, self.params.sink)
+            if self._written.get(slot) is not page.written:
+                self._written.pop(slot, None)  # until all of it is there
+                part = self._rows(page.frame)
+                for buffer, rows in zip(self.buffers(), page.rows, strict=True):
+                    buffer[:, part].copy_(rows, non_blocking=True)
+                self._written[slot] = page.written
+                yield
 
     def write(self, layer: int, k: Tensor, v: Tensor) -> None:
         """Write `k, v [1, L, N, D]` of block `layer` into the current chunk's slots."""
@@ -193,6 +229,7 @@ class FrameRing(ABC):
         `table [1, D/2]` has one row.
         """
         count = min(self._end, self._capacity) if frames is None else frames
+        self._touch(range(count))  # frames that lie in their own slots name all of the first ones
         for layer in range(self.params.layers):
             self._turn(layer, table, count * self.params.tokens_per_frame)
 
@@ -206,6 +243,7 @@ class FrameRing(ABC):
         if frames[-1] >= self._capacity:
             self._grow(frames[-1] + 1)
         self._end = max(self._end, frames[-1] + 1)
+        self._touch(frames)
         index = upload(self._tokens(frames), self._device)
         for buffer, rows in zip(self.buffers(), kept, strict=True):
             buffer.index_copy_(1, index, rows.to(self._device, non_blocking=True))
@@ -216,6 +254,7 @@ class FrameRing(ABC):
         if other._end > self._capacity:
             self._grow(other._end)
         self._end = other._end
+        self._touch(range(min(self._end, self._capacity)))
         filled = min(self._end, self._capacity) * self.params.tokens_per_frame
         index = upload(torch.arange(filled), self._device)
         for layer in range(self.params.layers):
@@ -231,6 +270,17 @@ class FrameRing(ABC):
     def _aim(self) -> Tensor:
         assert self._write_index is not None, "begin_chunk comes first"
         return self._write_index
+
+    def _touch(self, frames: Iterable[int]) -> None:
+        """What lies in the slots of `frames` is about to change."""
+        for frame in frames:
+            self._written[slot_of(frame, self.params.window, self.params.sink)] = Written()
+
+    def _rows(self, frame: int) -> slice:
+        """Tokens of one frame."""
+        tokens = self.params.tokens_per_frame
+        first = slot_of(frame, self.params.window, self.params.sink) * tokens
+        return slice(first, first + tokens)
 
     def _tokens(self, frames: Sequence[int]) -> Tensor:
         """Tokens of `frames` in the ring, on the CPU."""

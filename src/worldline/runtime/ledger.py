@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from worldline.core.errors import CapacityError
 
@@ -15,7 +15,8 @@ class Ledger:
         self.room = room
         self._every = every
         self._open: dict[str, int] = {}
-        self._parked: dict[str, tuple[int, int]] = {}  # bytes there, bytes it will take again
+        # Bytes there, tensor by tensor, and bytes it will take again.
+        self._parked: dict[str, tuple[Mapping[int, int], int]] = {}
 
     @property
     def open_bytes(self) -> int:
@@ -24,14 +25,17 @@ class Ledger:
 
     @property
     def parked_bytes(self) -> int:
-        """Bytes that parked sessions take of the host."""
-        return sum(there for there, _ in self._parked.values())
+        """Bytes that parked sessions take of the host; what branches share counts once."""
+        tensors: dict[int, int] = {}
+        for there, _ in self._parked.values():
+            tensors.update(there)
+        return sum(tensors.values())
 
     def __len__(self) -> int:
         return len(self._open) + len(self._parked)
 
-    def bytes_of(self, session_id: str) -> int:
-        """What a parked session takes of the host."""
+    def bytes_of(self, session_id: str) -> Mapping[int, int]:
+        """What a parked session takes of the host, by tensor."""
         return self._parked[session_id][0]
 
     def admit(self, session_id: str, nbytes: int) -> None:
@@ -46,9 +50,20 @@ class Ledger:
             )
         self._open[session_id] = nbytes
 
-    def park(self, session_id: str, there: int) -> None:
-        """It takes `there` bytes of the host now, and nothing of the device."""
-        self._parked[session_id] = there, self._open.pop(session_id)
+    def park(self, session_id: str, there: Mapping[int, int]) -> None:
+        """It takes `there` of the host now, bytes by tensor, and nothing of the device."""
+        again = self._open.pop(session_id, None)
+        self._parked[session_id] = there, self._parked[session_id][1] if again is None else again
+
+    def enter(self, session_id: str, there: Mapping[int, int], planned: int) -> None:
+        """One that is parked from the first, and will take `planned` bytes of the device."""
+        self._parked[session_id] = there, planned
+
+    def planned(self, session_id: str) -> int:
+        """What a session takes of the device, or will take."""
+        if session_id in self._open:
+            return self._open[session_id]
+        return self._parked[session_id][1]
 
     def unpark(self, session_id: str) -> None:
         """It is to come back; raises `CapacityError` where it does not fit, and it stays away."""

@@ -1,14 +1,14 @@
-"""Sessions on their way to host memory or back, a piece at a time: nobody else waits for all of it.
+"""Sessions on their way to host memory or back, or along their walk, a piece at a time.
 
-A large session is tens of gigabytes. One piece is moved after every call that was answered, and
-piece after piece while nothing is asked; a call for the session itself first brings its move to an
-end.
+A large session is tens of gigabytes, and nobody else waits for all of it. One piece is moved after
+every call that was answered, and piece after piece while nothing is asked; a call for the session
+itself first brings its move to an end.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
 from worldline.core.errors import SessionClosedError
@@ -18,8 +18,12 @@ from worldline.runtime.protocol import DoneReply, Reply
 Tell = Callable[[Reply], None]  # sends a reply, or what comes before it
 
 
+# What is moved piece by piece; a generator may return the reply, else it is `DoneReply`.
+Pieces = Iterator[None] | Generator[None, None, Reply]
+
+
 class _Move(NamedTuple):
-    pieces: Iterator[None]
+    pieces: Pieces
     tell: Tell
 
 
@@ -32,7 +36,10 @@ class Moves:
     def __len__(self) -> int:
         return len(self._moves)
 
-    def begin(self, session_id: str, pieces: Iterator[None], tell: Tell) -> None:
+    def __contains__(self, session_id: str) -> bool:
+        return session_id in self._moves
+
+    def begin(self, session_id: str, pieces: Pieces, tell: Tell) -> None:
         """Move a session that is not being moved; `tell` gets the reply when it has ended."""
         assert session_id not in self._moves, "the last move comes to its end first"
         self._moves[session_id] = _Move(pieces, tell)
@@ -56,13 +63,18 @@ class Moves:
                 close()
             move.tell(protocol.error_to_reply(SessionClosedError("closed while it was moved")))
 
+    def cancel_all(self) -> None:
+        """Leave everything that is on its way."""
+        for session_id in list(self._moves):
+            self.cancel(session_id)
+
     def _piece(self, session_id: str) -> None:
         move = self._moves[session_id]
         try:
             next(move.pieces)
             return
-        except StopIteration:
-            reply: Reply = DoneReply(session_id=session_id)
+        except StopIteration as end:
+            reply: Reply = end.value or DoneReply(session_id=session_id)
         except Exception as error:
             reply = protocol.error_to_reply(error)
         del self._moves[session_id]

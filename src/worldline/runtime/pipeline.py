@@ -31,8 +31,9 @@ from worldline.runtime.outlet import Outlet
 from worldline.runtime.passes import LATENT_CHANNELS
 from worldline.runtime.shared import Engine
 from worldline.runtime.state import PromptStates, SessionState
+from worldline.runtime.timeline import Record
 from worldline.runtime.timing import StageClock
-from worldline.runtime.transfer import upload
+from worldline.runtime.transfer import download, upload
 from worldline.sampling.dmd import euler_step, renoise, to_x0
 from worldline.sampling.schedules import thinned
 
@@ -45,6 +46,7 @@ class Coming(NamedTuple):
     prompt: PromptStates
     outlet: Outlet
     steps: int | None = None
+    known: Tensor | None = None  # its clean latents, where it was made before
 
 
 def next_chunk(
@@ -81,13 +83,17 @@ def next_chunk(
         state.kv.rewind(frames.start)
         raise
     write_back(state, coming, made)
-    state.opening = None if key is None or kept else Opening(key, made)
+    state.opening = None if key is None or kept else Opening(key, made._replace(host=None))
     return made
 
 
 def write_back(state: SessionState, coming: Coming, made: Generated) -> None:
     """Let the session stand behind the chunk that was made."""
     frames, motion, prompt, *_ = coming
+    if state.timeline is not None:
+        host = download(made.latents) if made.host is None else made.host
+        shift = state.sink_shift
+        state.timeline.append(Record(frames, host, motion, prompt.said, state.anchor, shift))
     if state.past is not None:
         past = replay.Past(frames, made.latents, motion, prompt, state.anchor)
         state.past.keep(past, state.kv.present_frames(frames.stop))
@@ -103,7 +109,7 @@ def generate(engine: Engine, state: SessionState, coming: Coming, clock: StageCl
     Between two passes it may be given up. Not so where the window's history has been made anew: the
     ring then holds another text's, which the session would not have without this chunk.
     """
-    frames, motion, prompt, outlet, steps = coming
+    frames, motion, prompt, outlet, steps, known = coming
     reanchor(engine, state)
     levers.hold_sink(engine, state)
     with clock.stage("encode"):
@@ -121,17 +127,20 @@ def generate(engine: Engine, state: SessionState, coming: Coming, clock: StageCl
         state.kv.begin_chunk(frames.start, len(frames), visible=visible)
         fill = model_input(engine, condition)
     with clock.stage("denoise"):
-        latents = denoise(engine, state, fill, inputs, outlet, steps=steps)
+        latents = known
+        if latents is None:
+            latents = denoise(engine, state, fill, inputs, outlet, steps=steps)
     outlet.check()
     # Before the context pass: it is queued first, and pictures do not wait for what nobody sees.
     with engine.lane.decoding(latents), clock.stage("decode"):
+        host = download(latents)  # before the frames: who has these has the latents too
         video, decoder = decode(engine, latents, state.decoder, outlet)
     outlet.check()
     with clock.stage("context"):
         if levers.LAST_STEP_KV not in engine.levers:
             commit(engine, state, latents, fill=fill, inputs=inputs())
     engine.workspace.clear()
-    return Generated(latents, video, decoder)
+    return Generated(latents, video, decoder, host)
 
 
 def decode(

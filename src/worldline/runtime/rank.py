@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Generator
+from typing import TypeVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from worldline.core.camera import Intrinsics
-from worldline.core.chunk import Chunk, Decoded
-from worldline.core.config import WorldInfo
-from worldline.core.errors import ImageError, SessionError, SessionMissingError
-from worldline.core.motion import Motion, Rig
-from worldline.runtime import protocol
+from worldline.core.chunk import Decoded
+from worldline.core.errors import ImageError, SessionError, SessionMissingError, SnapshotError
+from worldline.core.snapshot import LightSnapshot, decode_snapshot
+from worldline.runtime import protocol, travels
+from worldline.runtime.engine_shape import EngineSession as EngineSession
+from worldline.runtime.engine_shape import EngineWorld as EngineWorld
 from worldline.runtime.feed import Part, Slots
-from worldline.runtime.film_calls import FilmAdvance, FilmClose, FilmOpen, Films, FilmWorld
+from worldline.runtime.film_calls import FilmAdvance, FilmClose, FilmOpen, Films
 from worldline.runtime.moves import Moves, Tell
 from worldline.runtime.progress import Stamps
 from worldline.runtime.protocol import (
+    BranchRequest,
     CloseReply,
     CloseRequest,
     CountRequest,
@@ -37,98 +39,21 @@ from worldline.runtime.protocol import (
     ParkRequest,
     Reply,
     ResetRequest,
+    RewindRequest,
     SlotRef,
+    SnapshotRequest,
     StepReply,
     StepRequest,
 )
 
+R = TypeVar("R", bound=Reply)
 MORE_CHUNKS = 4  # after a short window has filled: pictures are still encoded, kernels chosen
-
-
-class EngineSession(Protocol):
-    """What the worker needs of a session of the engine."""
-
-    width: int
-    height: int
-    chunk: int
-    window: int
-    sink: int
-    steps: int
-    intrinsics: Intrinsics
-    rig: Rig
-    parked: bool
-
-    def step(
-        self,
-        controls: tuple[tuple[str, ...], ...] | tuple[Motion, ...],
-        *,
-        prompt: str | None = None,
-        blend_chunks: int = 0,
-        steps: int | None = None,
-        aborted: Callable[[], bool] | None = None,
-        on_frames: Callable[[Decoded], None] | None = None,
-    ) -> Chunk:
-        """Generate the next chunk.
-
-        `aborted` is asked between passes, `on_frames` is given what is decoded.
-        """
-        ...
-
-    def moving(self, *, back: bool = False) -> Iterator[None]:
-        """Move all state to host memory, or back, a piece at a time."""
-        ...
-
-    def reset(self, seed: int | None = None) -> None:
-        """Back to the start picture."""
-        ...
-
-    def prepare(self) -> None:
-        """Do what the next chunk will need and can be had before its controls are known."""
-        ...
-
-    def close(self) -> None:
-        """Drop everything the session holds."""
-        ...
-
-
-class EngineWorld(FilmWorld, Protocol):
-    """What the worker needs of a loaded model; `worldline.World` is one."""
-
-    info: WorldInfo
-
-    def start(
-        self,
-        image: NDArray[np.uint8],
-        prompt: str,
-        seed: int = 42,
-        *,
-        width: int | None = None,
-        height: int | None = None,
-        chunk: int | None = None,
-        window: int | None = None,
-        sink: int | None = None,
-        shift: float | None = None,
-        steps: int | None = None,
-        intrinsics: Intrinsics | None = None,
-        rig: Rig | None = None,
-    ) -> EngineSession:
-        """Start a session."""
-        ...
-
-    def counts(self) -> Counts:
-        """What is held on the device and for parked sessions; it does not know who they are."""
-        ...
-
-    def watch(self, entered: Callable[[str], None]) -> None:
-        """From now on call `entered` with every stage of a chunk that is begun."""
-        ...
 
 
 class _Live:
     def __init__(self, session: EngineSession, slots: Slots) -> None:
         self.session = session
         self.slots = slots
-        self.next_index = 0
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -142,7 +67,7 @@ class _Live:
         filled = (
             2 + max(self.session.window, MORE_CHUNKS * self.session.chunk) // self.session.chunk
         )
-        return min(self.next_index, filled)
+        return min(self.session.next_chunk, filled)
 
 
 class _Out:
@@ -202,13 +127,21 @@ class Rank:
         match body:
             case OpenRequest():
                 self._stamps.begin("opening", (body.width, body.height, body.window))
-                return self._open(body)
+                return self._open(body, tell)
             case StepRequest():
                 return self._step(body, tell)
             case ParkRequest():
                 return self._park(body, tell)
             case ResetRequest():
                 return self._reset(body)
+            case SnapshotRequest():
+                return self._write(body, tell)
+            case RewindRequest():
+                self._stamps.begin("walking again", patient=True)
+                return self._rewind(body, tell)
+            case BranchRequest():
+                self._stamps.begin("walking again", patient=True)
+                return self._branch(body, tell)
             case CountRequest():
                 return self.counts()
             case CloseRequest():
@@ -242,19 +175,38 @@ class Rank:
 
     def advance(self) -> None:
         """Move a piece of what is to be moved."""
-        self._stamps.begin("moving")
+        self._stamps.begin("moving", patient=True)
         self.moves.advance()
 
     def close_all(self) -> None:
         """Drop every session and film."""
         for session_id in list(self._live):
             self._close(CloseRequest(session_id=session_id))
+        self.moves.cancel_all()
         self._films.close_all()
 
-    def _open(self, request: OpenRequest) -> OpenReply:
-        if request.session_id in self._live:
-            raise SessionError("a session with this id is open", got=request.session_id)
-        session = self._world.start(
+    def _open(self, request: OpenRequest, tell: Tell) -> OpenReply | None:
+        self._check_new(request.session_id)
+        light = None if request.light is None else decode_snapshot(request.light)
+        session = self._begun(request) if request.snapshot is None else self._reopened(request)
+        self._live[request.session_id] = _Live(session, self._part.slots())
+        if light is None:
+            return travels.opened(request.session_id, session, fps=self._world.info.fps)
+        return self._travel(request.session_id, self._standing(request.session_id, light), tell)
+
+    def _standing(self, session_id: str, light: LightSnapshot) -> Generator[None, None, OpenReply]:
+        """Bring a session that has just begun to a light snapshot's place, or drop it."""
+        live = self._live[session_id]
+        try:
+            rebuilt = yield from live.session.restoring(light)
+        except BaseException:
+            self._drop(session_id)
+            raise
+        fps = self._world.info.fps
+        return travels.opened(session_id, live.session, fps=fps, rebuilt=rebuilt)
+
+    def _begun(self, request: OpenRequest) -> EngineSession:
+        return self._world.start(
             _picture(request),
             request.prompt,
             request.seed,
@@ -268,24 +220,21 @@ class Rank:
             intrinsics=None if request.intrinsics is None else Intrinsics(*request.intrinsics),
             rig=request.rig,
         )
-        self._live[request.session_id] = _Live(session, self._part.slots())
-        return OpenReply(
-            session_id=request.session_id,
-            width=session.width,
-            height=session.height,
-            fps=self._world.info.fps,
-            chunk=session.chunk,
-            window=session.window,
-            sink=session.sink,
-            steps=session.steps,
-            intrinsics=session.intrinsics,
-            rig=session.rig,
-        )
+
+    def _reopened(self, request: OpenRequest) -> EngineSession:
+        if request.light is not None:
+            raise SnapshotError("one place to open a session at", got="a light one and a file")
+        assert request.snapshot is not None, "the caller looked"
+        return self._world.reopen(request.snapshot)
+
+    def _check_new(self, session_id: str) -> None:
+        if session_id in self._live:
+            raise SessionError("a session with this id is open", got=session_id)
 
     def _step(self, request: StepRequest, tell: Tell) -> StepReply:
-        self.moves.finish(request.session_id)
+        self._settle(request.session_id)
         live = self._live.get(request.session_id)
-        expected = 0 if live is None else live.next_index
+        expected = 0 if live is None else live.session.next_chunk
         if live is None or request.chunk_index != expected:
             raise SessionMissingError(
                 "no session stands before this chunk",
@@ -304,7 +253,6 @@ class Rank:
             aborted=out.aborted,
             on_frames=out.take if request.stream else None,
         )
-        live.next_index += 1
         self._last = live
         if not request.stream:
             out.write(chunk.frames, 0)
@@ -319,6 +267,7 @@ class Rank:
                 total_ms=chunk.timings.total_ms + (0.0 if request.stream else out.ms),
             ),
             poses=chunk.poses,
+            kept=live.session.last_chunk().encode() if request.keep else b"",
         )
 
     def _park(self, request: ParkRequest, tell: Tell) -> None:
@@ -328,11 +277,57 @@ class Rank:
     def _reset(self, request: ResetRequest) -> DoneReply:
         live = self._session(request.session_id)
         live.session.reset(request.seed)
-        live.next_index = 0
         return DoneReply(session_id=request.session_id)
 
+    def _write(self, request: SnapshotRequest, tell: Tell) -> None:
+        """Take the snapshot now, and write it while the session runs on."""
+        live, place = self._session(request.session_id), f"file {request.path}"
+        if self._world.info.ranks > 1:
+            raise SnapshotError("a session of several ranks is not written", expected="one rank")
+        self.moves.finish(place)
+        pieces = travels.written(live.session, request)
+        next(pieces)
+        self.moves.begin(place, pieces, tell)
+
+    def _rewind(self, request: RewindRequest, tell: Tell) -> Reply | None:
+        live = self._session(request.session_id)
+        return self._travel(request.session_id, travels.rewound(live.session, request), tell)
+
+    def _branch(self, request: BranchRequest, tell: Tell) -> Reply | None:
+        live = self._session(request.session_id)
+        self._check_new(request.new_id)
+        return self._travel(request.session_id, self._branching(live, request), tell)
+
+    def _branching(self, live: _Live, request: BranchRequest) -> Generator[None, None, OpenReply]:
+        made, rebuilt = yield from live.session.branching(request.chunk)
+        try:
+            self._check_new(request.new_id)  # somebody may have come meanwhile
+            fps = self._world.info.fps
+            reply = travels.opened(request.new_id, made, fps=fps, rebuilt=rebuilt)
+        except BaseException:
+            made.close()
+            raise
+        self._live[request.new_id] = _Live(made, self._part.slots())
+        return reply
+
+    def _travel(self, session_id: str, pieces: Generator[None, None, R], tell: Tell) -> R | None:
+        """Go piece by piece, as sessions are moved; where ranks work together, all at once.
+
+        They compute together, so all of them have to do it between the same two calls.
+        """
+        if self._world.info.ranks > 1:
+            return travels.at_once(pieces)
+        self.moves.begin(session_id, pieces, tell)
+        return None
+
+    def _settle(self, session_id: str) -> None:
+        """Bring what moves a session to its end."""
+        if session_id in self.moves:
+            self._stamps.begin("moving", patient=True)
+            self.moves.finish(session_id)
+
     def _session(self, session_id: str) -> _Live:
-        self.moves.finish(session_id)
+        self._settle(session_id)
         live = self._live.get(session_id)
         if live is None:
             raise SessionMissingError("there is no such session", got=session_id)
@@ -340,13 +335,16 @@ class Rank:
 
     def _close(self, request: CloseRequest) -> CloseReply:
         self.moves.cancel(request.session_id)
-        live = self._live.pop(request.session_id, None)
+        self._drop(request.session_id)
+        return CloseReply(session_id=request.session_id)
+
+    def _drop(self, session_id: str) -> None:
+        live = self._live.pop(session_id, None)
         if live is not None:
             if live is self._last:
                 self._last = None
             live.slots.close()
             live.session.close()
-        return CloseReply(session_id=request.session_id)
 
 
 def _picture(request: OpenRequest) -> NDArray[np.uint8]:

@@ -86,7 +86,7 @@ def replay(engine: Engine, state: SessionState, pasts: Iterable[Past]) -> None:
             state.kv.turn(turns(engine.dit, [state.anchor - past.anchor], 1, 1))
             state.anchor = past.anchor
         state.kv.begin_chunk(past.frames.start, len(past.frames))
-        _commit(engine, state, past, past.prompt)
+        commit_past(engine, state, past, past.prompt)
 
 
 def is_due(state: SessionState, prompt: PromptStates) -> bool:
@@ -116,10 +116,11 @@ def recache(engine: Engine, state: SessionState, prompt: PromptStates) -> None:
         if part is not None:
             known = [*known, *part.frames]
             state.kv.begin_chunk(part.frames.start, len(part.frames), visible=known)
-            _commit(engine, state, part, prompt)
+            commit_past(engine, state, part, prompt)
 
 
-def _commit(engine: Engine, state: SessionState, past: Past, prompt: PromptStates) -> None:
+def commit_past(engine: Engine, state: SessionState, past: Past, prompt: PromptStates) -> None:
+    """Context pass over a chunk of the past, at which the ring is aimed, under `prompt`."""
     once = engine._replace(passes=engine.passes.eager)  # its shapes are not worth a graph
     condition = picture_condition(once, state, past.frames)
     inputs = chunk_inputs(once, state, past.motion, prompt=prompt, frames=past.frames)

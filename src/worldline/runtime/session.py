@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+import uuid
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -11,13 +13,27 @@ from numpy.typing import NDArray
 
 from worldline.core.camera import scale_intrinsics
 from worldline.core.chunk import Chunk, Decoded
-from worldline.core.errors import ConfigError, SessionClosedError
+from worldline.core.errors import ConfigError, SessionClosedError, SnapshotError
+from worldline.core.snapshot import LightChunk, LightSnapshot, chunk_back
 from worldline.models.wan.tiny import PreviewVae
-from worldline.runtime import conditions, first_chunk, parking, pipeline
+from worldline.runtime import (
+    conditions,
+    first_chunk,
+    moment,
+    parking,
+    pipeline,
+    snapshot,
+    snapshot_file,
+    snapshot_light,
+)
 from worldline.runtime.conditions import Controls
 from worldline.runtime.outlet import Outlet
+from worldline.runtime.protocol import Rebuilt
 from worldline.runtime.shared import Engine
+from worldline.runtime.snapshot import Snapshot
+from worldline.runtime.snapshot_stored import stored
 from worldline.runtime.state import SessionState
+from worldline.runtime.transfer import settled
 
 
 class _Live(NamedTuple):
@@ -30,6 +46,7 @@ class Session:
 
     def __init__(self, engine: Engine, state: SessionState) -> None:
         self._live: _Live | None = _Live(engine, state)
+        engine.sessions.add(self)
         self.width, self.height = state.geometry
         self.chunk, self.window = state.settings.chunk, state.settings.window
         self.sink, self.steps = state.settings.sink, len(state.settings.steps)
@@ -49,6 +66,11 @@ class Session:
     def engine(self) -> Engine:
         """What this session shares with others. Raises `SessionClosedError`."""
         return self._open().engine
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not been closed."""
+        return self._live is not None
 
     @property
     def parked(self) -> bool:
@@ -79,6 +101,7 @@ class Session:
         """
         engine, state = self._open()
         self.unpark()
+        snapshot.note(engine, state)  # the last time that all of it is there
         clock = engine.clock()
         outlet = Outlet(
             aborted=aborted,
@@ -90,7 +113,7 @@ class Session:
         if prompt is not None:
             with clock.stage("conditions"):
                 text = engine.text(prompt)
-                state.prompt = conditions.switch_prompt(before, text, blend_chunks)
+                state.prompt = conditions.switch_prompt(before, text, blend_chunks, words=prompt)
         if prompt is not None or (steps is not None and index == 0):
             state.start = None  # no longer an ordinary one
         try:
@@ -104,13 +127,14 @@ class Session:
 
     @torch.no_grad()
     def prepare(self) -> None:
-        """Between two chunks: encode what the next one needs of the picture, keep the first one."""
+        """Between two chunks: encode what the next one needs of the picture, keep what was made."""
         engine, state = self._open()
         if state.parked:
             return
         start = state.next_frame
         pipeline.picture_condition(engine, state, range(start, start + self.chunk))
         first_chunk.remember(engine, state)
+        snapshot.note(engine, state)
 
     def park(self) -> None:
         """Move all state to host memory, bit for bit; the device's is free for others."""
@@ -128,6 +152,119 @@ class Session:
         engine, state = self._open()
         move = parking.unparking if back else parking.parking
         yield from move(engine, state)
+
+    def light_snapshot(self) -> LightSnapshot:
+        """`snapshot(light=True)`."""
+        engine, state = self._open()
+        return snapshot_light.light_of(engine, state)
+
+    @overload
+    def snapshot(self) -> Snapshot: ...
+    @overload
+    def snapshot(self, *, light: Literal[False]) -> Snapshot: ...
+    @overload
+    def snapshot(self, *, light: Literal[True]) -> LightSnapshot: ...
+
+    @torch.no_grad()
+    def snapshot(self, *, light: bool = False) -> Snapshot | LightSnapshot:
+        """The session as it stands, to come back to with `restore` or `World.resume`.
+
+        Bit for bit; frames that did not change since the last one are shared with it. A light one
+        holds latents, controls and seed, and its history is made anew from them.
+        """
+        engine, state = self._open()
+        if light:
+            return self.light_snapshot()
+        return moment.run(snapshot.snapshotting(engine, state))
+
+    @torch.no_grad()
+    def restore(self, kept: Snapshot | LightSnapshot) -> Rebuilt:
+        """Stand where a snapshot was taken, of this session or of another of the same kind.
+
+        An exact one gives back every bit. A light one is rebuilt: "exact" where it reaches back to
+        the first chunk, or from the "window" alone. Raises `SnapshotError`, `OtherWeightsError`.
+        """
+        return moment.run(self.restoring(kept))
+
+    @torch.no_grad()
+    def restoring(self, kept: Snapshot | LightSnapshot) -> Generator[None, None, Rebuilt]:
+        """`restore`, a piece at a time."""
+        engine, state = self._open()
+        if isinstance(kept, LightSnapshot):
+            return (yield from snapshot.standing_at(engine, state, kept))
+        yield from snapshot.restoring(engine, state, kept)
+        return ""
+
+    def branch(self, n: int = 1, *, chunk: int | None = None) -> list[Session]:
+        """`n` sessions that stand where this one does, or before an earlier chunk of its walk.
+
+        They hold what this one holds, not a copy, and take nothing of the device until they are
+        stepped; `park` gives it back. Raises `SnapshotError` for a place that is not kept.
+        """
+        if n < 1:
+            raise ConfigError("no branches", expected="at least 1", got=n)
+        first, _ = moment.run(self.branching(chunk))
+        made = [first]
+        while len(made) < n:
+            made.append(moment.run(first.branching(None))[0])
+        return made
+
+    @torch.no_grad()
+    def branching(self, chunk: int | None) -> Generator[None, None, tuple[Session, Rebuilt]]:
+        """`branch` into one session, a piece at a time; what it gives also says how."""
+        engine, state = self._open()
+        made = Session(engine, snapshot.twin(engine, state, uuid.uuid4().hex))
+        try:
+            rebuilt = yield from snapshot.branching(engine, state, made.state, chunk)
+        except BaseException:
+            made.close()
+            raise
+        return made, rebuilt
+
+    def rewind(self, seconds: float | None = None, *, chunk: int | None = None) -> int:
+        """Go back so many seconds of the walk, or to before a chunk; returns where it stands.
+
+        What came after that is forgotten: the next step makes that chunk anew. Every bit is as it
+        was then, unless `rewinding` says otherwise. Raises `SnapshotError` for a place that is not
+        kept.
+        """
+        state = self._open().state
+        if (seconds is None) == (chunk is None):
+            raise ConfigError("rewind to a chunk or by seconds", expected="one of the two")
+        if chunk is None:
+            assert seconds is not None, "one of the two"
+            fps = self._open().engine.preset.fps
+            chunk = chunk_back(state.next_chunk, seconds, chunk=self.chunk, fps=fps)
+        moment.run(self.rewinding(chunk))
+        return state.next_chunk
+
+    @torch.no_grad()
+    def rewinding(self, chunk: int) -> Generator[None, None, Rebuilt]:
+        """`rewind` to before a chunk, a piece at a time; what it gives says how."""
+        engine, state = self._open()
+        return (yield from snapshot.rewinding(engine, state, chunk))
+
+    def save(self, path: str | Path) -> int:
+        """Write the session as it stands to a file, for `World.reopen`; returns its bytes."""
+        return moment.run(self.writing(str(path)))
+
+    @torch.no_grad()
+    def writing(self, path: str) -> Generator[None, None, int]:
+        """`save`, a piece at a time; after the first the session may be stepped meanwhile.
+
+        Raises `SnapshotError` where it cannot be written.
+        """
+        header, tensors = stored(self.snapshot())
+        yield
+        settled(self.engine.dit.device)
+        return (yield from snapshot_file.writing(header, tensors, path))
+
+    def last_chunk(self) -> LightChunk:
+        """What the last step adds to a light snapshot. Raises `SnapshotError` before the first."""
+        last = snapshot.timeline_of(self._open().state).last
+        if last is None:
+            raise SnapshotError("no chunk has been made here")
+        return snapshot_light.chunk_of(last)
 
     def reset(self, seed: int | None = None) -> None:
         """Back to the start picture and the first prompt; None keeps the seed.
@@ -158,6 +295,7 @@ class Session:
             if not state.parked:
                 engine.rings.give(state.kv)
             engine.ledger.close(state.session_id)
+            engine.sessions.discard(self)
         self._live = None
 
     def __enter__(self) -> Session:

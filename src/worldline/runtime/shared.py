@@ -26,7 +26,10 @@ from worldline.runtime.text_cache import Text, TextCache
 from worldline.runtime.timing import StageClock, unwatched
 
 if TYPE_CHECKING:
+    from weakref import WeakSet
+
     from worldline.kernels.attention import AttentionChooser
+    from worldline.runtime.session import Session
 
 
 class Engine(NamedTuple):
@@ -55,6 +58,9 @@ class Engine(NamedTuple):
     recache: bool
     synchronise: bool
     shards: Shards  # what this rank has of every chunk
+    weights: str  # equal for equal weights
+    timeline_bytes: int  # what a session may keep of its past
+    sessions: WeakSet[Session]  # all that are open
     entered: Callable[[str], None] = unwatched  # told of every stage of a chunk that begins
 
     def clock(self) -> StageClock:

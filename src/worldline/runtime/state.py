@@ -13,6 +13,7 @@ from torch import Tensor
 
 from worldline.core.camera import START, CameraState, Intrinsics
 from worldline.core.motion import Rig
+from worldline.core.snapshot import LightPrompt
 from worldline.models.preset import RuntimeParams
 from worldline.ops.vae import StreamState
 from worldline.runtime.film import LatentFilm
@@ -25,6 +26,10 @@ from worldline.sampling.schedules import Schedule
 if TYPE_CHECKING:
     from worldline.runtime.first_chunk import Opening
     from worldline.runtime.replay import History
+    from worldline.runtime.timeline import Timeline
+
+
+UNSAID = LightPrompt("")
 
 
 class Geometry(NamedTuple):
@@ -72,7 +77,7 @@ class ImageCondition:
 class PromptStates:
     """Text states `[1, S, C]` in force, and where a blend is heading.
 
-    From row `rows` on all of them are zero; None where nobody knows.
+    From row `rows` on all of them are zero; None where nobody knows. `said` are the same in words.
     """
 
     current: Tensor
@@ -81,6 +86,7 @@ class PromptStates:
     rows: int | None = None
     blend_chunks: int = 0
     blended: int = 0
+    said: LightPrompt = UNSAID
 
 
 class Origin(NamedTuple):
@@ -121,6 +127,7 @@ class SessionState:
     opening: Opening | None = None  # its first chunk, until that is kept for equal starts
     past: History | None = None  # clean latents of the chunks in the ring, where they are kept
     caches: StepCache = field(default_factory=StepCache)
+    timeline: Timeline | None = None  # what it was, as far back as that is kept
     film: LatentFilm | None = None  # every chunk's latents, where they are kept for a recording
     parked: bool = False  # all of it is in host memory, see `parking`
 
@@ -138,6 +145,6 @@ class SessionState:
         self.prompt, self.camera, self.decoder, self.opening = self.origin.prompt, START, None, None
         self.next_chunk = self.anchor = self.sink_shift = 0
         self.kv.empty()
-        for kept in (self.past, self.film):
+        for kept in (self.past, self.film, self.timeline):
             if kept is not None:
                 kept.clear()

@@ -8,7 +8,7 @@ itself (not its address) rules out that a freed address is taken for the same te
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
@@ -58,6 +58,16 @@ class StepCache:
         self.computed[name] += 1
         self._entries[name] = _Entry(key, sources, versions, value)
         return value
+
+    @property
+    def keys(self) -> dict[str, Hashable]:
+        """What each name was computed for."""
+        return {name: entry.key for name, entry in self._entries.items()}
+
+    def keep(self, keys: Mapping[str, Hashable]) -> None:
+        """Forget what was computed for other keys than these."""
+        for name in [n for n, entry in self._entries.items() if keys.get(n) != entry.key]:
+            self.drop(name)
 
     def drop(self, name: str) -> None:
         """Forget `name`; no error if it is not there."""

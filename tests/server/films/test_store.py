@@ -22,7 +22,7 @@ NOW = 1_800_000_000.0
 
 
 def film(name: str, *, client: str = "a", model: str = "fake", chunks: int = 3) -> Film:
-    wish = Wish(prompt="a red gate", seed=7, width=64, height=48, chunks=chunks, keys=("w",))
+    wish = Wish(prompt="a red gate", seed=7, width=64, height=48, chunks=chunks, actions="w-4")
     return Film(
         id=name,
         number=0,
