@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import worlds
 from worldline.cli.main import main
 from worldline.core.motion import Motion
-from worldline.core.walk import DIGEST_BYTES, Stepped, WorldFile, frames_digest
+from worldline.core.walk import DIGEST_BYTES, Stepped, WorldFile, frames_digest, pose_rows
 from worldline.core.walked import Walked
 from worldline.core.worldfile import load_world_file, write_world
 from worldline.media.image import decode_image
@@ -32,6 +33,7 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
     """Run a command; returns exit code, stdout and stderr."""
 
     def run(*arguments: str | Path) -> tuple[int, str, str]:
+        capsys.readouterr()
         code = main([str(argument) for argument in arguments])
         told = capsys.readouterr()
         return code, told.out, told.err
@@ -39,20 +41,31 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
     return run
 
 
-@pytest.fixture
-def save(tmp_path: Path, command: Command) -> Save:
+def make(folder: Path, *arguments: str) -> Path:
     """Make a film with random weights and save it; returns the world file."""
-    picture = tmp_path / "picture.png"
+    picture = folder / "picture.png"
     noise = np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)
     Image.fromarray(noise).save(picture)
+    path = folder / "walk.wl"
+    command = ["generate", "--random-weights", "--image", picture, "--prompt", "a place"]
+    command += ["--out", folder / "film", "--save", path, *arguments]
+    assert main([str(argument) for argument in command]) == 0
+    return path
 
-    def run(*arguments: str) -> Path:
+
+@pytest.fixture(scope="module")
+def walk(tmp_path_factory: pytest.TempPathFactory) -> Walked:
+    """A film of four chunks that stands still."""
+    return Walked.of(load_world_file(make(tmp_path_factory.mktemp("walk"), "--chunks", "4")))
+
+
+@pytest.fixture
+def save(tmp_path: Path, walk: Walked) -> Save:
+    """The first chunks of that film as a world file."""
+
+    def run(chunks: int) -> Path:
         path = tmp_path / "walk.wl"
-        code, _, _ = command(
-            *("generate", "--random-weights", "--image", picture, "--prompt", "a place"),
-            *("--out", tmp_path / "film", "--save", path, *arguments),
-        )
-        assert code == 0
+        path.write_bytes(walk.branch(chunks).encode())
         return path
 
     return run
@@ -71,10 +84,10 @@ def changed(path: Path, **changes: object) -> Path:
     return path
 
 
-def test_a_film_and_its_replay_are_the_same_pictures(
-    save: Save, command: Command, tmp_path: Path
-) -> None:
-    path = save("--actions", "w-8,wl-8", "--size", "96x80", "--window", "9", "--shift", "4.5")
+def test_a_film_and_its_replay_are_the_same_pictures(command: Command, tmp_path: Path) -> None:
+    path = make(
+        tmp_path, "--actions", "w-8,wl-8", "--size", "96x80", "--window", "9", "--shift", "4.5"
+    )
     found = replay(command, path, "--out", tmp_path / "again")
     assert (found["identical"], found["first_difference"], found["remarks"]) == (True, None, [])
     assert found["compared"] == found["chunks"] == 5
@@ -87,14 +100,14 @@ def test_a_film_and_its_replay_are_the_same_pictures(
 
 def test_in_a_new_process(save: Save) -> None:
     script = "import sys; from worldline.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", script, "replay", str(save("--actions", "w-4"))]
+    command = [sys.executable, "-c", script, "replay", str(save(2))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("identical: 2 chunks, 5 frames")
 
 
 def test_the_first_chunk_that_differs_is_named(save: Save, command: Command) -> None:
-    path = save("--chunks", "4")
+    path = save(4)
     file = load_world_file(path)
     digests = bytearray(file.walk.digests)
     digests[2 * DIGEST_BYTES] ^= 1
@@ -107,7 +120,7 @@ def test_the_first_chunk_that_differs_is_named(save: Save, command: Command) -> 
 
 
 def test_other_motions_give_other_pictures(save: Save, command: Command) -> None:
-    file = load_world_file(save("--chunks", "3"))
+    file = load_world_file(save(3))
     walked = Walked(file.start, file.made, list(file.chunks())[:2])
     digest = list(file.chunks())[2].digest
     walked.add(Stepped(motions=(Motion(z=1.0),) * file.start.chunk, digest=digest))
@@ -123,10 +136,12 @@ def written(file: WorldFile, path: Path) -> Path:
 
 def test_prompts_steps_and_every_kind_of_control(save: Save, command: Command) -> None:
     """Only the record changes hands: what the engine made of it once, it makes again."""
-    file = load_world_file(save("--actions", "w-4"))
+    file = load_world_file(save(1))
     chunk = file.start.chunk
+    turned = pose_rows([worlds.turned(5.0)] * chunk, [[1, 0, 0, 0]] * chunk)
     asked = [
         *file.chunks(),
+        Stepped(poses=turned),
         Stepped(motions=(Motion(z=0.3, yaw=-0.7),) * chunk, prompt="rain", blend_chunks=2),
         Stepped(actions=(("w", "s", "l"),) * chunk, steps=1),
         Stepped(motions=(Motion(x=-0.0),) * chunk, prompt="snow"),
@@ -143,14 +158,14 @@ def test_prompts_steps_and_every_kind_of_control(save: Save, command: Command) -
 
 
 def test_what_is_other_is_said_before_it_starts(save: Save, command: Command) -> None:
-    path = changed(save("--chunks", "1"), torch="1.0", machine="an abacus")
+    path = changed(save(1), torch="1.0", machine="an abacus")
     code, out, told = command("replay", path)
     assert code == 0 and out.startswith("identical")
     assert "note: torch was 1.0, here " in told and "note: machine was an abacus, here " in told
 
 
 def test_other_weights_are_refused(save: Save, command: Command) -> None:
-    path = changed(save("--chunks", "2"), weights="random-1")
+    path = changed(save(2), weights="random-1")
     code, out, told = command("replay", path)
     assert (code, out) == (2, "")
     assert told.startswith("error [world_weights]: ") and "random-0 of pocket" in told
@@ -160,7 +175,7 @@ def test_other_weights_are_refused(save: Save, command: Command) -> None:
 
 
 def test_a_mode_that_promises_nothing_fails_at_nothing(save: Save, command: Command) -> None:
-    path = save("--chunks", "2", "--mode", "fast", "--threads", "1")
+    path = changed(save(2), mode="fast")
     file = load_world_file(path)
     walk = msgspec.structs.replace(file.walk, digests=bytes(2 * DIGEST_BYTES))
     written(msgspec.structs.replace(file, walk=walk), path)
@@ -170,7 +185,7 @@ def test_a_mode_that_promises_nothing_fails_at_nothing(save: Save, command: Comm
 
 
 def test_nothing_to_compare_with(save: Save, command: Command) -> None:
-    path = save("--chunks", "2")
+    path = save(2)
     file = load_world_file(path)
     walk = msgspec.structs.replace(file.walk, digests=b"")
     written(msgspec.structs.replace(file, walk=walk), path)
@@ -179,7 +194,7 @@ def test_nothing_to_compare_with(save: Save, command: Command) -> None:
 
 
 def test_another_picture_is_told(save: Save, command: Command) -> None:
-    path = save("--chunks", "1")
+    path = save(1)
     file = load_world_file(path)
     start = msgspec.structs.replace(file.start, pixels=bytes(16))
     written(msgspec.structs.replace(file, start=start), path)
@@ -187,7 +202,7 @@ def test_another_picture_is_told(save: Save, command: Command) -> None:
 
 
 def test_files_that_cannot_be_replayed(save: Save, command: Command, tmp_path: Path) -> None:
-    path = save("--chunks", "1")
+    path = save(1)
     data = path.read_bytes()
     bad = tmp_path / "bad.wl"
     for code, content in (
@@ -209,15 +224,17 @@ def test_files_that_cannot_be_replayed(save: Save, command: Command, tmp_path: P
     assert exit_code == 2 and "--decoder mine.safetensors" in told
 
 
-def test_a_world_file_that_cannot_be_written_is_told_first(command: Command, save: Save) -> None:
-    path = save("--chunks", "1")
-    blocked = path / "inside.wl"
+def test_a_world_file_that_cannot_be_written_is_told_first(
+    command: Command, tmp_path: Path
+) -> None:
+    picture = tmp_path / "picture.png"
+    Image.new("RGB", (80, 48)).save(picture)
     code, _, told = command(
-        *("generate", "--random-weights", "--image", path.with_name("picture.png")),
-        *("--prompt", "x", "--out", path.with_name("other"), "--save", blocked),
+        *("generate", "--random-weights", "--image", picture, "--prompt", "x"),
+        *("--out", tmp_path / "other", "--save", picture / "inside.wl"),
     )
     assert code == 2 and told.startswith("error [invalid_world]: the world file cannot be written")
-    assert not path.with_name("other").exists()
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.fixture(autouse=True)

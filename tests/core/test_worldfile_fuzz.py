@@ -26,7 +26,7 @@ from worldline.core.walk import Stepped, pose_rows
 from worldline.core.walked import Walked
 from worldline.core.worldfile import read_world, write_world
 
-FILES = int(os.environ.get("WORLDLINE_FUZZ_WORLDS", "400"))
+FILES = int(os.environ.get("WORLDLINE_FUZZ_WORLDS", "240"))
 HEAD = 52
 LOOKED_AT = 4  # chunks of an accepted file
 # Python's objects for a byte of the table, and what a refusal and its text take.
