@@ -26,6 +26,7 @@ from worldline.models.preset import Preset, RuntimeValues
 from worldline.models.registry import get_preset
 from worldline.models.wan.text import UMT5Text, load_tokenizer
 from worldline.models.wan.tiny import TinyDecoder
+from worldline.runtime.device import autoencoder_dtype
 from worldline.runtime.fill import Progress, fill_from, fill_random
 from worldline.runtime.hub import locate
 from worldline.runtime.parts import Networks, Plan, Vae, build_networks, make_plan
@@ -117,6 +118,28 @@ def load_components(
     preview = load_preview(options.decoder, plan.preset, location.roots, spots)
     _fill(plan, spots, progress or _silent)
     return _from_files(plan, layout, text=text, preview=preview)
+
+
+def load_autoencoder(
+    model: str, *, device: torch.device, dtype: str | None, mode: str, random_weights: bool
+) -> Vae:
+    """The autoencoder of a model alone, with the weights that `load_components` gives it."""
+    if random_weights:
+        preset = get_preset(model)
+        vae, source = build_networks(preset).vae, None
+    else:
+        location = locate(model)
+        plan = make_plan(find_layout(location.roots, prefer="causal"), location.preset)
+        preset, vae = plan.preset, plan.networks.vae
+        source = next(source for _, module, source in plan.pairs() if module is vae)
+    precision = _parse_dtype(dtype) or default_dtype(preset, device)
+    spot = Placement(device, precision, mode=mode, options=DEFAULT_OPTIONS).prepare(vae)
+    if source is None:
+        fill_random(vae, device=device, dtype_of=spot.dtype_of, seed=0, label="autoencoder")
+    else:
+        fill_from(vae, source, device=device, dtype_of=spot.dtype_of)
+    _settle(vae)
+    return vae if device.type != "cpu" else vae.to(autoencoder_dtype(device, mode, precision))
 
 
 def _from_files(

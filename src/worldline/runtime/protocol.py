@@ -278,6 +278,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     threads=, options=, progress=)` it returns an object shaped like `worldline.World`. With several
     `devices` there is a process (rank) for each instead of one on `device`: each joins by `join`,
     called as `join(address, rank=, size=, device=)`, and `engine` gets what it returns as `group`.
+    With `own_vae` the last of several is the autoencoder's.
     """
 
     model: str
@@ -290,6 +291,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     engine: str = "worldline.runtime.engine:load"
     devices: tuple[str, ...] = ()
     join: str = "worldline.runtime.parallel.group:join"
+    own_vae: bool = False
 
     @property
     def ranks(self) -> int:

@@ -18,7 +18,7 @@ from worldline.core.clock import Clock, MonotonicClock
 from worldline.runtime import protocol, spawn
 from worldline.runtime.progress import Watch
 from worldline.runtime.protocol import Answer, ErrorReply, Outcome, WorkerSettings, outcome_of
-from worldline.runtime.worker import LEFT
+from worldline.runtime.worker import LEFT, passes_of
 
 LOOK_S: Final = 0.1  # between two looks at the stamps
 _EXIT_LIMIT_S: Final = 5.0
@@ -65,7 +65,7 @@ class Ranks:
         self._clock = clock or MonotonicClock()
         self._started = spawn.start_ranks(settings)
         self._processes, self._pipes = self._started.processes, self._started.pipes
-        self._accord = Accord(len(self._processes))
+        self._accord = Accord(passes_of(settings))
         self._lock = threading.Lock()  # guards the accord and the reason
         self._reason: str | None = None
         self._gone: set[object] = set()  # sentinels of who had ended when the first was missed

@@ -45,7 +45,16 @@ log = logging.getLogger("worldline.worker")
 Send = Callable[[Answer], None]
 
 LEFT: Final = 75  # exit code of a rank that ends because another one has
+# What an autoencoder on a rank of its own needs, where torch is.
+AUTOENCODER: Final = "worldline.runtime.parallel.vae_rank:work"
+PASSES: Final = "worldline.runtime.parallel.vae_rank:passes"
+ATTACH: Final = "worldline.runtime.parallel.far_vae:attach"
 FAILED: Final = 70  # of one that cannot do what the others do
+
+
+def passes_of(settings: WorkerSettings) -> int:
+    """How many ranks share out the passes, and with them every call; they are the first ones."""
+    return settings.ranks - (settings.own_vae and settings.ranks > 1)
 
 
 class Seat(NamedTuple):
@@ -131,6 +140,8 @@ def work(settings: WorkerSettings, seat: Seat) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it cannot be blocked: spawn.start_ranks
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     stamps = Stamps(seat.board, seat.rank)
+    if seat.rank >= passes_of(settings):
+        return _decode(settings, seat, stamps)
     if seat.rank:
         return _follow(settings, seat, stamps)
     inbox: queue.SimpleQueue[Call] = queue.SimpleQueue()
@@ -168,6 +179,35 @@ def _follow(settings: WorkerSettings, seat: Seat, stamps: Stamps) -> None:
         follow_loop(Rank(world, part), send, part=part)
 
 
+def _decode(settings: WorkerSettings, seat: Seat, stamps: Stamps) -> None:
+    """The rank of the autoencoder: does what is asked of it and knows no calls."""
+    orders = _Unread(stamps)
+    threading.Thread(
+        target=_receive_orders, args=(seat, orders), name="orders", daemon=True
+    ).start()
+    try:
+        _named(AUTOENCODER)(settings, _join(settings, seat), stamps)
+    except WorkerError:
+        raise OSError("another rank is gone") from None
+    except Exception as error:
+        if not isinstance(error, WorldlineError):
+            log.exception("the autoencoder failed")
+        reply = protocol.error_to_reply(error)
+        seat.pipe.send_bytes(protocol.encode(Answer(protocol.UNASKED, reply)))
+
+
+class _Unread(queue.SimpleQueue[Item]):
+    """Takes the orders of a rank that none of them is for."""
+
+    def __init__(self, stamps: Stamps) -> None:
+        self._stamps = stamps
+
+    def put(self, item: Item, block: bool = True, timeout: float | None = None) -> None:
+        """Count it as taken: it waits for nothing."""
+        del item, block, timeout
+        self._stamps.took()
+
+
 def _load(settings: WorkerSettings, seat: Seat, send: Send) -> EngineWorld | None:
     """The loaded model; None, and the parent knows, if it cannot be loaded."""
     try:
@@ -189,7 +229,9 @@ def load_engine(settings: WorkerSettings, seat: Seat, send: Send) -> EngineWorld
         progress = LoadProgress(stage=stage, done=done, total=total)
         send(Answer(protocol.UNASKED, progress))
 
-    group = None if seat.meeting is None else _join(settings, seat)
+    whole = group = None if seat.meeting is None else _join(settings, seat)
+    if passes_of(settings) < settings.ranks:
+        group = _named(PASSES)(settings, whole)
     world: EngineWorld = load(
         settings.model,
         device=device,
@@ -203,6 +245,8 @@ def load_engine(settings: WorkerSettings, seat: Seat, send: Send) -> EngineWorld
     )
     if group is not None:
         group.meet()
+    if group is not whole:
+        _named(ATTACH)(world, whole)
     return world
 
 

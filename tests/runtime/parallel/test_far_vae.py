@@ -21,7 +21,7 @@ from tests.runtime.parallel.cases import Size
 from worldline.core.errors import SessionError, ShapeError
 from worldline.runtime.engine import World
 from worldline.runtime.lane import InTurn
-from worldline.runtime.parallel.far_vae import FarLane, FarVae, far
+from worldline.runtime.parallel.far_vae import UNDER_WAY, FarLane, FarVae, far
 from worldline.runtime.parallel.group import Group, over_store
 from worldline.runtime.parallel.vae_rank import VaeRank
 
@@ -105,6 +105,8 @@ def test_a_world_shows_the_same_pictures(streams: bool) -> None:
                 assert not streams or np.array_equal(np.concatenate(parts), chunk.frames)
                 seen.append(chunk.frames)
                 session.prepare()
+        with cases.begin(world, SIZE) as again:  # an equal start
+            assert np.array_equal(again.step([cases.WALK[0]] * again.chunk).frames, seen[0])
         return seen
 
     def run(group: Group) -> list[NDArray[np.uint8]]:
@@ -118,6 +120,25 @@ def test_a_world_shows_the_same_pictures(streams: bool) -> None:
     assert [f.shape[0] for f in found] == [5, 8, 8, 8]
     assert all(np.array_equal(a, b) for a, b in zip(found, alone, strict=True))
     assert len(served) == 0, "histories end with it"
+
+
+def test_messages_do_not_pile_up() -> None:
+    z = latents(1, 16, 1, 3, 5)
+
+    kept: list[FarVae] = []  # as long as its group: what it expects may still come
+    quick = Slow()
+    quick.let.set()
+
+    def run(group: Group) -> int:
+        vae = FarVae(quick, group)
+        kept.append(vae)
+        for _ in range(3 * UNDER_WAY):  # given up: nobody fetches them
+            vae.decode_stream(z, None)
+        return len(vae._under_way)
+
+    found, served = beside(run, quick)
+    assert found[0] is not None and found[0] <= UNDER_WAY + 8
+    assert len(served._under_way) <= UNDER_WAY + 2
 
 
 def test_two_ranks_of_the_transformer_and_one_of_the_autoencoder() -> None:

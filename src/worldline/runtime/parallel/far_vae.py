@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -30,16 +30,21 @@ from worldline.core.errors import ShapeError
 from worldline.models.wan.tiny import PreviewVae
 from worldline.ops.vae import StreamingVae, StreamState
 from worldline.runtime import protocol
+from worldline.runtime.first_chunk import FirstChunks
 from worldline.runtime.lane import Lane
 from worldline.runtime.parallel.group import Group, Sending
 from worldline.runtime.parallel.vae import CELL, whole_vae
 from worldline.runtime.protocol import ErrorReply
 from worldline.runtime.shared import Engine
 
+if TYPE_CHECKING:
+    from worldline.runtime.engine import World
+
 LATENT_CHANNELS = 16
 HEAD = 8  # numbers before what is sent: what to do, two keys, a shape of five
 STATUS = 4096  # bytes that say how it went: none but zeros, or an error
 NO_KEY = 0
+UNDER_WAY = 32  # messages: those of a chunk that is shown latent frame by latent frame, and more
 
 
 class Ask(IntEnum):
@@ -148,11 +153,10 @@ class FarVae:
         return FarState(key, self._dropped.append)
 
     def _tidy(self) -> None:
-        """Tell of histories that nobody holds, and forget messages that have arrived."""
+        """Tell of histories that nobody holds, and forget messages that have long arrived."""
         while self._dropped:
             self._post(_head(Ask.DROP, self._dropped.popleft()))
-        while self._under_way and self._under_way[0].over:
-            self._under_way.popleft()
+        settle(self._under_way)
 
     def _post(self, tensor: Tensor) -> Sending:
         sending = self._group.post(tensor, self._there)
@@ -190,6 +194,12 @@ class FarLane:
         self._inner.pace()
 
 
+def settle(under_way: deque[Sending]) -> None:
+    """Wait for all but the newest messages, which only then may be forgotten."""
+    while len(under_way) > UNDER_WAY:
+        under_way.popleft().wait()
+
+
 def status_of(error: Exception | None) -> Tensor:
     """How it went, as bytes of a fixed number."""
     said = b"" if error is None else msgspec.msgpack.encode(protocol.error_to_reply(error))
@@ -210,12 +220,19 @@ def _head(ask: Ask, old: int = NO_KEY, new: int = NO_KEY, shape: tuple[int, ...]
     return torch.tensor(numbers + [0] * (HEAD - len(numbers)), dtype=torch.int64)
 
 
+def attach(world: World, group: Group) -> None:
+    """From here on sessions of `world` have their autoencoder on the last rank of `group`."""
+    world.shared = far(world.shared, group)
+
+
 def far(engine: Engine, group: Group) -> Engine:
     """`engine`, with its autoencoder on the last rank of `group`."""
     preview = engine.vae if isinstance(engine.vae, PreviewVae) else None
     vae = FarVae(whole_vae(engine.vae if preview is None else preview.full), group)
     shown = vae if preview is None else PreviewVae(vae, preview.tiny)
-    return engine._replace(vae=shown, lane=FarLane(engine.lane, vae))
+    # A first chunk that is kept would keep a video of zeros.
+    none = FirstChunks(0)
+    return engine._replace(vae=shown, lane=FarLane(engine.lane, vae), first_chunks=none)
 
 
 def _check_latents(latents: Tensor) -> None:

@@ -158,17 +158,15 @@ class Sending:
     """A message under way. What it is sent from or comes into lives as long as this does."""
 
     def __init__(self, work: dist.Work, tensor: Tensor) -> None:
-        self._work, self._tensor = work, tensor
-
-    @property
-    def over(self) -> bool:
-        """Whether nobody has to wait for it."""
-        return self._work.is_completed()
+        self._work: dist.Work | None = work  # None once it is over: nobody may wait for it twice
+        self._tensor = tensor
 
     def wait(self) -> Tensor:
         """Wait until it is gone, or here. Raises `WorkerDiedError`."""
-        with _Together("message"):
-            self._work.wait()
+        if self._work is not None:
+            with _Together("message"):
+                self._work.wait()
+            self._work = None
         return self._tensor
 
 
@@ -194,6 +192,27 @@ def over_store(store: Store, rank: int, size: int, *, patience_s: float) -> Grou
     backend = dist.ProcessGroupGloo(store, rank, size, timedelta(seconds=patience_s))
     gloo = cast(dist.ProcessGroup, backend)  # has the same calls
     return Group(gloo, control=gloo)
+
+
+def split(whole: Group, count: int, *, device: torch.device) -> Group | None:
+    """A group of the first `count` ranks of this process's group; None on the others.
+
+    All ranks of it call this, after `join`.
+    """
+    timeout, ranks, inside = timedelta(seconds=PATIENCE_S), list(range(count)), whole.rank < count
+
+    def part(backend: str) -> dist.ProcessGroup:
+        made = dist.new_group(ranks, timeout=timeout, backend=backend)
+        assert not inside or isinstance(made, dist.ProcessGroup), "this rank is in it"
+        return made  # pyright: ignore[reportReturnType]  # of others it says so, and is not used
+
+    with _Together("start"):
+        control = part("gloo")
+        if device.type != "cuda":
+            return Group(control, control=control) if inside else None
+        passes, beside = part("nccl"), part("nccl")
+    aside = Group(beside, control=control) if inside else None
+    return Group(passes, control=control, aside=aside) if inside else None
 
 
 def join(

@@ -17,15 +17,49 @@ from torch import Tensor
 from worldline.core.errors import SessionError
 from worldline.ops.image import to_uint8
 from worldline.ops.vae import StreamingVae
-from worldline.runtime.parallel.far_vae import HEAD, LATENT_CHANNELS, NO_KEY, Ask, status_of
-from worldline.runtime.parallel.group import Group, Sending
+from worldline.runtime.device import preferred_dtype, resolve
+from worldline.runtime.device import setup as setup_device
+from worldline.runtime.loader import load_autoencoder
+from worldline.runtime.parallel.far_vae import HEAD, LATENT_CHANNELS, NO_KEY, Ask, settle, status_of
+from worldline.runtime.parallel.group import Group, Sending, split
 from worldline.runtime.parallel.vae import CELL, ENCODING_RANK
+from worldline.runtime.progress import NoStamps, Stamps
+from worldline.runtime.protocol import WorkerSettings
+from worldline.runtime.worker import passes_of
+
+
+def passes(settings: WorkerSettings, whole: Group) -> Group | None:
+    """The group of the ranks that run passes; every rank asks, None is said to the others."""
+    device = resolve(settings.device_of(whole.rank))
+    return split(whole, passes_of(settings), device=device)
+
+
+def work(settings: WorkerSettings, whole: Group, stamps: Stamps) -> None:
+    """Load the autoencoder and serve until rank 0 ends. Raises as `load_autoencoder` does."""
+    device = setup_device(settings.device_of(whole.rank), settings.mode, settings.threads)
+    passes(settings, whole)
+    vae = load_autoencoder(
+        settings.model,
+        device=device,
+        dtype=settings.dtype or preferred_dtype(device, settings.mode),
+        mode=settings.mode,
+        random_weights=settings.random_weights,
+    )
+    VaeRank(vae, whole, device=device, stamps=stamps).serve()
 
 
 class VaeRank:
     """The last rank of `group`."""
 
-    def __init__(self, vae: StreamingVae, group: Group, *, device: torch.device) -> None:
+    def __init__(
+        self,
+        vae: StreamingVae,
+        group: Group,
+        *,
+        device: torch.device,
+        stamps: Stamps | None = None,
+    ) -> None:
+        self._stamps = stamps or NoStamps()
         assert group.rank == group.size - 1, "the autoencoder has the last rank"
         self._vae, self._group, self._device = vae, group, device
         self._histories: dict[int, Any] = {}
@@ -39,15 +73,16 @@ class VaeRank:
     def serve(self) -> None:
         """Do what is asked until rank 0 says stop. Raises `WorkerDiedError` when it is gone."""
         while True:
+            self._stamps.wait()
             head = torch.empty(HEAD, dtype=torch.int64)
             ask, old, new, *shape = self._group.expect(head, ENCODING_RANK).wait().tolist()
-            while self._under_way and self._under_way[0].over:
-                self._under_way.popleft()
+            settle(self._under_way)
             if ask == Ask.STOP:
                 return self._finish()
             if ask == Ask.DROP:
                 self._histories.pop(old, None)
                 continue
+            self._stamps.begin("encode" if ask == Ask.ENCODE else "decode", (old == NO_KEY, *shape))
             x = self._group.expect(torch.empty(shape), ENCODING_RANK).wait().to(self._device)
             self._encode(x, old, new) if ask == Ask.ENCODE else self._decode(x, old, new)
 

@@ -1,0 +1,75 @@
+"""A worker whose last rank is the autoencoder's: the pocket world over real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests import tiny
+from worldline.core.errors import WorkerDiedError
+from worldline.runtime.handle import WorkerHandle
+from worldline.runtime.protocol import OpenRequest, StepRequest, WorkerSettings
+
+CHUNKS = 3
+APART = WorkerSettings(model="pocket", threads=1, devices=("cpu", "cpu"), own_vae=True)
+TOGETHER = msgspec.structs.replace(APART, devices=(), device="cpu", own_vae=False)
+
+
+def opening(name: str) -> OpenRequest:
+    image = tiny.picture()
+    height, width, _ = image.shape
+    return OpenRequest(
+        session_id=name,
+        image=image.tobytes(),
+        image_width=width,
+        image_height=height,
+        prompt="a place",
+        seed=7,
+    )
+
+
+def walk(handle: WorkerHandle, name: str) -> list[NDArray[np.uint8]]:
+    handle.open(opening(name))
+    frames: list[NDArray[np.uint8]] = []
+    for i in range(CHUNKS):
+        request = StepRequest(session_id=name, chunk_index=i, actions=(("w",),))
+        with handle.step(request) as result:
+            frames.append(result.frames.copy())
+    handle.close(name)
+    return frames
+
+
+@pytest.fixture(scope="module")
+def apart() -> Iterator[WorkerHandle]:
+    handle = WorkerHandle(APART)
+    handle.wait_until_loaded()
+    yield handle
+    handle.shutdown()
+
+
+def test_the_same_pictures_as_one_process(apart: WorkerHandle) -> None:
+    alone = WorkerHandle(TOGETHER)
+    try:
+        alone.wait_until_loaded()
+        expected = walk(alone, "a")
+    finally:
+        alone.shutdown()
+    for name in ("a", "b"):
+        found = walk(apart, name)
+        assert all(np.array_equal(x, y) for x, y in zip(found, expected, strict=True))
+
+
+def test_when_its_rank_dies_sessions_are_told(apart: WorkerHandle) -> None:
+    apart.open(opening("c"))
+    os.kill(apart.pids[1], signal.SIGKILL)
+    with pytest.raises(WorkerDiedError, match="rank 1: signal SIGKILL"):
+        for i in range(1000):
+            with apart.step(StepRequest(session_id="c", chunk_index=i, actions=(("w",),))):
+                pass
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in apart.pids)
