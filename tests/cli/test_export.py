@@ -23,14 +23,15 @@ from worldline.core.worldfile import load_world_file, write_world
 Export = Callable[..., dict[str, Any]]
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A walk of six chunks (21 pictures): ahead, then to the left, without sums."""
-    picture = tmp_path / "picture.png"
+    folder = tmp_path_factory.mktemp("walk")
+    picture = folder / "picture.png"
     Image.fromarray(np.full((48, 80, 3), 99, dtype=np.uint8)).save(picture)
-    path = tmp_path / "walk.wl"
+    path = folder / "walk.wl"
     command = ["generate", "--random-weights", "--image", picture, "--prompt", "a place"]
-    command += ["--chunks", "1", "--out", tmp_path / "film", "--save", path]
+    command += ["--chunks", "1", "--out", folder / "film", "--save", path]
     assert main([str(argument) for argument in command]) == 0
     file = load_world_file(path)
     walked = Walked(file.start, file.made)
