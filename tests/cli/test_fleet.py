@@ -25,6 +25,11 @@ from worldline.runtime.protocol import WorkerSettings
         (Wish(sp=2), "auto", [["auto:0", "auto:1"]]),
         (Wish(sp=2, replicas=2), "cuda", [["cuda:0", "cuda:1"], ["cuda:2", "cuda:3"]]),
         (Wish("1"), "auto", [["cuda:1"]]),
+        (Wish("0,1,2,3,4", own_vae=True), "auto", [[f"cuda:{i}" for i in range(5)]]),
+        (Wish("0,1,2", sp=2, own_vae=True), "auto", [["cuda:0", "cuda:1", "cuda:2"]]),
+        (Wish("0,1,2,3", sp=1, own_vae=True), "auto", [["cuda:0", "cuda:1"], ["cuda:2", "cuda:3"]]),
+        (Wish("cpu,cpu", own_vae=True), "auto", [["cpu", "cpu"]]),
+        (Wish(sp=2, own_vae=True), "cpu", [["cpu", "cpu", "cpu"]]),
     ],
 )
 def test_what_the_options_stand_for(wish: Wish, device: str, groups: list[list[str]]) -> None:
@@ -46,6 +51,9 @@ def test_what_the_options_stand_for(wish: Wish, device: str, groups: list[list[s
         (Wish("0,1", device="cuda:3"), "cuda:3", "say different things"),
         (Wish(sp=2), "cuda:3", "one device is not enough"),
         (Wish("0,0", sp=2), "auto", "cannot share a chunk"),
+        (Wish("0", own_vae=True), "auto", "one more for each replica; got 1 devices for --vae own"),
+        (Wish("0,1", sp=2, own_vae=True), "auto", "got 2 devices for --sp 2 --vae own"),
+        (Wish("0,1,2", replicas=3, own_vae=True), "auto", "do not come out even"),
         (Wish("cpu,0", sp=2), "auto", "cannot share a chunk"),
     ],
 )
@@ -64,5 +72,8 @@ def test_the_settings_of_each_replica() -> None:
         ("cuda:2", ("cuda:2", "cuda:3"), 2),
     ]
     assert [one.device_of(1) for one in two] == ["cuda:1", "cuda:3"]
+    assert not any(one.own_vae for one in two)
+    (apart,) = fleet(Wish("0,1,2", own_vae=True), device="auto").settings(base)
+    assert apart.own_vae and apart.ranks == 3
     (alone,) = fleet(Wish("2"), device="auto").settings(base)
     assert (alone.device, alone.devices, alone.ranks) == ("cuda:2", (), 1)

@@ -4,6 +4,7 @@
 --devices 0,1,2,3 --sp 4          one replica of four ranks
 --devices 0,1,2,3 --sp 2          two replicas of two ranks each
 --sp 2                            two ranks on the first two GPUs, or on the CPU where none is
+--devices 0,1,2,3 --vae own       three ranks, and the autoencoder on the fourth device
 """
 
 from __future__ import annotations
@@ -20,23 +21,28 @@ KNOWN = "numbers of GPUs, cuda:N or cpu, such as 0,1 or cpu,cpu"
 
 
 class Wish(NamedTuple):
-    """What the command line says; None leaves it open. `device` is that of `--device`."""
+    """What the command line says; None leaves it open. `device` is that of `--device`.
+
+    With `own_vae` every replica has a device for its autoencoder beside its ranks.
+    """
 
     devices: str | None = None
     sp: int | None = None
     replicas: int | None = None
     device: str | None = None
+    own_vae: bool = False
 
 
 class Fleet(NamedTuple):
-    """The devices of every replica, in order of their ranks."""
+    """The devices of every replica, in order of their ranks; that of an `own_vae` is last."""
 
     groups: tuple[tuple[str, ...], ...]
+    own_vae: bool = False
 
     @property
     def ranks(self) -> int:
         """How many share out every chunk."""
-        return len(self.groups[0])
+        return len(self.groups[0]) - self.own_vae
 
     @property
     def replicas(self) -> int:
@@ -48,7 +54,12 @@ class Fleet(NamedTuple):
         if self.groups == ((base.device,),):
             return [base]
         return [
-            msgspec.structs.replace(base, device=group[0], devices=group if len(group) > 1 else ())
+            msgspec.structs.replace(
+                base,
+                device=group[0],
+                devices=group if len(group) > 1 else (),
+                own_vae=self.own_vae,
+            )
             for group in self.groups
         ]
 
@@ -67,11 +78,16 @@ def fleet(wish: Wish, *, device: str) -> Fleet:
         )
     count = None if wish.devices is None else len(read_devices(wish.devices))
     sp, replicas = _shape(count, wish)
-    names = _several(device, sp * replicas) if wish.devices is None else read_devices(wish.devices)
-    groups = tuple(tuple(names[i * sp : (i + 1) * sp]) for i in range(replicas))
+    names = (
+        _several(device, (sp + wish.own_vae) * replicas)
+        if wish.devices is None
+        else read_devices(wish.devices)
+    )
+    size = sp + wish.own_vae
+    groups = tuple(tuple(names[i * size : (i + 1) * size]) for i in range(replicas))
     for group in groups:
         _check_group(group)
-    return Fleet(groups)
+    return Fleet(groups, wish.own_vae)
 
 
 def read_devices(text: str) -> list[str]:
@@ -87,16 +103,19 @@ def _shape(count: int | None, wish: Wish) -> tuple[int, int]:
     """Ranks a replica, and replicas."""
     if count is None:
         return wish.sp or 1, wish.replicas or 1
-    if wish.sp is None and wish.replicas is None:
+    own = wish.own_vae
+    if wish.sp is None and wish.replicas is None and not own:
         return 1, count
-    sp = wish.sp or count // (wish.replicas or 1)
-    replicas = wish.replicas or count // sp
-    if sp * replicas != count or not sp * replicas:
+    sp = wish.sp or count // (wish.replicas or 1) - own
+    replicas = wish.replicas or count // (sp + own or 1)
+    if (sp + own) * replicas != count or not sp * replicas:
         asked = [f"--sp {wish.sp}"] if wish.sp else []
         asked += [f"--replicas {wish.replicas}"] if wish.replicas else []
+        asked += ["--vae own"] if own else []
         raise ConfigError(
             "the devices do not come out even",
-            expected="as many devices as ranks times replicas",
+            expected="as many devices as ranks times replicas"
+            + (", and one more for each replica" if own else ""),
             got=f"{count} devices for {' '.join(asked)}",
         )
     return sp, replicas

@@ -125,6 +125,8 @@ class Serve:
     """Ranks that share out every chunk, each on a device of its own (docs/devices.md)."""
     replicas: Whole = None
     """Copies of the model that serve side by side."""
+    vae: Literal["shared", "own"] = "shared"
+    """own puts the autoencoder on a device of its own, the last one; shared cuts it as the rest."""
     load: ModelOptions = ModelOptions()
 
 
@@ -354,6 +356,16 @@ class Doctor:
 
     memory: bool = False
     """Print instead what every preset needs, and with which options it fits on which card."""
+    devices: Annotated[str | None, arg(metavar="LIST", help_behavior_hint="")] = None
+    """Print instead what goes where when these devices serve, as of `serve --devices`."""
+    sp: Whole = None
+    """With it, or alone: ranks that share out every chunk."""
+    replicas: Whole = None
+    """With it, or alone: copies of the model that serve side by side."""
+    model: Annotated[str, arg(metavar="NAME")] = "pocket"
+    """The preset that is to be served so."""
+    mode: Mode = None
+    """And its mode."""
     json: bool = False
     """Print the result as JSON."""
 

@@ -69,7 +69,9 @@ def _serve(options: Serve, *, browser: bool) -> int:
     keyring = keyring_of(options, config, os.environ, tell=to_terminal())
     signed = _certificate(config)
     base = worker_settings(options.load)
-    wish = Wish(options.devices, options.sp, options.replicas, options.load.device)
+    wish = Wish(
+        options.devices, options.sp, options.replicas, options.load.device, options.vae == "own"
+    )
     settings = fleet(wish, device=base.device).settings(base)
     if options.seats is None:  # a seat for every replica, unless somebody has said how many
         config = msgspec.structs.replace(config, seats=max(config.seats, len(settings)))
