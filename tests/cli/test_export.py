@@ -131,9 +131,7 @@ def test_stretches_that_are_none(world: Path, since: float, until: float | None)
         stretch_of(load_world_file(world), since, until)
 
 
-def test_nothing_is_written_over(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for out in (tmp_path, world):
+def test_nothing_is_written_over(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for out in (world.parent, world):
         assert main(["export", str(world), "--out", str(out)]) == 2
         assert "error [invalid_config]: the " in capsys.readouterr().err
