@@ -21,6 +21,7 @@ from worldline import __version__
 from worldline.client.address import Address, parse_address
 from worldline.client.conversation import Conversation, Make, Talking
 from worldline.client.decoding import StartImage, known_formats, start_bytes
+from worldline.client.entering import WorldSource, file_bytes, to_enter
 from worldline.client.errors import ConnectionLostError, RefusedError
 from worldline.client.fetch import fetch
 from worldline.client.keeper import Keeper
@@ -32,7 +33,7 @@ from worldline.client.state import Known
 from worldline.client.verbs import Verbs
 from worldline.core.errors import SessionClosedError
 from worldline.core.live.client import Enter, Hello, Leave, Rejoin, Watch
-from worldline.core.live.server import Queued, ServerMessage
+from worldline.core.live.server import Branched, Queued, Saved, ServerMessage
 from worldline.core.live.shared import Format
 from worldline.core.secret import Secret
 
@@ -76,23 +77,27 @@ class AsyncClient:
         `image` is a path, the bytes of a picture file, a Pillow image or uint8 `H W 3`. With
         `realtime` the server makes video as fast as an eye watches it; without, as fast as it can.
         """
-        chosen = options or WorldOptions()
-        first = Enter(
-            prompt=prompt,
-            image=start_bytes(image),
-            seed=chosen.seed,
-            width=chosen.width,
-            height=chosen.height,
-            window=chosen.window,
-            sink=chosen.sink,
-            quality=chosen.quality,
-            lead_ms=chosen.lead_ms,
-            speed=chosen.speed,
-            intrinsics=chosen.intrinsics,
-            max_chunks=chosen.max_chunks,
-            spectators=chosen.spectators,
-        )
-        return self._open(first, Talking(chosen.format, realtime), on_wait)
+        first = to_enter(options, prompt=prompt, image=start_bytes(image))
+        format = None if options is None else options.format
+        return self._open(first, Talking(format, realtime), on_wait)
+
+    def world_file(
+        self,
+        file: WorldSource,
+        *,
+        at_end: bool = False,
+        options: WorldOptions | None = None,
+        realtime: bool = True,
+        on_wait: Callable[[Queued], None] | None = None,
+    ) -> AsyncWorld:
+        """A world that was saved: a path, or the file's bytes. Raises: WorldFileError.
+
+        It is walked again as it was until a hand moves; with `at_end` unseen, and begins there.
+        Of `options` those about pictures and pace count; the rest is the file's.
+        """
+        first = to_enter(options, world=file_bytes(file), at_end=at_end)
+        format = None if options is None else options.format
+        return self._open(first, Talking(format, realtime), on_wait)
 
     def rejoin(
         self, token: str, *, format: Format | None = None, realtime: bool = True
@@ -222,6 +227,15 @@ class AsyncWorld(Known, Verbs[Coroutine[Any, Any, Receipt]]):
     async def applied(self, receipt: Receipt, timeout: float | None = None) -> Receipt:
         """Wait for the second receipt. Raises: RefusedError, ConnectionLostError, TimeoutError."""
         return await self._stage(receipt, lambda: receipt.applied is not None, timeout)
+
+    async def answer(self, receipt: Receipt, timeout: float | None = None) -> Branched | Saved:
+        """Wait for what `branch` or `save` came to.
+
+        Raises: RefusedError, ConnectionLostError, TimeoutError.
+        """
+        await self._stage(receipt, lambda: receipt.answer is not None, timeout)
+        assert receipt.answer is not None, "it was waited for"
+        return receipt.answer
 
     async def wait(self, reached: Callable[[], object], timeout: float | None = None) -> None:
         """Until something is so, looked at after every message: `lambda: w.state == "paused"`.

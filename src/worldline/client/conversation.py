@@ -41,17 +41,21 @@ from worldline.core.live.client import (
 )
 from worldline.core.live.server import (
     Applied,
+    Branched,
     Bye,
     Chunk,
     ControlOf,
     Failure,
     Frame,
+    Moment,
     Opened,
     Pong,
     Queued,
     Ready,
     Received,
     Recording,
+    Rewound,
+    Saved,
     Seat,
     ServerMessage,
     StateChange,
@@ -119,6 +123,8 @@ class Conversation:
         self.control: ControlOf | None = None
         self.recording: Recording | None = None
         self.traced: Traced | None = None
+        self.moments: list[Moment] = []
+        self.rewound: Rewound | None = None
         self.live = False  # whether inputs can be sent on this connection
         self.setback: Failure | None = None  # why we were sent away; it passes by itself
         self.sent_away = False  # on this connection
@@ -183,6 +189,7 @@ class Conversation:
                 self.queued = message
             case Opened(state=state):
                 self.opened, self.state, self.live = message, state, True
+                self.moments = []  # who holds the controls is told all of them again
                 self.setback = None
                 self._stalled = self.stalls
                 self._player = Player(fps=message.fps, realtime=self._options.realtime)
@@ -200,6 +207,13 @@ class Conversation:
                 self.recording = message
             case Traced():
                 self.traced = message
+            case Moment():
+                self.moments.append(message)
+            case Rewound(chunk=chunk):
+                self.rewound = message
+                self.moments = [moment for moment in self.moments if moment.chunk < chunk]
+            case Branched() | Saved():
+                self.receipts.answered(message)
             case Failure():
                 self._refused(message)
             case Bye():

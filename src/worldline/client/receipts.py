@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from worldline.core.live.server import Applied, Failure, Received
+from worldline.core.live.server import Applied, Branched, Failure, Received, Saved
 
 KEPT: Final = 4096
 
@@ -13,8 +13,8 @@ class Receipt:
     """The life of one input. `at_ms` is our clock when it was sent.
 
     `received` and `applied` are the server's two receipts, `shown` the number of the first frame
-    that shows it, `refused` why it was not taken; `lost` says that the connection broke before it
-    was received: send it again where it still matters.
+    that shows it, `answer` what a branch or a save came to, `refused` why it was not taken; `lost`
+    says that the connection broke before it was received: send it again where it still matters.
     """
 
     def __init__(self, number: int, at_ms: float) -> None:
@@ -24,6 +24,7 @@ class Receipt:
         self.applied: Applied | None = None
         self.refused: Failure | None = None
         self.shown: int | None = None
+        self.answer: Branched | Saved | None = None
         self.lost = False
 
     def __repr__(self) -> str:
@@ -82,6 +83,11 @@ class Receipts:
             return False
         receipt.refused = message
         return True
+
+    def answered(self, message: Branched | Saved) -> None:
+        """What an input came to, which comes before its second receipt."""
+        if receipt := self._open.get(message.id):
+            receipt.answer = message
 
     def shown(self, newest: int, frame: int) -> Receipt | None:
         """Frame `frame` shows all inputs up to `newest`; the newest of ours that is new in it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 from worldline.client.address import Address
@@ -9,7 +10,16 @@ from worldline.client.clock_sync import ClockSync
 from worldline.client.conversation import Conversation
 from worldline.client.picture import Picture, html_of
 from worldline.core.errors import SessionClosedError
-from worldline.core.live.server import Chunk, ControlOf, Opened, Ready, Recording, Traced
+from worldline.core.live.server import (
+    Chunk,
+    ControlOf,
+    Moment,
+    Opened,
+    Ready,
+    Recording,
+    Rewound,
+    Traced,
+)
 from worldline.core.live.shared import State
 
 T = TypeVar("T")
@@ -72,6 +82,16 @@ class Known:
     def traced(self) -> Traced | None:
         """The newest that was said about a trace."""
         return self._talk.traced
+
+    @property
+    def moments(self) -> Sequence[Moment]:
+        """Thumbnails of the walk so far, about one a second, for who has the controls."""
+        return tuple(self._talk.moments)
+
+    @property
+    def rewound(self) -> Rewound | None:
+        """Where the walk went back to last."""
+        return self._talk.rewound
 
     @property
     def clock(self) -> ClockSync:

@@ -21,6 +21,7 @@ from worldline import __version__
 from worldline.client.aio import AsyncClient, AsyncWorld
 from worldline.client.conversation import Make
 from worldline.client.decoding import StartImage
+from worldline.client.entering import WorldSource
 from worldline.client.notebook import Display, show
 from worldline.client.options import Patience, WorldOptions
 from worldline.client.picture import Picture
@@ -28,7 +29,7 @@ from worldline.client.receipts import Receipt
 from worldline.client.state import Known
 from worldline.client.verbs import Verbs
 from worldline.core.errors import SessionClosedError
-from worldline.core.live.server import Queued, ServerMessage
+from worldline.core.live.server import Branched, Queued, Saved, ServerMessage
 from worldline.core.live.shared import Format
 from worldline.core.secret import Secret
 
@@ -70,6 +71,25 @@ class Client:
         return World(
             self._client.world(image, prompt, options=options, realtime=realtime, on_wait=on_wait)
         )
+
+    def world_file(
+        self,
+        file: WorldSource,
+        *,
+        at_end: bool = False,
+        options: WorldOptions | None = None,
+        realtime: bool = True,
+        on_wait: Callable[[Queued], None] | None = None,
+    ) -> World:
+        """A world that was saved: a path, or the file's bytes. Raises: WorldFileError.
+
+        It is walked again as it was until a hand moves; with `at_end` unseen, and begins there.
+        Of `options` those about pictures and pace count; the rest is the file's.
+        """
+        world = self._client.world_file(
+            file, at_end=at_end, options=options, realtime=realtime, on_wait=on_wait
+        )
+        return World(world)
 
     def rejoin(self, token: str, *, format: Format | None = None, realtime: bool = True) -> World:
         """The world that a token belongs to, within its grace time."""
@@ -152,6 +172,13 @@ class World(Known, Verbs[Receipt]):
     def applied(self, receipt: Receipt, timeout: float | None = None) -> Receipt:
         """Wait for the second receipt. Raises: RefusedError, ConnectionLostError, TimeoutError."""
         return self._call(self._world.applied(receipt, timeout))
+
+    def answer(self, receipt: Receipt, timeout: float | None = None) -> Branched | Saved:
+        """Wait for what `branch` or `save` came to.
+
+        Raises: RefusedError, ConnectionLostError, TimeoutError.
+        """
+        return self._call(self._world.answer(receipt, timeout))
 
     def wait(self, reached: Callable[[], object], timeout: float | None = None) -> None:
         """Until something is so, looked at after every message: `lambda: w.state == "paused"`.

@@ -17,6 +17,7 @@ from worldline.client.hand import check_actions
 from worldline.core.errors import ControlError
 from worldline.core.live.client import (
     AskControl,
+    Branch,
     Camera,
     GiveControl,
     Pad,
@@ -27,6 +28,8 @@ from worldline.core.live.client import (
     Release,
     Reset,
     Resume,
+    Rewind,
+    Save,
     Script,
     Settings,
     Trace,
@@ -126,6 +129,23 @@ class Verbs(ABC, Generic[R]):
     def reset(self, seed: int | None = None) -> R:
         """Back to the start picture, with the same seed or a new one."""
         return self._do(lambda number, at_ms: Reset(id=number, at_ms=at_ms, seed=seed))
+
+    def rewind(self, chunk: int | None = None, *, seconds: float | None = None) -> R:
+        """Back to before `chunk` of the walk, as in `moments`, or by so many seconds.
+
+        Raises: ControlError unless one of them is given.
+        """
+        if (chunk is None) == (seconds is None):
+            raise ControlError("where to go back to?", expected="one of chunk and seconds")
+        return self._do(lambda n, at: Rewind(id=n, at_ms=at, chunk=chunk, seconds=seconds))
+
+    def branch(self, chunk: int | None = None) -> R:
+        """A second world that begins here, or before `chunk`; `answer` has its token."""
+        return self._do(lambda number, at_ms: Branch(id=number, at_ms=at_ms, chunk=chunk))
+
+    def save(self) -> R:
+        """The walk so far as a world file; `answer` says where it lies."""
+        return self._do(lambda number, at_ms: Save(id=number, at_ms=at_ms))
 
     def record(self, on: bool = True) -> R:
         """Begin or end a recording on the server; `recording` tells where it lies."""
