@@ -52,6 +52,8 @@ def doctor(options: Doctor) -> int:
     read_env()
     if options.memory:
         return memory(json=options.json)
+    if options.devices or options.sp or options.replicas:
+        return plan(options)
     openmp = dict(os.environ)  # before the policy is applied to this process
     apply_openmp_policy()
     findings = [*machine(), *torch_findings(), *packages(), *variables(openmp), *presets()]
@@ -83,6 +85,36 @@ def memory(*, json: bool) -> int:
     ]
     print(msgspec.json.encode(needs).decode() if json else as_markdown(needs))
     return 0
+
+
+def plan(options: Doctor) -> int:
+    """Print what goes where on several devices; returns the exit code. Loads nothing.
+
+    Raises: ConfigError for devices that do not come out even, or a model that cannot be shared out.
+    """
+    import torch
+
+    from worldline.bench.fleet_plan import as_text, plan_fleet
+    from worldline.cli.fleet import Wish, fleet
+    from worldline.models.registry import get_preset
+
+    env = read_env()
+    auto = "cuda" if torch.cuda.is_available() else "cpu"
+    wish = Wish(options.devices, options.sp, options.replicas)
+    groups = fleet(wish, device=auto if env.device == "auto" else env.device).groups
+    made = plan_fleet(get_preset(options.model), groups, mode=options.mode or env.mode)
+    print(msgspec.json.encode(made).decode() if options.json else as_text(made))
+    missing = [name for group in groups for name in group if not _is_here(name)]
+    if missing and not options.json:
+        print(f"not on this machine: {', '.join(missing)}")
+    return 0
+
+
+def _is_here(device: str) -> bool:
+    import torch
+
+    kind, _, index = device.partition(":")
+    return kind == "cpu" or int(index or 0) < torch.cuda.device_count()
 
 
 def machine() -> list[Finding]:
