@@ -366,16 +366,6 @@ class Doctor:
     """The preset that is to be served so."""
     mode: Mode = None
     """And its mode."""
-    devices: Annotated[str | None, arg(metavar="LIST", help_behavior_hint="")] = None
-    """Print instead what goes where when these devices serve, as of `serve --devices`."""
-    sp: Whole = None
-    """With it, or alone: ranks that share out every chunk."""
-    replicas: Whole = None
-    """With it, or alone: copies of the model that serve side by side."""
-    model: Annotated[str, arg(metavar="NAME")] = "pocket"
-    """The preset that is to be served so."""
-    mode: Mode = None
-    """And its mode."""
     json: bool = False
     """Print the result as JSON."""
 
