@@ -25,7 +25,6 @@ from worldline.server.warmup import REVIVAL_S, State
 logger = logging.getLogger("worldline.server")
 
 MOST_IN_A_ROW: Final = 3
-PROGRESS: Final = 20  # chunks after which a worker's death counts as the first again
 PATIENT_S: Final = 2.0  # until an unseen chunk should be done
 
 
@@ -38,8 +37,11 @@ class Recovery:
         self._made_then = 0
 
     def begin(self, error: WorkerDiedError, made: int) -> None:
-        """The worker died after `made` chunks. Raises it where nothing can be done about it."""
-        if made - self._made_then >= PROGRESS:
+        """The worker died after `made` chunks. Raises it where nothing can be done about it.
+
+        A session that made no chunk since the last time may itself be what kills them.
+        """
+        if made > self._made_then:
             self._in_a_row = 0
         self._made_then = made
         self._in_a_row += 1

@@ -125,6 +125,15 @@ def kill(handle: SupervisedHandle) -> None:
     os.kill(handle._now.pid, signal.SIGKILL)
 
 
+def recovered(visits: list[Visit], times: int) -> None:
+    """Wait until every world goes on again; a worker loads for some seconds."""
+    end = time.monotonic() + PER_KILL_S
+    while not all(visit.recovered == times for visit in visits):
+        assert time.monotonic() < end, [visit.notices for visit in visits]
+        assert not any(visit.error for visit in visits), [visit.error for visit in visits]
+        time.sleep(0.02)
+
+
 def grown(visits: list[Visit], than: list[int]) -> bool:
     """Whether every visitor has seen more chunks."""
     return all(len(visit.chunks) >= count for visit, count in zip(visits, than, strict=True))
@@ -167,7 +176,7 @@ def test_worlds_outlive_their_workers() -> None:
             wait_for(lambda than=goes_on: grown(visits, than), "the worlds stand still")
             time.sleep(chance.uniform(0.0, 1.0))
             kill(handle)
-            wait_for(lambda n=number: all(v.recovered == n for v in visits), "not recovered")
+            recovered(visits, number)
         for visit in visits:
             visit.stop.set()
         for visit in visits:
