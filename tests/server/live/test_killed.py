@@ -113,7 +113,8 @@ def supervised() -> Generator[tuple[LiveServer, SupervisedHandle]]:
         first, lambda: WorkerHandle(SETTINGS), pause=lambda _: False, on_restart=revivals.tell
     )
     try:
-        with LiveServer(handle, revivals=revivals, warmup_chunks=1, seats=2) as server:
+        patient = {"heartbeat_s": 0, "idle_lease_s": 0, "max_lifetime_s": 0}
+        with LiveServer(handle, revivals=revivals, warmup_chunks=1, seats=2, **patient) as server:
             wait_for(lambda: get(server.port, "/readyz")[0] == 200, "never ready")
             yield server, handle
     finally:
