@@ -23,12 +23,13 @@ from worldline.bench.scaling import (
     scale,
     verdict,
 )
-from worldline.bench.scaling_cases import WAYS, Subject, estimates, subject_of
-from worldline.bench.scaling_report import as_markdown, as_panels, as_table, assumption_lines
+from worldline.bench.scaling_cases import TINY_RATE, WAYS, Subject, estimates, subject_of
+from worldline.bench.scaling_report import as_panels, as_table, assumption_lines
 from worldline.runtime.parallel.expected import Sharing
 from worldline.runtime.parallel.group import Group
 from worldline.runtime.parallel.vae import SharedVae
 
+DIGITS = "0123456789"
 FREE = Assumptions(link_gb_per_s=1e12, call_us=0, lost=0, source="nothing costs anything")
 STAGES = Stages(passes=800, decode=160, fixed=40, source="made up")
 SHARING = Sharing(
@@ -132,14 +133,19 @@ def test_every_assumption_is_printed(subject: Subject) -> None:
     assert [s.title for s in found] == [way.title for way in WAYS]
     lines = "\n".join(assumption_lines(found))
     for way in WAYS:
-        told = (way.rate.source, way.rate.matmul, way.rate.attention, way.rate.decoder)
+        decoder = TINY_RATE if way.tiny else way.rate.decoder
+        told = (way.rate.source, way.rate.matmul, way.rate.attention, decoder)
         told += (way.assumed.source, way.assumed.link_gb_per_s, way.assumed.call_us)
         for number in told:
             assert (number if isinstance(number, str) else f"{number:g}") in lines
     assert "a model, not a measurement" in as_panels(found)[0].title
     assert lines in as_table(found)
-    rows = as_markdown(found).splitlines()
-    assert len(rows) == 2 + len(WAYS) and len({row.count("|") for row in rows}) == 1
+    for row, scaling in zip(as_table(found).splitlines()[1:], found, strict=False):
+        figures = [
+            float(word) for word in row[len(scaling.title) :].split()[:-1] if word[0] in DIGITS
+        ]
+        four = scaling.estimates[2]
+        assert figures[-6:] == pytest.approx([four.chunk_ms, *four.parts.values()], abs=0.051)
 
 
 def test_measured_stages_take_the_place_of_all_guesses_of_one_device(subject: Subject) -> None:

@@ -10,26 +10,6 @@ from worldline.bench.scaling import GOAL_FPS, MOONSHOT_FPS, Scaling, verdict
 JUDGED = 4  # devices of which something is wanted
 
 
-def as_markdown(scalings: Sequence[Scaling]) -> str:
-    """Frames per second by way and number of devices, and the parts of a chunk on four."""
-    ranks = [e.ranks for e in scalings[0].estimates]
-    parts = list(scalings[0].estimates[0].parts)
-    head = ["estimate", *(f"{r} fps" for r in ranks), f"chunk on {JUDGED}, ms", *parts, "wanted"]
-    lines = [head, ["---"] * len(head)]
-    for scaling in scalings:
-        four = next(e for e in scaling.estimates if e.ranks == JUDGED)
-        lines.append(
-            [
-                scaling.title,
-                *(f"{e.fps:.1f}" for e in scaling.estimates),
-                f"{four.chunk_ms:.0f}",
-                *(f"{four.parts[name]:.1f}" for name in parts),
-                verdict(scaling, ranks=JUDGED),
-            ]
-        )
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def assumption_lines(scalings: Sequence[Scaling]) -> list[str]:
     """Everything the estimates rest on, each once."""
     lines = [
@@ -48,13 +28,16 @@ def assumption_lines(scalings: Sequence[Scaling]) -> list[str]:
 
 
 def as_table(scalings: Sequence[Scaling]) -> str:
-    """The same as lines of text."""
-    ranks = [e.ranks for e in scalings[0].estimates]
-    widest = max(len(s.title) for s in scalings)
-    lines = [f"{'fps on devices':<{widest}}" + "".join(f"{r:>8}" for r in ranks)]
+    """Frames per second, the milliseconds of a chunk on four, and what all that rests on."""
+    first = scalings[0].estimates
+    widest = max(len(scaling.title) for scaling in scalings)
+    heads = [*(f"{e.ranks} fps" for e in first), f"ms on {JUDGED}", *first[0].parts]
+    lines = [" " * widest + "".join(f"{head:>11}" for head in heads)]
     for scaling in scalings:
-        figures = "".join(f"{e.fps:>8.1f}" for e in scaling.estimates)
-        lines.append(f"{scaling.title:<{widest}}{figures}  {verdict(scaling, ranks=JUDGED)}")
+        four = next(e for e in scaling.estimates if e.ranks == JUDGED)
+        figures = [*(e.fps for e in scaling.estimates), four.chunk_ms, *four.parts.values()]
+        row = "".join(f"{figure:>11.1f}" for figure in figures)
+        lines.append(f"{scaling.title:<{widest}}{row}  {verdict(scaling, ranks=JUDGED)}")
     return "\n".join([*lines, *assumption_lines(scalings)])
 
 
