@@ -40,10 +40,10 @@ def case(kind: str) -> tuple[World, FilmRequest]:
 @pytest.mark.parametrize(
     ("kind", "turns"),
     [
-        ("base", [0, 3, 6, 8, 12]),
-        ("dpm++", [2, 5]),
-        ("pretrain", [1, 5, 9, 17]),
-        ("live", [4, 10, 15]),
+        ("base", [0, 3, 8, 12]),
+        ("dpm++", [5]),
+        ("pretrain", [5, 17]),
+        ("live", [4, 10]),
     ],
 )
 def test_an_interrupted_film_is_the_same_film(kind: str, turns: list[int], tmp_path: Path) -> None:
@@ -76,8 +76,16 @@ def test_a_film_interrupted_again_before_its_first_new_pass_loses_nothing(tmp_pa
         assert job.resumed == 3
 
 
-@pytest.mark.parametrize("name", ["chunk-00000.safetensors", "pass.safetensors"])
-@pytest.mark.parametrize("damage", ["flipped", "short", "gone", "long"])
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("chunk-00000.safetensors", "flipped"),
+        ("chunk-00000.safetensors", "gone"),
+        ("pass.safetensors", "flipped"),
+        ("pass.safetensors", "short"),
+        ("pass.safetensors", "long"),
+    ],
+)
 def test_what_was_damaged_is_made_again(name: str, damage: str, tmp_path: Path) -> None:
     world, asked = case("base")
     expected = worlds.made(world, asked)
