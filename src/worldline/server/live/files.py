@@ -6,8 +6,6 @@ enter with a picture. Reading it takes a thread: up to 32 MiB are summed.
 
 from __future__ import annotations
 
-from typing import Final
-
 from msgspec.structs import replace
 
 from worldline.core.config import ServerConfig, WorldInfo
@@ -17,8 +15,6 @@ from worldline.core.walk import WorldFile, made_with
 from worldline.core.worldfile import read_world
 from worldline.server.inbox import check_prompt
 from worldline.server.requests import check_window
-
-COMPARED: Final = ("model", "weights", "mode", "dtype", "threads", "torch", "machine")
 
 
 def usable(data: bytes, *, info: WorldInfo, config: ServerConfig, at_end: bool) -> WorldFile:
@@ -67,6 +63,4 @@ def wish_of(enter: Enter, file: WorldFile) -> Enter:
 
 def remarks(file: WorldFile, info: WorldInfo) -> list[str]:
     """What made the walk and is other here, in words: it may look different."""
-    then, now = file.made, made_with(info)
-    told = [(name, getattr(then, name), getattr(now, name)) for name in COMPARED]
-    return [f"{name} was {was}, here {here}" for name, was, here in told if was != here]
+    return file.made.differences(made_with(info))
