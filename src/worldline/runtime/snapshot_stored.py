@@ -196,6 +196,8 @@ class _Taking:
         """What an autoencoder carries. Raises `SnapshotError` for one that is shared out."""
         if state is None:
             return None
+        if isinstance(state, VaeState | PocketVAEState) and state.part is not None:
+            raise SnapshotError("an autoencoder on several devices is not written", got=state.part)
         if isinstance(state, VaeState):
             slots = tuple(None if slot is None else self.tensor(slot) for slot in state.slots)
             return StoredStream("wan", slots, state.direction, state.latents)
