@@ -151,6 +151,7 @@ def test_it_is_kept_from_time_to_time(
         (["--out", "film.avi"], "cannot be written"),
         (["--out", "picture.png/film.mp4"], "cannot be written"),
         (["--out", "."], "place is taken"),
+        (["--out", "picture.png/"], "place is taken"),
         (["--out", "x", "--guidance", "0"], "guidance"),
         (["--out", "x", "--chunk", "1", "--chunks", "2"], "add nothing"),
     ],

@@ -59,12 +59,10 @@ def export(options: Export) -> int:
 
 def stretch_of(file: WorldFile, since: float, until: float | None) -> Stretch:
     """The pictures that begin in these seconds. Raises: ConfigError where there are none."""
-    frames = file.walk.chunks * file.start.chunk
-    count = max(PICTURES * frames - PICTURES + 1, 0)
     last = file.seconds if until is None else until
     if 0 <= since < last:  # false for NaN
         first = math.ceil(min(since, file.seconds) * file.start.fps)
-        end = min(math.ceil(min(last, file.seconds) * file.start.fps), count)
+        end = min(math.ceil(min(last, file.seconds) * file.start.fps), file.pictures)
         if first < end:
             return Stretch(first, end)
     raise ConfigError(
@@ -85,8 +83,10 @@ def run(saved: Saved, stretch: Stretch, options: Export) -> Exported:
     with exporting as out, bar, again as chunks:
         task = bar.add_task("replaying pictures", total=stretch.end)
         for step, motions, made in zip(file.chunks(), tape(file), chunks, strict=True):
-            poses = way.pictures(step, made.chunk.poses)
-            actions = actions_of(motions, made.chunk)
+            new = slice(file.overlap if made.chunk.index else 0, None)
+            led = step if step.poses is None else step._replace(poses=step.poses[new])
+            poses = way.pictures(led, made.chunk.poses[new])
+            actions = actions_of(motions[new], made.chunk)
             count = len(made.chunk.frames)
             part = slice(max(stretch.first - at, 0), max(stretch.end - at, 0))
             out.add(made.chunk.frames[part], poses[part], actions[part])

@@ -176,6 +176,7 @@ def guided_film(
         chunk_ms=made.chunk_ms,
         sha256=made.sha256,
         resumed=made.resumed,
+        world=None if options.save is None else str(options.save),
     )
 
 

@@ -6,9 +6,11 @@ goes on there after a crash or Ctrl-C, and gives the film it would have given.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,6 +33,7 @@ from worldline.core.film import (
 from worldline.media.record import Recorder, open_recorder
 
 if TYPE_CHECKING:
+    from worldline.cli.saving import Saving
     from worldline.models.preset import RuntimeParams
     from worldline.runtime.engine import World
     from worldline.runtime.films import FilmJob
@@ -121,13 +124,12 @@ def make_guided(
     """Make the film, or what is missing of it. Raises what `runtime.films` raises."""
     from worldline.runtime.films import open_film
 
-    if options.save is not None:
-        raise ConfigError("a guided film is no walk", expected="no --save", got=options.save)
     place = Place(options.out)
     with open_film(world, request, image, folder=place.folder, partner=partner) as job:
-        with place.recorder(world.info.fps, job) as recorder:
+        keep = _keeping(options, world, job, request, image=image)
+        with place.recorder(world.info.fps, job) as recorder, keep as walk:
             try:
-                made = _run(job, recorder, clock=clock or MonotonicClock())
+                made = _run(job, recorder, clock=clock or MonotonicClock(), walk=walk)
             except KeyboardInterrupt:
                 job.save()
                 print(f"kept in {place.folder}: the same command goes on", file=sys.stderr)
@@ -137,6 +139,30 @@ def make_guided(
     return made
 
 
+def _keeping(
+    options: Generate,
+    world: World,
+    job: FilmJob,
+    request: FilmRequest,
+    *,
+    image: NDArray[np.uint8],
+) -> AbstractContextManager[Saving | None]:
+    if options.save is None:
+        return contextlib.nullcontext()
+    from worldline.cli.saving import Saving
+    from worldline.runtime.replaying_films import guided_of
+
+    return Saving(
+        options.save,
+        world,
+        job.session,
+        picture=options.image.read_bytes(),
+        pixels=image,
+        prompt=request.prompt,
+        guided=guided_of(job, request),
+    )
+
+
 class Place:
     """Where a film is while it is made, and where it will be."""
 
@@ -144,9 +170,11 @@ class Place:
         """Raises `ConfigError` for a place that is taken or cannot be written."""
         self._out = Path(out)
         self._film = self._out.suffix != "" and not out.endswith("/")
-        taken = self._out.is_dir() and any(self._out.iterdir())
-        if taken or (self._film and self._out.is_dir()):
-            raise ConfigError("the film's place is taken", expected="an empty folder", got=out)
+        folder = self._out.is_dir()
+        taken = self._film if folder else self._out.exists() and not self._film
+        if taken or not self._out.name or (folder and any(self._out.iterdir())):
+            expected = "an .mp4 film, or an empty folder"
+            raise ConfigError("the film's place is taken", expected=expected, got=out)
         self.folder = self._out.with_name(self._out.name + PART)
 
     @property
@@ -175,8 +203,11 @@ class Place:
         self._coming.unlink(missing_ok=True)
 
 
-def _run(job: FilmJob, recorder: Recorder, *, clock: Clock) -> Made:
+def _run(job: FilmJob, recorder: Recorder, *, clock: Clock, walk: Saving | None) -> Made:
     """All turns, saved from time to time and when the user stops it."""
+    from worldline.runtime.replaying_films import FilmChunks, stepped_film
+
+    chunks = FilmChunks(job)
     total, chunk_ms = hashlib.sha256(), []
     saved = began = clock.now()
     with _Display() as display:
@@ -186,6 +217,8 @@ def _run(job: FilmJob, recorder: Recorder, *, clock: Clock) -> Made:
             if frames is not None:
                 recorder.write(frames)
                 total.update(np.ascontiguousarray(frames).data)
+            if walk is not None and (chunk := chunks.take(frames)) is not None:
+                walk.add(stepped_film(job, chunk))
             now = clock.now()
             if now - saved >= SAVE_S:
                 job.save()

@@ -7,12 +7,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from worldline.core.chunk import Chunk
 from worldline.core.errors import WorldFileError
-from worldline.core.walk import made_with
+from worldline.core.walk import Guided, Stepped, made_with
 from worldline.core.walked import Walked
 from worldline.runtime.conditions import PoseControls
 from worldline.runtime.replaying import start_of, stepped_by
@@ -34,16 +35,22 @@ class Saving:
         picture: bytes,
         pixels: NDArray[np.uint8],
         prompt: str,
+        guided: Guided | None = None,
     ) -> None:
         """Raises: WorldFileError where the picture or the path cannot be used, before any work."""
         start = start_of(world, session, picture=picture, pixels=pixels, prompt=prompt)
+        start = msgspec.structs.replace(start, guided=guided)
         self._walked = Walked(start, made_with(world.info))
         self._path = path
         self._write()
 
     def __call__(self, controls: PoseControls | None, chunk: Chunk) -> None:
+        """A chunk is finished, led by recorded poses or by nothing."""
+        self.add(stepped_by(controls, chunk, frames=self._walked.start.chunk))
+
+    def add(self, step: Stepped) -> None:
         """A chunk is finished."""
-        self._walked.add(stepped_by(controls, chunk, frames=self._walked.start.chunk))
+        self._walked.add(step)
 
     def __enter__(self) -> Saving:
         return self

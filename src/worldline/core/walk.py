@@ -30,12 +30,27 @@ Poses = NDArray[np.float32]  # [T, 16]
 OptionValue = str | int | bool | tuple[str, ...]
 
 
+class Guided(msgspec.Struct, frozen=True, kw_only=True):
+    """How a film of a guided model was made; None where the model's own value held.
+
+    `branches` of guidance ran batched or in sequence; the first `overlap` latent frames of a later
+    clip are the last ones of the clip before.
+    """
+
+    negative_prompt: str | None = None
+    guidance: float | None = None
+    solver: str | None = None
+    branches: str = "sequence"
+    overlap: int = 0
+
+
 class WorldStart(msgspec.Struct, frozen=True, kw_only=True):
     """What the world began with, as the session really was.
 
     `picture` is an encoded file, `pixels` the digest of what it decodes to. Sizes in pixels;
     `chunk`, `window`, `sink` latent frames; `steps` their number or indices. `shift` and
-    `intrinsics` (of an 832x480 picture) are None where the model's own held.
+    `intrinsics` (of an 832x480 picture) are None where the model's own held. `guided` is for films
+    that nobody can walk on with the same model.
     """
 
     pixels: bytes
@@ -52,6 +67,7 @@ class WorldStart(msgspec.Struct, frozen=True, kw_only=True):
     picture: bytes = b""
     shift: float | None = None
     intrinsics: tuple[float, float, float, float] | None = None
+    guided: Guided | None = None
 
 
 class MadeWith(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,10 +153,20 @@ class WorldFile(msgspec.Struct, frozen=True, kw_only=True):
     walk: Walk
 
     @property
+    def overlap(self) -> int:
+        """Latent frames that a chunk has in common with the one before."""
+        return 0 if self.start.guided is None else self.start.guided.overlap
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures the walk is."""
+        chunks, new = self.walk.chunks, self.start.chunk - self.overlap
+        return PICTURES * (chunks * new + self.overlap - 1) + 1 if chunks else 0
+
+    @property
     def seconds(self) -> float:
         """Length of the walk in video time."""
-        frames = self.walk.chunks * self.start.chunk
-        return (PICTURES * frames - PICTURES + 1) / self.start.fps if frames else 0.0
+        return self.pictures / self.start.fps
 
     def chunks(self) -> Iterator[Stepped]:
         """Every chunk in order, unpacked one at a time."""

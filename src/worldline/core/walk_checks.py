@@ -15,6 +15,7 @@ from worldline.core.motion import Motion, check_motion, check_rig
 from worldline.core.walk import (
     DIGEST_BYTES,
     POSE_NUMBERS,
+    Guided,
     MadeWith,
     Run,
     Walk,
@@ -29,6 +30,7 @@ MAX_TEXT: Final = 65_536
 MAX_WORD: Final = 512
 MAX_STEPS: Final = 1000
 MAX_BLEND: Final = 4096
+MAX_GUIDANCE: Final = 1000.0
 
 
 def check_file(file: WorldFile) -> None:
@@ -59,8 +61,19 @@ def _check_start(start: WorldStart) -> None:
     if start.shift is not None and not 0 < start.shift < math.inf:
         raise WorldFileError("unusable shift", expected="a positive number", got=start.shift)
     check_rig(start.rig)
+    if start.guided is not None:
+        _check_guided(start.guided, start.chunk)
     if start.intrinsics is not None:
         check_intrinsics(Intrinsics(*start.intrinsics))
+
+
+def _check_guided(guided: Guided, chunk: int) -> None:
+    _within("overlap", guided.overlap, 0, min(1, chunk - 1))
+    _within("guidance", 1.0 if guided.guidance is None else guided.guidance, 0, MAX_GUIDANCE)
+    for name in (guided.solver or "", guided.branches):
+        _within("name", len(name), 0, MAX_WORD)
+    if guided.negative_prompt is not None:
+        _within("negative prompt", len(guided.negative_prompt), 0, MAX_TEXT)
 
 
 def _check_made(made: MadeWith) -> None:

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -153,6 +153,26 @@ class FilmJob:
         """Pictures that one turn shows at most."""
         setup = self._setup
         return 4 if setup.vae.frame_by_frame else 4 * setup.frames.chunk
+
+    @property
+    def session(self) -> Session:
+        """The prompt's side of it: what it begins with, as it really is."""
+        return self._setup.session
+
+    @property
+    def branches(self) -> Literal["batched", "sequence"]:
+        """How the branches of guidance run; on two devices each runs by itself, as in sequence."""
+        return "batched" if self._setup.way == "batched" else "sequence"
+
+    @property
+    def overlap(self) -> int:
+        """Latent frames that a chunk shares with the one before."""
+        return self._setup.frames.overlap
+
+    @property
+    def path(self) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Relative poses `[T, 4, 4]` and walk keys `[T, 4]` of the film's latent frames."""
+        return self._setup.path.relative, self._setup.path.keys
 
     @property
     def resumed(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,6 +22,7 @@ from worldline.core.walk import (
 )
 from worldline.runtime.conditions import Controls, PoseControls
 from worldline.runtime.noise import SeededNoise
+from worldline.runtime.replaying_films import film_again
 
 if TYPE_CHECKING:
     from worldline.runtime.engine import World
@@ -79,11 +81,18 @@ def open_again(world: World, start: WorldStart, pixels: NDArray[np.uint8]) -> Se
 
 def replay(world: World, file: WorldFile, pixels: NDArray[np.uint8]) -> Generator[Replayed]:
     """Make every chunk of the walk again. Raises what `open_again` and `Session.step` raise."""
-    with open_again(world, file.start, pixels) as session:
-        for step in file.chunks():
-            chunk = again(session, step)
+    guided = file.start.guided is not None
+    made = film_again(world, file, pixels) if guided else _walked_again(world, file, pixels)
+    with contextlib.closing(made) as chunks:
+        for step, chunk in zip(file.chunks(), chunks, strict=True):
             same = frames_digest(chunk.frames) == step.digest if step.digest else None
             yield Replayed(chunk, same)
+
+
+def _walked_again(world: World, file: WorldFile, pixels: NDArray[np.uint8]) -> Generator[Chunk]:
+    with open_again(world, file.start, pixels) as session:
+        for step in file.chunks():
+            yield again(session, step)
 
 
 def again(session: Session, step: Stepped) -> Chunk:
