@@ -214,6 +214,42 @@ async def test_a_walk_that_was_rescued_is_saved_whole() -> None:
             assert len(file.walk.digests) == 16 * told.chunks
 
 
+async def test_a_worker_that_dies_while_a_world_opens_is_waited_for_too() -> None:
+    handle, config = dying()
+    async with a_stage(config, handle) as stage:
+        world, audience = stage.world()
+        handle.open_gate.clear()
+        opening = asyncio.create_task(world.open())
+        await stage.until(lambda: stage.services.device.user == "one")
+        handle.die()
+        handle.open_gate.set()
+        await revive(stage)
+        await opening
+        assert notices(audience) == []
+        running = asyncio.create_task(world.run())
+        await shown(stage, audience, 1)
+        await world.close()
+        await running
+
+
+async def test_a_worker_that_dies_under_a_rescue_is_waited_for_too() -> None:
+    handle, config = dying()
+    async with a_stage(config, handle) as stage, stage.walking() as (world, audience):
+        await walk_three(stage, world, audience)
+        handle.fail_open = SnapshotError("not with these weights")
+        await die(stage)
+        await revive(stage)
+        stage.handle.allow()
+        await stage.until(lambda: len(handle.requests) == 4 and handle.running == 1)
+        await die(stage)  # in the second of the chunks that nobody sees
+        await revive(stage)
+        stage.handle.allow(3)
+        await shown(stage, audience, 4)
+        assert notices(audience) == ["recovering", "recovered"]
+        whole = await undisturbed(4)
+        assert np.array_equal(pixels_of(audience, 3), pixels_of(whole, 3))
+
+
 async def test_a_world_may_end_while_it_waits() -> None:
     handle, config = dying()
     async with a_stage(config, handle) as stage:

@@ -50,6 +50,8 @@ class Opening:
         self._enter = enter
         self._image = image
         self._beginning = beginning
+        fork, file = beginning.fork, beginning.file
+        self._start = fork.start if fork is not None else None if file is None else file.start
 
     async def open(self, session_id: str) -> Begun:
         """Start it in the engine, or take over what a branch already is."""
@@ -74,7 +76,7 @@ class Opening:
 
     async def request(self, session_id: str) -> OpenRequest:
         """What the engine is asked, from the start. Raises: ImageError."""
-        image, file = self._image, self._beginning.file
+        image, start = self._image, self._start
         if image is None:
             picture = replace(self._enter, image=self._beginning.picture)
             image = await entering.pixels(
@@ -82,8 +84,8 @@ class Opening:
             )
         elif self._beginning.picture:
             self._image = None
-        if file is not None:
-            return open_request(file.start, image, session_id=session_id)
+        if start is not None:
+            return open_request(start, image, session_id=session_id)
         return to_open(self._enter, image, session_id=session_id)
 
 

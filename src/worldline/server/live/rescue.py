@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from worldline.core.errors import WorkerDiedError
 from worldline.core.live.server import Notice
 from worldline.server.live.frames import Audience
-from worldline.server.live.opening import Opening
+from worldline.server.live.opening import Begun, Opening
 from worldline.server.live.walk import Walk
 from worldline.server.logs import log
 from worldline.server.recovery import Recovery, open_again
@@ -31,6 +31,18 @@ class Rescue:
         self._audience = audience
         self._recovery = Recovery(services)
 
+    async def open(self) -> Begun:
+        """Open it for the first time, in the next worker if one dies under that.
+
+        Raises: what the engine raises; WorkerDiedError when no other worker comes.
+        """
+        while True:
+            try:
+                return await self._opening.open(self._id)
+            except WorkerDiedError as error:
+                self._recovery.begin(error, 0)
+                await self._recovery.worker(error, given_up=lambda: False)
+
     async def run(
         self, error: WorkerDiedError, walk: Walk, *, seed: int, given_up: Callable[[], bool]
     ) -> bool:
@@ -40,13 +52,21 @@ class Rescue:
         """
         self._recovery.begin(error, walk.production.next_chunk)
         self._audience.tell(Notice(code="recovering", message="the world waits for a new worker"))
-        await self._recovery.worker(error, given_up=given_up)
-        if given_up():
-            return False
+        while True:
+            await self._recovery.worker(error, given_up=given_up)
+            if given_up():
+                return False
+            try:
+                await self._stand(walk, seed)
+                return True
+            except WorkerDiedError as again:
+                error = again
+                self._recovery.begin(error, walk.production.next_chunk)
+
+    async def _stand(self, walk: Walk, seed: int) -> None:
         request = await self._opening.request(self._id)
         await open_again(self._services, replace(request, seed=seed), walk.history)
         walk.governor.playout.stop()  # what was queued has been seen meanwhile
         self._audience.tell(Notice(code="recovered", message="the world goes on"))
         place = walk.history.place
         log(logger, logging.INFO, "world recovered", session_id=self._id, place=place)
-        return True

@@ -89,9 +89,9 @@ class LiveWorld:
         self._device = device
         self._audience = broadcast
         self._enter = enter
-        self._opening = Opening(services, enter, image, beginning=beginning)
+        opening = Opening(services, enter, image, beginning=beginning)
         self._beginning = beginning
-        self._rescue = Rescue(services, world_id, self._opening, audience=broadcast)
+        self._rescue = Rescue(services, world_id, opening, audience=broadcast)
         self._walk: Walk | None = None
         self._travel: Travel | None = None
         self._known = False  # to the engine
@@ -132,7 +132,7 @@ class LiveWorld:
         """Start it in the engine. Raises: what the engine raises."""
         self._become("opening")
         self._known = True
-        begun = await self._opening.open(self.id)
+        begun = await self._rescue.open()
         walk = self._walk = Walk(
             self._services,
             begun.reply,
