@@ -258,8 +258,12 @@ def test_what_cannot_be_made_is_refused(
     assert world.counts().rings == 0
 
 
-def test_a_clip_that_would_take_all_memory_is_refused_at_once() -> None:
-    asked = FilmRequest(prompt="a place", chunk=60_000, width=832, height=480)
+@pytest.mark.parametrize(
+    "changes",
+    [{"chunk": 60_000, "width": 832, "height": 480}, {"width": 1 << 24, "height": 1 << 24}],
+)
+def test_a_clip_that_would_take_all_memory_is_refused_at_once(changes: dict[str, int]) -> None:
+    asked = msgspec.structs.replace(FilmRequest(prompt="a place"), **changes)
     with pytest.raises(CapacityError, match="latent frames at once"):
         open_film(worlds.base(), asked, tiny.picture())
 

@@ -28,7 +28,7 @@ from worldline.models.preset import (
 from worldline.models.wan.tiny import PreviewVae
 from worldline.ops.vae import StreamingVae
 from worldline.runtime.films_branches import Branches
-from worldline.runtime.films_sides import NO_GUIDANCE, Negative
+from worldline.runtime.films_sides import NO_GUIDANCE, Negative, check_pass
 from worldline.runtime.noise import NoiseSource
 from worldline.runtime.parallel.vae import whole_vae
 from worldline.runtime.passes import LATENT_CHANNELS
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from worldline.runtime.engine import World
 
 MAX_GUIDANCE = 100.0
+PIXELS_PER_TOKEN = 256
 
 
 class Frames(NamedTuple):
@@ -124,8 +125,12 @@ class Setup(NamedTuple):
 
 
 def numbers_of(world: World, request: FilmRequest) -> Numbers:
-    """The numbers of a film. Raises `ConfigError`, `ControlError`."""
+    """The numbers of a film. Raises `ConfigError`, `ControlError`, `CapacityError`."""
     settings = resolve_runtime(world.preset, world.components.checkpoint, values_of(request))
+    if request.width is not None and request.height is not None:
+        # Before the picture is brought to that size.
+        cells = max(request.width, 0) * max(request.height, 0) // PIXELS_PER_TOKEN
+        check_pass(world.components.dit, settings.chunk * cells)
     frames = frames_of(world.preset, settings, request.chunks)
     return Numbers(frames, path_of(request, frames), guidance_of(world.preset, request))
 

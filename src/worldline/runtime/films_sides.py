@@ -127,11 +127,8 @@ def pass_bytes(dit: LingBotDiT, tokens: int) -> int:
     return tokens * (stream + heads + inner + 32 * params.control_channels)
 
 
-def choose_way(engine: Engine, request: FilmRequest, *, tokens: int, partner: bool) -> str:
-    """How both branches run: as asked for, or as fits. Raises `CapacityError` where none does."""
-    if partner:
-        return APART
-    dit = engine.dit
+def check_pass(dit: LingBotDiT, tokens: int) -> tuple[int, int]:
+    """Bytes that are free, and what a pass takes. Raises `CapacityError` where it does not fit."""
     room, once = budget_bytes(dit.device, 0), pass_bytes(dit, tokens)
     if once > room:
         raise CapacityError(
@@ -139,6 +136,14 @@ def choose_way(engine: Engine, request: FilmRequest, *, tokens: int, partner: bo
             expected=f"a smaller --chunk or --size: {room >> 20} MiB are free",
             got=f"{once >> 20} MiB for a pass",
         )
+    return room, once
+
+
+def choose_way(engine: Engine, request: FilmRequest, *, tokens: int, partner: bool) -> str:
+    """How both branches run: as asked for, or as fits. Raises `CapacityError` where none does."""
+    if partner:
+        return APART
+    room, once = check_pass(engine.dit, tokens)
     if request.branches != "auto":
         return request.branches
     fits = tokens <= BATCHED_TOKENS and 2 * once <= room and engine.math.name == "torch"
