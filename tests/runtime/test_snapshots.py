@@ -13,15 +13,18 @@ from torch import Tensor
 
 from tests import tiny
 from worldline.core.config import EngineOptions
-from worldline.core.errors import AbortedError, OtherWeightsError, SnapshotError
+from worldline.core.errors import AbortedError, ConfigError, OtherWeightsError, SnapshotError
+from worldline.core.snapshot import decode_chunk, decode_snapshot
 from worldline.models.lingbot.dit import TimeTables
-from worldline.runtime.conditions import Controls
+from worldline.runtime.conditions import Controls, encode_picture
 from worldline.runtime.engine import World
 from worldline.runtime.kv_cache import FrameRing
-from worldline.runtime.paged_ring import needed_frames
+from worldline.runtime.moment import run
+from worldline.runtime.paged_ring import PagedRing, needed_frames
+from worldline.runtime.pages import Page
 from worldline.runtime.passes import ChunkInputs, Passes
 from worldline.runtime.session import Session
-from worldline.runtime.shared import Engine
+from worldline.runtime.tree import tensors_of
 
 ROOM = 3_000_000  # bytes: some moments and all records
 WALKS: list[Controls] = [[("w",), (), ("l",)], None, [("s", "k")] * 3]
@@ -118,15 +121,12 @@ def test_five_chunks_again_are_the_same_at_every_pass(name: str) -> None:
             again = walk(session, range(1, 6))
             assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
             assert same(seen, passes.seen)
-    if name == "reanchored":
-        assert session is not None
 
 
 @pytest.mark.parametrize("name", WORLDS)
 def test_rewinding_anywhere_gives_every_bit_back(name: str) -> None:
     """To moments, and between them by context passes: there is room for some of them only."""
-    options = WORLDS[name].get("options", EngineOptions())
-    world = tiny.world(**WORLDS[name] | {"options": options})
+    world = tiny.world(**WORLDS[name])
     world.shared = world.shared._replace(timeline_bytes=ROOM)
     with start(world) as session:
         plain = walk(session, range(8))
@@ -139,3 +139,170 @@ def test_rewinding_anywhere_gives_every_bit_back(name: str) -> None:
             assert session.rewind(chunk=chunk) == session.next_chunk == chunk
             again = walk(session, range(chunk, 8))
             assert all(np.array_equal(a, b) for a, b in zip(plain[chunk:], again, strict=True))
+
+
+def test_an_abort_at_any_pass_is_forgotten() -> None:
+    """Snapshot, a chunk given up after so many passes, restore or not: the same chunk follows."""
+    with start(tiny.world()) as session:
+        plain = walk(session, range(5))
+    session = start(tiny.world())
+    walk(session, range(4))
+    kept = session.snapshot()
+    for passes in range(3):
+        asked = iter([False] * (passes + 1) + [True])
+        with pytest.raises(AbortedError):
+            session.step(OTHER[0], prompt="snow", aborted=lambda asked=asked: next(asked))
+        again = session.snapshot()  # of a ring whose next slots hold half a chunk
+        if passes != 1:
+            session.restore(again if passes else kept)
+        assert np.array_equal(session.step(WALKS[1]).frames, plain[4])
+        session.restore(again)
+
+
+def test_two_branches_are_what_their_paths_are_from_the_start() -> None:
+    """Stepped in turns, parked in between, both past the ring's wrap; so is the one they left."""
+
+    def path(ways: Sequence[Sequence[Controls]]) -> list[NDArray[np.uint8]]:
+        with start(tiny.world(reanchor_at=12)) as session:
+            made = walk(session, range(3))
+            for i, controls in enumerate(ways):
+                made += walk(session, range(3 + i, 4 + i), controls=controls)
+            return made
+
+    left, right = path([OTHER] * 4), path([WALKS] * 2 + [OTHER] * 2)
+    world = tiny.world(reanchor_at=12)
+    session = start(world)
+    walk(session, range(3))
+    branches = session.branch(2)
+    assert all(one.parked and one.next_chunk == 3 for one in branches)
+    assert len({one.state.session_id for one in (session, *branches)}) == 3
+    for i in range(3, 7):
+        a = walk(branches[0], range(i, i + 1), controls=OTHER)[0]
+        branches[i % 2].park()
+        b = walk(branches[1], range(i, i + 1), controls=WALKS if i < 5 else OTHER)[0]
+        assert np.array_equal(a, left[i]) and np.array_equal(b, right[i])
+    session.close()  # branches need nothing of it
+    early = branches[0].branch(chunk=1)[0]
+    assert np.array_equal(walk(early, range(1, 3))[1], left[2])
+    early.reset()
+    assert np.array_equal(walk(early, range(1))[0], left[0])
+    for one in (*branches, early):
+        one.close()
+    counts = world.counts()
+    assert (counts.rings, counts.parked_bytes, counts.moments, counts.moment_bytes) == (0, 0, 0, 0)
+    assert len(world.shared.ledger) == 0
+
+
+def test_a_hundred_branches_take_what_differs() -> None:
+    """Bytes of the host: all of them hold the same until each walks a chunk of its own."""
+    world = tiny.world(options=EngineOptions(timeline_mb=0))
+    session = world.start(tiny.picture(), tiny.PROMPT, 3, steps=1, chunk=1)
+    for _ in range(8):
+        session.step()
+    image = session.state.image
+    encode_picture(world.shared.vae, image, 40, None)  # else each branch would go on with that
+    ring = session.state.kv
+    page, needed = ring.page_bytes, len(needed_frames(ring, ring.end, 1))
+    session.park()
+    alone = world.counts().parked_bytes
+    branches = session.branch(100)
+    assert world.counts().rings == 0, "nothing of the device"
+    assert world.counts().parked_bytes == alone, "what there is, is there once"
+    for i, branch in enumerate(branches):
+        branch.step([("wasd"[i % 4], "ijkl"[i // 4 % 4])])
+        branch.park()
+    grown = world.counts().parked_bytes - alone
+    decoder = sum(t.nbytes for t in tensors_of(session.state.decoder))
+    # One latent frame each, and what the decoder remembers; of the frames before, no copy.
+    assert grown == 100 * (page + decoder)
+    frames = {id(page) for branch in branches for page in pages_of(branch)}
+    assert len(frames) == 100 + needed - 1
+    for branch in (session, *branches):
+        branch.close()
+    assert world.counts().parked_bytes == 0
+
+
+def pages_of(session: Session) -> list[Page]:
+    assert isinstance(session.state.kv, PagedRing)
+    return list(session.state.kv.pages)
+
+
+def test_light_ones_are_exact_while_they_reach_back_to_the_start() -> None:
+    """And come near, and say so, when the window alone is left. With a blend on the way."""
+    with start(tiny.world()) as session:
+        light = [session.snapshot(light=True)]
+        plain = []
+        for i in range(12):
+            plain += walk(session, range(i, i + 1))
+            light.append(light[-1].with_chunk(decode_chunk(session.last_chunk().encode())))
+            assert light[-1] == session.snapshot(light=True)
+    assert [one.is_whole for one in light].index(False) == 9
+    for place, how in ((0, ""), (3, "exact"), (8, "exact"), (10, "window")):
+        with start(tiny.world(), seed=77) as other:
+            kept = decode_snapshot(light[place].encode())
+            assert other.restore(kept) == how
+            assert other.next_chunk == place and other.snapshot(light=True) == kept
+            again = walk(other, range(place, place + 2))
+            if how != "window":
+                assert all(np.array_equal(a, b) for a, b in zip(again, plain[place:], strict=False))
+                continue
+            off = np.abs(again[0].astype(int) - plain[place]).mean()
+            apart = np.abs(plain[place - 1].astype(int) - plain[place]).mean()
+            assert 0 < off < apart / 2
+
+
+def test_what_does_not_fit_is_refused_and_changes_nothing() -> None:
+    session, other = start(tiny.world()), tiny.world(seed=1)
+    other.shared = other.shared._replace(weights="others")
+    plain = walk(session, range(2))
+    strange = start(other)
+    walk(strange, range(1))
+    small = tiny.world().start(tiny.picture(), tiny.PROMPT, chunk=1)
+    for kept, error in (
+        (strange.snapshot(), OtherWeightsError),
+        (strange.snapshot(light=True), OtherWeightsError),
+        (small.snapshot(), SnapshotError),
+        (small.snapshot(light=True), SnapshotError),
+    ):
+        with pytest.raises(error):
+            session.restore(kept)
+    for chunk in (-1, 3, 2**40):
+        with pytest.raises(SnapshotError):
+            session.rewind(chunk=chunk)
+        with pytest.raises(SnapshotError):
+            session.branch(chunk=chunk)
+    for seconds in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(SnapshotError):
+            session.rewind(seconds)
+    with pytest.raises(ConfigError):
+        session.rewind()
+    with pytest.raises(ConfigError):
+        session.branch(0)
+    third = walk(session, range(2, 3))[0]
+    assert session.rewind(0.1) == 2, "a chunk is 12 pictures of a sixteenth of a second"
+    assert np.array_equal(walk(session, range(2, 3))[0], third)
+    assert session.rewind(1.6) == 0
+    assert np.array_equal(walk(session, range(1))[0], plain[0])
+
+
+def test_a_place_that_was_forgotten_is_made_from_its_window_or_refused() -> None:
+    """A walk so long that its first chunks have left the timeline."""
+    world = tiny.world()
+    # Room for about thirty chunks, and for no moment.
+    world.shared = world.shared._replace(timeline_bytes=150_000)
+    with start(world) as session:
+        plain = walk(session, range(45))
+        timeline = session.state.timeline
+        assert timeline is not None and timeline.record_bytes <= 150_000
+        first = min(record.chunk for record in timeline.records if record.chunk > 0)
+        assert first > 5 and 0 in [record.chunk for record in timeline.records]
+        with pytest.raises(SnapshotError):
+            session.rewind(chunk=first)
+        assert np.array_equal(
+            session.branch()[0].step(WALKS[0]).frames, session.step(WALKS[0]).frames
+        )
+        assert run(session.rewinding(40)) == "window" and session.next_chunk == 40
+        frames = session.step(WALKS[40 % 3]).frames
+        assert np.abs(frames.astype(int) - plain[40]).mean() < 40
+        assert session.rewind(chunk=0) == 0
+        assert np.array_equal(walk(session, range(1))[0], plain[0])

@@ -20,13 +20,12 @@ from worldline.core.camera import Intrinsics, check_intrinsics
 from worldline.core.config import DEFAULT_OPTIONS, EngineOptions
 from worldline.core.errors import ConfigError, ImageError
 from worldline.core.motion import Rig, check_rig
-from worldline.core.snapshot import Reach
 from worldline.kernels.choice_file import AttentionChoice
 from worldline.models.preset import Preset, RuntimeParams, resolve_runtime
 from worldline.models.registry import require_live
 from worldline.ops.collectives import ALONE, Collectives
 from worldline.ops.image import image_to_tensor
-from worldline.runtime.assembly import assemble, take_ring
+from worldline.runtime.assembly import Manner, assemble, take_ring
 from worldline.runtime.conditions import plain_prompt
 from worldline.runtime.description import describe
 from worldline.runtime.device import preferred_dtype, tune_for_cpu
@@ -48,7 +47,7 @@ from worldline.runtime.replay import History
 from worldline.runtime.session import Session
 from worldline.runtime.shared import Engine
 from worldline.runtime.snapshot import Snapshot, count_moments, resumed
-from worldline.runtime.snapshot_light import DECODER_FRAMES
+from worldline.runtime.snapshot_light import reach_of
 from worldline.runtime.start_options import StartOptions
 from worldline.runtime.state import (
     Geometry,
@@ -102,15 +101,8 @@ class World:
         self.components = components
         self.mode = mode
         self.options = options
-        self.shared = assemble(
-            components,
-            mode=mode,
-            options=options,
-            without=without,
-            reanchor_at=reanchor_at,
-            synchronise=synchronise,
-            group=group,
-        )
+        manner = Manner(mode, options, without, reanchor_at, synchronise)
+        self.shared = assemble(components, manner, group)
         self.info = describe(components, mode, self.shared, options)
         self._plan: MemoryPlan | None = None
 
@@ -171,8 +163,7 @@ class World:
         orientation), `chunk`, `window` and `sink` latent frames, `steps` a number of denoise steps
         or their indices. `intrinsics` are those of an 832x480 picture, `rig` is the camera's full
         speed. `keep_latents` is for `Session.recording`; without `sharded` every rank of a group
-        computes all of this session. Raises `ImageError`, `PromptError`,
-        `ControlError`, `ConfigError`.
+        computes all of it. Raises `ImageError`, `PromptError`, `ControlError`, `ConfigError`.
         """
         options = StartOptions(
             width=width,
@@ -221,7 +212,7 @@ class World:
             past=History() if self.options.recache else None,
             film=LatentFilm() if options.keep_latents else None,
             timeline=Timeline(
-                Reach(settings.chunk, settings.window, settings.sink, DECODER_FRAMES),
+                reach_of(engine, settings),
                 engine.timeline_bytes,
                 # Ranks have parts of unequal size, and must not disagree about what is kept.
                 moments=engine.shards.group.size == 1,

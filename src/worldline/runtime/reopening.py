@@ -8,14 +8,13 @@ from torch import Tensor
 from worldline.core.camera import check_intrinsics
 from worldline.core.errors import OtherWeightsError, SnapshotError
 from worldline.core.motion import check_rig
-from worldline.core.snapshot import Reach
 from worldline.models.preset import RuntimeParams, RuntimeValues, resolve_runtime
 from worldline.runtime import snapshot_file
 from worldline.runtime.levers import check_numbers
 from worldline.runtime.passes import LATENT_CHANNELS
 from worldline.runtime.shared import Engine
 from worldline.runtime.snapshot import Snapshot, ring_name
-from worldline.runtime.snapshot_light import DECODER_FRAMES
+from worldline.runtime.snapshot_light import reach_of
 from worldline.runtime.snapshot_stored import Stored, unstored
 from worldline.runtime.state import Geometry
 from worldline.runtime.timeline import Timeline
@@ -29,9 +28,7 @@ def read_snapshot(engine: Engine, path: str) -> Snapshot:
     no session has, all before a tensor is made that the file does not hold.
     """
     stored, tensors = snapshot_file.read(path, lambda stored: _check(engine, stored))
-    numbers = stored.settings
-    reach = Reach(numbers.chunk, numbers.window, numbers.sink, DECODER_FRAMES)
-    moments = engine.shards.group.size == 1
+    reach, moments = reach_of(engine, stored.settings), engine.shards.group.size == 1
     snapshot = unstored(stored, tensors, Timeline(reach, engine.timeline_bytes, moments=moments))
     _check_values(engine, snapshot)
     return snapshot

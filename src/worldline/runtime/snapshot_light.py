@@ -26,6 +26,7 @@ from worldline.core.snapshot import (
     LightSnapshot,
     Reach,
 )
+from worldline.models.preset import RuntimeParams
 from worldline.ops.vae import StreamState
 from worldline.runtime import conditions, pipeline, replay
 from worldline.runtime.conditions import Moved
@@ -38,15 +39,16 @@ from worldline.runtime.state import PromptStates, SessionState
 from worldline.runtime.timeline import Record
 from worldline.runtime.transfer import settled, upload
 
-# Latent frames that a decoder is run over before the first picture that is shown: what is older
-# changes less than a level of a picture (docs/snapshots.md).
-DECODER_FRAMES = 12
+# Latent frames that a decoder is run over before the first picture that is shown. Of the pocket
+# world's nothing older reaches a picture; with Wan's, less than a hundredth of a level of it does.
+DECODER_FRAMES = {"pocket": 8}
+OTHER_DECODERS = 20
 
 
-def reach_of(state: SessionState) -> Reach:
-    """How far back a session reaches."""
-    numbers = state.settings
-    return Reach(numbers.chunk, numbers.window, numbers.sink, DECODER_FRAMES)
+def reach_of(engine: Engine, settings: RuntimeParams) -> Reach:
+    """How far back a session of those settings reaches."""
+    history = DECODER_FRAMES.get(engine.preset.family, OTHER_DECODERS)
+    return Reach(settings.chunk, settings.window, settings.sink, history)
 
 
 def light_of(engine: Engine, state: SessionState) -> LightSnapshot:
@@ -70,7 +72,7 @@ def light_at(engine: Engine, state: SessionState, chunk: int) -> LightSnapshot:
         chunk=settings.chunk,
         window=settings.window,
         sink=settings.sink,
-        history=DECODER_FRAMES,
+        history=state.timeline.reach.history,
         prompt=state.origin.prompt.said,
         next_chunk=chunk,
         chunks=tuple(chunk_of(record) for record in needed),
