@@ -21,8 +21,9 @@ _DECODER = msgspec.msgpack.Decoder(ServerMessage)
 class Client:
     """A blocking client on a real socket."""
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: ClientConnection, *, limit_s: float = LIMIT_S) -> None:
         self.connection = connection
+        self.limit_s = limit_s
 
     def say(self, message: ClientMessage) -> None:
         """Send."""
@@ -30,7 +31,7 @@ class Client:
 
     def next(self) -> Any:
         """The next message."""
-        data = self.connection.recv(timeout=LIMIT_S)
+        data = self.connection.recv(timeout=self.limit_s)
         assert isinstance(data, bytes)
         return _DECODER.decode(data)
 
