@@ -25,6 +25,7 @@ Pieces = Iterator[None] | Generator[None, None, Reply]
 class _Move(NamedTuple):
     pieces: Pieces
     tell: Tell
+    patient: bool
 
 
 class Moves:
@@ -39,10 +40,18 @@ class Moves:
     def __contains__(self, session_id: str) -> bool:
         return session_id in self._moves
 
-    def begin(self, session_id: str, pieces: Pieces, tell: Tell) -> None:
-        """Move a session that is not being moved; `tell` gets the reply when it has ended."""
+    @property
+    def patient(self) -> bool:
+        """Whether the next piece may take long: it computes, or writes."""
+        return bool(self._moves) and next(iter(self._moves.values())).patient
+
+    def begin(self, session_id: str, pieces: Pieces, tell: Tell, *, patient: bool = False) -> None:
+        """Move a session that is not being moved; `tell` gets the reply when it has ended.
+
+        `patient` pieces may take long, each another time.
+        """
         assert session_id not in self._moves, "the last move comes to its end first"
-        self._moves[session_id] = _Move(pieces, tell)
+        self._moves[session_id] = _Move(pieces, tell, patient)
 
     def advance(self) -> None:
         """Move one piece of the session that asked first."""

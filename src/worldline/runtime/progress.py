@@ -45,6 +45,7 @@ STAGES: Final = (
     "preparing",
     "moving",
     "film",
+    "walking again",
     "another call",
     "telling the other ranks",
 )

@@ -175,7 +175,7 @@ class Rank:
 
     def advance(self) -> None:
         """Move a piece of what is to be moved."""
-        self._stamps.begin("moving", patient=True)
+        self._stamps.begin("moving", patient=self.moves.patient)
         self.moves.advance()
 
     def close_all(self) -> None:
@@ -287,7 +287,7 @@ class Rank:
         self.moves.finish(place)
         pieces = travels.written(live.session, request)
         next(pieces)
-        self.moves.begin(place, pieces, tell)
+        self.moves.begin(place, pieces, tell, patient=True)
 
     def _rewind(self, request: RewindRequest, tell: Tell) -> Reply | None:
         live = self._session(request.session_id)
@@ -317,7 +317,7 @@ class Rank:
         """
         if self._world.info.ranks > 1:
             return travels.at_once(pieces)
-        self.moves.begin(session_id, pieces, tell)
+        self.moves.begin(session_id, pieces, tell, patient=True)
         return None
 
     def _settle(self, session_id: str) -> None:
