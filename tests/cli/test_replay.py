@@ -177,7 +177,7 @@ def test_other_weights_are_refused(save: Save, command: Command) -> None:
 def test_a_mode_that_promises_nothing_fails_at_nothing(save: Save, command: Command) -> None:
     path = changed(save(2), mode="fast")
     file = load_world_file(path)
-    walk = msgspec.structs.replace(file.walk, digests=bytes(2 * DIGEST_BYTES))
+    walk = msgspec.structs.replace(file.walk, digests=b"\1" * 2 * DIGEST_BYTES)
     written(msgspec.structs.replace(file, walk=walk), path)
     code, out, told = command("replay", path)
     assert code == 0 and out.startswith("chunk 0 of 2 is the first that differs: 5 frames")
@@ -191,6 +191,10 @@ def test_nothing_to_compare_with(save: Save, command: Command) -> None:
     written(msgspec.structs.replace(file, walk=walk), path)
     code, out, _ = command("replay", path)
     assert code == 0 and out.startswith("replayed, nothing to compare with: 5 frames")
+    walk = msgspec.structs.replace(file.walk, digests=bytes(16) + file.walk.digests[16:])
+    written(msgspec.structs.replace(file, walk=walk), path)
+    code, out, _ = command("replay", path)
+    assert code == 0 and out.startswith("identical: 1 chunks and 1 that nobody took a sum of, 5 ")
 
 
 def test_another_picture_is_told(save: Save, command: Command) -> None:

@@ -70,7 +70,7 @@ def test_equal_controls_are_one_run() -> None:
     walked = Walked(worlds.start(), worlds.made())
     for index in range(4800):  # an hour
         motion = Motion(z=1.0) if index < 2400 else Motion(z=1.0, yaw=0.5)
-        walked.add(Stepped(motions=(motion,) * 3, digest=bytes(16)))
+        walked.add(Stepped(motions=(motion,) * 3, digest=worlds.DIGEST))
     assert [run.count for run in walked.file().walk.runs] == [7200, 7200]
     assert len(walked.encode()) < 4800 * 16 + 1200
 
@@ -92,11 +92,16 @@ def test_going_back_and_branching() -> None:
     assert read_world(walked.encode()).walk.chunks == 0
 
 
-def test_a_walk_without_digests() -> None:
+def test_a_walk_with_some_digests_or_none() -> None:
     walked = worlds.walked()
     walked.add(Stepped(motions=(Motion(),) * 3))
-    assert walked.file().walk.digests == b""
-    assert [chunk.digest for chunk in read_world(walked.encode()).chunks()] == [b""] * 6
+    file = read_world(walked.encode())
+    assert file.walk.digests == walked.file().walk.digests
+    assert [len(chunk.digest) for chunk in file.chunks()] == [16] * 5 + [0]
+    assert Walked.of(file).encode() == walked.encode()
+    bare = Walked(worlds.start(), worlds.made(), [Stepped(motions=(Motion(),) * 3)] * 2)
+    assert bare.file().walk.digests == b""
+    assert [chunk.digest for chunk in read_world(bare.encode()).chunks()] == [b"", b""]
 
 
 def test_what_made_it_keeps_no_path() -> None:

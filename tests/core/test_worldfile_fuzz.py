@@ -153,7 +153,7 @@ def walks(draw: st.DrawFn) -> tuple[Walked, list[Stepped]]:
             prompt=prompt,
             blend_chunks=0 if prompt is None else draw(st.integers(0, 9)),
             steps=draw(st.none() | st.integers(1, 4)),
-            digest=draw(st.binary(min_size=16, max_size=16)),
+            digest=draw(st.binary(min_size=16, max_size=16).filter(any) | st.just(b"")),
         )
         steps.append(step)
     return Walked(start, worlds.made(), steps), steps

@@ -97,5 +97,7 @@ def in_words(found: Replayed) -> str:
     if found.identical is None:
         return f"replayed, nothing to compare with: {took}"
     if found.identical:
-        return f"identical: {found.compared} chunks, {took}"
+        rest = found.chunks - found.compared
+        bare = f" and {rest} that nobody took a sum of" if rest else ""
+        return f"identical: {found.compared} chunks{bare}, {took}"
     return f"chunk {found.first_difference} of {found.chunks} is the first that differs: {took}"

@@ -119,6 +119,7 @@ class StepsAt(msgspec.Struct, frozen=True, array_like=True):
 class Walk(msgspec.Struct, frozen=True, kw_only=True):
     """What was asked for, and the digests of what came: 16 bytes a chunk, or none at all.
 
+    Zeros stand for a chunk of which nobody took one.
     `poses` are rows of 16 float32, little-endian: a framewise relative pose 3x4, then w a s d.
     """
 
@@ -181,7 +182,7 @@ class WorldFile(msgspec.Struct, frozen=True, kw_only=True):
                 prompt=None if prompt is None else prompt.text,
                 blend_chunks=0 if prompt is None else prompt.blend_chunks,
                 steps=steps.get(index),
-                digest=digest,
+                digest=digest if any(digest) else b"",
             )
 
 

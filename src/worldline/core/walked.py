@@ -71,8 +71,7 @@ class Walked:
 
     def file(self) -> WorldFile:
         """The walk as it stands now."""
-        digests = b"".join(chunk.digest for chunk in self._chunks)
-        whole = len(digests) == DIGEST_BYTES * len(self._chunks)
+        digests = b"".join(chunk.digest or bytes(DIGEST_BYTES) for chunk in self._chunks)
         rows = [chunk.poses for chunk in self._chunks if chunk.poses is not None]
         return WorldFile(
             start=self.start,
@@ -83,7 +82,7 @@ class Walked:
                 poses=b"" if not rows else np.concatenate(rows).astype("<f4").tobytes(),
                 prompts=tuple(_prompts(self._chunks)),
                 steps=tuple(_steps(self._chunks)),
-                digests=digests if whole else b"",
+                digests=digests if any(digests) else b"",
             ),
         )
 
