@@ -49,7 +49,7 @@ class Saves:
         """Keep a file; older ones make room."""
         self._forget_old()
         mine = [one for one in self._files if one.world == world]
-        for one in mine[: len(mine) + 1 - MOST_OF_A_WORLD]:
+        for one in mine[: 1 - MOST_OF_A_WORLD]:
             self._files.remove(one)
         while self._files and self.bytes + len(data) > MOST_BYTES:
             del self._files[0]
