@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tests import film_worlds as worlds
 from tests import tiny
+from worldline.bench import dry_run
 from worldline.core.camera import scale_intrinsics
 from worldline.core.errors import (
     CapacityError,
@@ -20,12 +21,16 @@ from worldline.core.errors import (
 )
 from worldline.core.film import FilmPath, FilmRequest
 from worldline.models.lingbot.dit import LingBotDiT
+from worldline.models.lingbot.params import DiTParams
+from worldline.models.presets import DIT_1_3B, DIT_14B
 from worldline.ops.plucker import action_condition, camera_condition
 from worldline.runtime.conditions import PoseControls
 from worldline.runtime.engine import World
 from worldline.runtime.films import FilmJob, open_film
+from worldline.runtime.films_sides import pass_bytes
 from worldline.runtime.inputs import picture_condition
 from worldline.runtime.noise import SeededNoise
+from worldline.runtime.parts import on_meta
 
 pytest.importorskip("diffusers")
 TOLERANCE = 1e-4
@@ -266,6 +271,16 @@ def test_a_clip_that_would_take_all_memory_is_refused_at_once(changes: dict[str,
     asked = msgspec.structs.replace(FilmRequest(prompt="a place"), **changes)
     with pytest.raises(CapacityError, match="latent frames at once"):
         open_film(worlds.base(), asked, tiny.picture())
+
+
+@pytest.mark.parametrize("params", [DIT_14B, DIT_1_3B], ids=["14B", "1.3B"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_what_a_pass_takes_is_known_beforehand(params: DiTParams, dtype: torch.dtype) -> None:
+    dit = on_meta(LingBotDiT, msgspec.structs.replace(params, num_layers=2))
+    for name, parameter in dit.named_parameters():
+        parameter.data = parameter.data.to(dit.storage_dtype(name, dtype))
+    measured = dry_run.passing(dit, 21, (30, 52))
+    assert measured <= pass_bytes(dit, 21 * 30 * 52) <= 1.5 * measured
 
 
 def test_a_distilled_model_takes_no_guidance() -> None:
