@@ -201,6 +201,9 @@ def load(
     threads: int | None,
     options: EngineOptions,
     progress: Callable[[int, int, str], None],
+    group: object = None,
 ) -> StillWorld:
-    """What the worker calls. Raises: ConfigError."""
+    """What the worker calls. Raises: ConfigError; there is nothing for a `group` to share out."""
+    if group is not None:
+        raise ConfigError("a measuring model is not shared out", expected="--replicas", got="--sp")
     return StillWorld(still_info(model, threads=threads))
