@@ -35,6 +35,9 @@ class Metrics:
         self._batches = make.counter("batches", "Frame messages sent", "content_type")
         self._raw_bytes = make.counter("raw_bytes", "Bytes of generated pixels", "content_type")
         self._wire_bytes = make.counter("wire_bytes", "Bytes of payloads sent", "content_type")
+        self._travels = make.histogram(
+            "travel_seconds", "Time to go back, branch, save, snapshot, recover", "what"
+        )
         self._errors = make.counter("errors", "Errors answered, by code", "code")
         self._sessions = make.counter(
             "sessions", "Sessions that had a seat, by how they ended", "end"
@@ -107,6 +110,10 @@ class Metrics:
         """A client reported that its screen stood still, or that it skipped pictures."""
         self._live.stalls.inc(stalls)
         self._live.dropped.inc(dropped)
+
+    def observe_travel(self, what: str, seconds: float) -> None:
+        """A session went back, branched, was saved, written to disk, or opened again."""
+        self._travels.labels(what).observe(seconds)
 
     def count_error(self, code: str) -> None:
         """An error was answered."""

@@ -10,7 +10,8 @@ same in exact mode, because everything a chunk depends on is in the walk.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Final
 
 import msgspec
@@ -67,27 +68,41 @@ class Recovery:
             await clock.sleep(REVIVAL_S)
 
 
+@contextmanager
+def timed(services: Services, what: str) -> Generator[None]:
+    """Observe how long something took that succeeded."""
+    began = services.clock.now()
+    yield
+    services.metrics.observe_travel(what, services.clock.now() - began)
+
+
 async def open_again(services: Services, request: OpenRequest, history: History) -> OpenReply:
     """Open the session of `request` in the worker there is now, standing where `history` does.
 
     Raises: what the engine raises; then the session may be open there, and is still to be closed.
     """
-    device, clock = services.device, services.clock
     light = history.light
     if light is not None and light.next_chunk:
         request = msgspec.structs.replace(request, light=light.encode())
-    async with device.turn(request.session_id, deadline=clock.now() + PATIENT_S):
+    with timed(services, "recover"):
+        reply = await _open(services, request)
+        history.opened(reply)
+        name = request.session_id
+        await walk_unseen(services, history, session_id=name, first=reply.next_chunk)
+    services.walks.recovered += 1
+    return reply
+
+
+async def _open(services: Services, request: OpenRequest) -> OpenReply:
+    deadline = services.clock.now() + PATIENT_S
+    async with services.device.turn(request.session_id, deadline=deadline):
         try:
-            reply = await services.engine.open(request)
+            return await services.engine.open(request)
         except SnapshotError as error:
             if request.light is None:
                 raise
             log(logger, logging.WARNING, "snapshot refused, walking anew", error=str(error))
-            reply = await services.engine.open(msgspec.structs.replace(request, light=None))
-    history.opened(reply)
-    await walk_unseen(services, history, session_id=request.session_id, first=reply.next_chunk)
-    services.walks.recovered += 1
-    return reply
+            return await services.engine.open(msgspec.structs.replace(request, light=None))
 
 
 async def walk_unseen(

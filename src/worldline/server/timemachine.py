@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -22,7 +22,7 @@ from worldline.runtime.protocol import OpenReply, SavedReply
 from worldline.server.device import Turn
 from worldline.server.history import History
 from worldline.server.logs import log
-from worldline.server.recovery import PATIENT_S, walk_unseen
+from worldline.server.recovery import PATIENT_S, timed, walk_unseen
 from worldline.server.services import Services
 from worldline.server.waiting import in_thread
 
@@ -66,6 +66,10 @@ class TimeMachine:
         """Stand before `chunk`: by what the engine kept, else from the start, unseen."""
         if chunk == self.history.place:
             return
+        with self._timed("rewind"):
+            await self._go_back(chunk)
+
+    async def _go_back(self, chunk: int) -> None:
         try:
             async with self._turn():
                 reply = await self._engine.rewind(self._id, chunk)
@@ -89,17 +93,19 @@ class TimeMachine:
 
     async def branch(self, name: str, chunk: int) -> tuple[OpenReply, History]:
         """Another session `name` that stands before `chunk`, and the walk to there."""
-        async with self._turn():
-            reply = await self._engine.branch(self._id, name, chunk)
+        with self._timed("branch"):
+            async with self._turn():
+                reply = await self._engine.branch(self._id, name, chunk)
         history = self.history.branch(chunk)
         history.opened(reply)
         return reply, history
 
     async def save(self) -> bytes:
         """The walk so far as a world file. Raises: WorldFileError."""
-        await self._hashed()
-        walked = Walked(self.start, made_with(self._engine.info), self.history.steps)
-        return await in_thread(self._services.readers, walked.encode)
+        with self._timed("save"):
+            await self._hashed()
+            walked = Walked(self.start, made_with(self._engine.info), self.history.steps)
+            return await in_thread(self._services.readers, walked.encode)
 
     async def snapshot(self) -> SavedReply:
         """Write the session to a file of the setting `snapshots_dir`. Raises: SnapshotError."""
@@ -110,8 +116,12 @@ class TimeMachine:
         name = f"{self._id}-{self.history.place}{SNAPSHOT_SUFFIX}"
         folder = Path(where)
         await in_thread(self._services.readers, partial(folder.mkdir, parents=True, exist_ok=True))
-        async with self._turn():
-            return await self._engine.snapshot(self._id, str(folder / name))
+        with self._timed("snapshot"):
+            async with self._turn():
+                return await self._engine.snapshot(self._id, str(folder / name))
+
+    def _timed(self, what: str) -> AbstractContextManager[None]:
+        return timed(self._services, what)
 
     def _turn(self) -> AbstractAsyncContextManager[Turn]:
         deadline = self._services.clock.now() + PATIENT_S
