@@ -24,6 +24,7 @@ from worldline.runtime.parallel.expected import Sent, Sharing, expected, formula
 if TYPE_CHECKING:
     from worldline.runtime.engine import World
     from worldline.runtime.parallel.group import Group
+    from worldline.runtime.session import Session
 
 TOLERANCE = 1e-5  # of latents in float32; other types round, so their difference is only told
 SEED = 42
@@ -125,21 +126,11 @@ def walk(
             start = time.perf_counter()
             frames = len(session.step(controls(session, index)).frames)
             spent.append((time.perf_counter() - start) * 1000)
-        state, dit = session.state, world.components.dit
-        sharing = Sharing(
-            ranks=group.size,
-            tokens=session.chunk * state.geometry.tokens_per_frame,
-            width=dit.params.dim,
-            heads=dit.params.num_heads,
-            layers=dit.params.num_layers,
-            steps=len(state.schedule.timesteps),
-            itemsize=dit.dtype.itemsize,
-            values=4 * dit.params.out_dim,
-        )
-        assert state.film is not None, "asked for"
-        latents = np.concatenate([chunk.float().numpy() for chunk in state.film], axis=2)
+        film = session.state.film
+        assert film is not None, "asked for"
+        latents = np.concatenate([chunk.float().numpy() for chunk in film], axis=2)
         report = WalkReport(
-            sharing=sharing,
+            sharing=_sharing(session, group.size),
             chunk_ms=tuple(round(ms, 3) for ms in spent[settled:]),
             calls=_per_chunk(group.traffic.calls, chunks),
             nbytes=_per_chunk(group.traffic.nbytes, chunks),
@@ -217,6 +208,20 @@ def picture(width: int, height: int) -> NDArray[np.uint8]:
     y, x = np.mgrid[0:height, 0:width]
     channels = [x * 255 // width, y * 255 // height, (x + y) * 255 // (width + height)]
     return np.stack(channels, axis=-1).astype(np.uint8)  # H W 3
+
+
+def _sharing(session: Session, ranks: int) -> Sharing:
+    state, dit = session.state, session.engine.dit
+    return Sharing(
+        ranks=ranks,
+        tokens=session.chunk * state.geometry.tokens_per_frame,
+        width=dit.params.dim,
+        heads=dit.params.num_heads,
+        layers=dit.params.num_layers,
+        steps=len(state.schedule.timesteps),
+        itemsize=dit.dtype.itemsize,
+        values=4 * dit.params.out_dim,
+    )
 
 
 def _per_chunk(counted: Counter[str], chunks: int) -> dict[str, int]:

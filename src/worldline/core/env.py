@@ -24,6 +24,7 @@ KNOBS: dict[str, str] = {
     "threads": "CPU threads of the worker; unset: decided by the mode",
     "log_level": "debug, info, warning or error; unset: info for `serve`, warning for `play`",
     "browser": "false keeps `play` from opening a browser",
+    "all_to_all": "of several GPUs: plain (NCCL), or measured (symmetric memory where faster)",
 }
 
 
@@ -42,6 +43,7 @@ class Env(msgspec.Struct, frozen=True, kw_only=True):
     threads: int | None = None
     log_level: Literal["debug", "info", "warning", "error"] | None = None
     browser: bool = True
+    all_to_all: Literal["plain", "measured"] = "plain"
 
 
 def read_env(environ: Mapping[str, str] = os.environ) -> Env:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import NamedTuple
 from weakref import WeakSet
 
 import torch
@@ -11,10 +12,12 @@ from torch import Tensor
 from worldline.core.config import EngineOptions
 from worldline.core.errors import ConfigError
 from worldline.kernels.choice import attention_chooser, choose_math
+from worldline.models.lingbot.dit import LingBotDiT
 from worldline.models.preset import RuntimeParams
 from worldline.models.wan.tiny import PreviewVae
 from worldline.ops.block_math import BlockMath, PlainMath
 from worldline.ops.collectives import ALONE, Collectives
+from worldline.ops.vae import StreamingVae
 from worldline.runtime.first_chunk import FirstChunks
 from worldline.runtime.kv_cache import FrameRing, KVRing, RingParams, one_attention
 from worldline.runtime.kv_int8 import Int8Ring
@@ -35,44 +38,42 @@ from worldline.runtime.text_cache import TextCache
 IDLE_RINGS = 2  # kept for the next visitor where graphs hold their addresses
 
 
-def assemble(
-    components: Components,
-    *,
-    mode: str,
-    options: EngineOptions,
-    without: Collection[str],
-    reanchor_at: int,
-    synchronise: bool,
-    group: Collectives = ALONE,
-) -> Engine:
+class Manner(NamedTuple):
+    """How a world computes; see `World`."""
+
+    mode: str
+    options: EngineOptions
+    without: Collection[str]
+    reanchor_at: int
+    synchronise: bool
+
+
+def assemble(components: Components, manner: Manner, group: Collectives = ALONE) -> Engine:
     """What every session of a world shares. Raises `ConfigError` for what cannot go together.
 
     Here a world becomes one of many ranks: everything else asks `Engine.shards`.
     """
-    off = check_savings(without)
-    pocket = components.preset.family == "pocket"  # three heads, to be tried out on two ranks
-    check_degree(components.dit.params.num_heads, group.size, uneven=pocket)
-    dit, device = components.dit, components.dit.device
-    if "qkv" not in off and options.offload == "off":
-        dit.join_projections()
+    mode, options, *_ = manner
+    off = check_savings(manner.without)
+    _check_ranks(components, group)
+    device = components.dit.device
+    dit = _joined(components.dit, options, off)
     passes = _passes(EagerPasses(dit), options, device, off)
-    full, preview = share_vae(components.vae, group.aside), components.preview
-    recorded = not isinstance(passes, EagerPasses)
     texts, negatives = _texts(components, device)
     return Engine(
         preset=components.preset,
         dit=dit,
-        vae=full if preview is None else PreviewVae(full, preview),
+        vae=_vae(components, group),
         texts=texts,
         negatives=negatives,
         workspace=StepCache(),
         buffers=StepCache(),
         stationary={},
-        reanchor_at=reanchor_at,
+        reanchor_at=manner.reanchor_at,
         camera_cache=options.camera_cache == "auto",
         passes=passes,
         first_chunks=FirstChunks(_kept_bytes(options, off, group)),
-        rings=RingPool(idle=IDLE_RINGS if recorded else 0, drop=passes.forget),
+        rings=_rings(passes),
         ledger=Ledger(),
         ring_kind=Int8Ring if options.kv == "8bit" else KVRing,
         chooser=attention_chooser(mode=mode, device=device),
@@ -81,12 +82,34 @@ def assemble(
         without=off,
         levers=check_levers(options.lossy),
         recache=options.recache,
-        synchronise=synchronise,
+        synchronise=manner.synchronise,
         shards=Shards(group),
         weights=components.weights_id,
         timeline_bytes=options.timeline_mb * 2**20,
         sessions=WeakSet(),
     )
+
+
+def _joined(dit: LingBotDiT, options: EngineOptions, off: frozenset[str]) -> LingBotDiT:
+    if "qkv" not in off and options.offload == "off":
+        dit.join_projections()
+    return dit
+
+
+def _rings(passes: Passes) -> RingPool:
+    recorded = not isinstance(passes, EagerPasses)
+    return RingPool(idle=IDLE_RINGS if recorded else 0, drop=passes.forget)
+
+
+def _check_ranks(components: Components, group: Collectives) -> None:
+    """Refuse ranks that the heads cannot be spread over. Raises `ConfigError`."""
+    pocket = components.preset.family == "pocket"  # three heads, to be tried out on two ranks
+    check_degree(components.dit.params.num_heads, group.size, uneven=pocket)
+
+
+def _vae(components: Components, group: Collectives) -> StreamingVae:
+    full, preview = share_vae(components.vae, group.aside), components.preview
+    return full if preview is None else PreviewVae(full, preview)
 
 
 def _kept_bytes(options: EngineOptions, off: frozenset[str], group: Collectives) -> int:

@@ -96,19 +96,13 @@ class Session:
         fewer denoise passes than the session has. `aborted` is asked between two passes: True
         gives the chunk up. `on_frames` is given each latent frame's pictures as they are decoded;
         from the first of them on nothing is given up. Raises `ControlError`, `PromptError`,
-        `ConfigError`, `AbortedError`, `SessionClosedError`; after an error the session is as it
-        was, and the same chunk can be asked for again.
+        `ConfigError`, `AbortedError`, `SessionClosedError`; then the session is as it was.
         """
         engine, state = self._open()
         self.unpark()
         snapshot.note(engine, state)  # the last time that all of it is there
         clock = engine.clock()
-        outlet = Outlet(
-            aborted=aborted,
-            on_frames=on_frames,
-            pace=engine.lane.pace,
-            agree=engine.shards.group.agree,
-        )
+        outlet = _outlet(engine, aborted, on_frames)
         before, start, index = state.prompt, state.start, state.next_chunk
         if prompt is not None:
             with clock.stage("conditions"):
@@ -308,3 +302,13 @@ class Session:
         if self._live is None:
             raise SessionClosedError("this session is closed")
         return self._live
+
+
+def _outlet(
+    engine: Engine,
+    aborted: Callable[[], bool] | None,
+    on_frames: Callable[[Decoded], None] | None,
+) -> Outlet:
+    """Of one chunk, which all ranks of a group give up together."""
+    agree = engine.shards.group.agree
+    return Outlet(aborted=aborted, on_frames=on_frames, pace=engine.lane.pace, agree=agree)

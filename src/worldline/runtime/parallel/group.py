@@ -20,8 +20,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from worldline.core.env import read_env
 from worldline.core.errors import WorkerDiedError
 from worldline.runtime.device import resolve
+from worldline.runtime.parallel.choice import Choice, Clock, Exchange, device_clock
+from worldline.runtime.parallel.one_shot import OneShot, SymmetricPeers
 
 Store = dist.Store  # pyright: ignore[reportPrivateImportUsage]
 MESSAGE = 7  # gloo's tag of what goes from one rank to one other
@@ -60,10 +63,11 @@ class Group:
         aside: Group | None = None,
     ) -> None:
         """`control` works on the CPU and may be the same group; `aside` is counted here."""
-        self._process_group, self._control = process_group, control
+        self.process_group, self._control = process_group, control
         self._rank, self._size = process_group.rank(), process_group.size()
         self._aside = aside
         self.traffic = Traffic()
+        self.choice: Choice | None = None
         if aside is not None:
             aside.traffic = self.traffic
 
@@ -94,17 +98,36 @@ class Group:
         """See `Collectives`."""
         kept = given[self._rank] if given else sent.shape[0] // self._size
         self.traffic.count(name, sent.nbytes * (sent.shape[0] - kept) // max(1, sent.shape[0]))
-        options = dist.AllToAllOptions()
         with _Together(name):
-            self._process_group.alltoall_base(
-                received, sent, list(taken), list(given), options
-            ).wait()
+            if self.choice is not None and not given and not taken:
+                self.choice(received, sent)
+            else:
+                self._exchange(received, sent, taken=taken, given=given)
+
+    def measure(self, other: Exchange, *, clock: Clock) -> None:
+        """From now on exchange equal parts by `other` where that is found to be faster."""
+        self.choice = Choice(self._exchange, other, every=self.every, clock=clock)
+
+    def _exchange(
+        self,
+        received: Tensor,
+        sent: Tensor,
+        *,
+        taken: Sequence[int] = (),
+        given: Sequence[int] = (),
+    ) -> None:
+        options = dist.AllToAllOptions()
+        options.asyncOp = False  # on a GPU: in the current stream, where a graph can record it
+        process_group = self.process_group
+        work = process_group.alltoall_base(received, sent, list(taken), list(given), options)
+        if work is not None:
+            work.wait()
 
     def all_gather(self, received: Tensor, part: Tensor, *, name: str) -> None:
         """See `Collectives`."""
         self.traffic.count(name, part.nbytes * (self._size - 1))
         with _Together(name):
-            self._process_group._allgather_base(received, part).wait()
+            self.process_group._allgather_base(received, part).wait()
 
     def agree(self, wanted: bool) -> bool:
         """What rank 0 wants, on every rank; the others' `wanted` does not count."""
@@ -226,8 +249,8 @@ def join(
     """Join the group of this process, once: `address` is `tcp://HOST:PORT` or `file:///PATH`.
 
     `device` may be any name that `runtime.device.resolve` knows. Tensors on a GPU go through NCCL.
-    Returns when all ranks have joined;
-    `dist.destroy_process_group` ends it.
+    With `WORLDLINE_ALL_TO_ALL=measured` GPUs exchange by symmetric memory where that is found to be
+    faster. Returns when all ranks have joined; `dist.destroy_process_group` ends it.
     """
     device = resolve(device) if isinstance(device, str) else device
     timeout = timedelta(seconds=patience_s)
@@ -251,4 +274,15 @@ def join(
         beside = dist.new_group(backend="nccl", timeout=timeout, device_id=device)
     assert isinstance(control, dist.ProcessGroup), "every rank is in it"
     assert isinstance(beside, dist.ProcessGroup), "every rank is in it"
-    return Group(whole, control=control, aside=Group(beside, control=control))
+    return _measuring(Group(whole, control=control, aside=Group(beside, control=control)), device)
+
+
+def _measuring(group: Group, device: torch.device) -> Group:
+    """The group, exchanging in the way that was asked for."""
+    if read_env().all_to_all == "measured":
+        wire = group.process_group
+        one_shot = OneShot(
+            group.rank, group.size, lambda nbytes: SymmetricPeers(wire, nbytes, device)
+        )
+        group.measure(one_shot, clock=device_clock)
+    return group
