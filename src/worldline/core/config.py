@@ -53,7 +53,8 @@ class WorldInfo(msgspec.Struct, frozen=True, kw_only=True):
     `session_bytes` per open session of the largest size, `workspace_bytes` for the one chunk in
     flight, out of `budget_bytes`; 0 where nobody has planned.
     `weights` is equal for equal weights. `ranks` share out every chunk, and each of `replicas`
-    has as much memory. Where these, `options`,
+    has as much memory. What is not `live` makes films only, and each of their chunks begins with
+    `overlap` latent frames of the one before. Where ranks, replicas, `options`,
     `threads`, `torch` and `machine` are the same, exact mode gives the same bits.
     """
 
@@ -73,6 +74,8 @@ class WorldInfo(msgspec.Struct, frozen=True, kw_only=True):
     licence: str
     notice: str | None = None
     weights: str = ""
+    live: bool = True
+    overlap: int = 0
     threads: int = 1
     torch: str = ""
     machine: str = ""

@@ -205,7 +205,7 @@ class Films:
         if call.save and self._writes:
             live.film.save()
         reply = self._reply(call.film_id, live.film)
-        if frames is None:
+        if frames is None or not len(frames):  # a clip's first latent frame is no new one
             return reply
         live.pixels.write(call.slot, frames)
         count, height, width, _ = frames.shape

@@ -160,6 +160,8 @@ async def _walk_until_done(
 
 
 async def _walk(engine: AsyncEngine, chunks: int, sessions: int) -> int:
+    if not engine.info.live:
+        return 0  # films only: what they need is made with the first of them
     count = chunks or enough_chunks(engine.info)
     requests = [grey(engine.info, seed=seed) for seed in range(sessions)]
     try:

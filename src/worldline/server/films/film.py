@@ -8,22 +8,24 @@ queued -> in_progress -> completed
 
 from __future__ import annotations
 
+import math
 from typing import Final, Literal
 
 import msgspec
 
+from worldline.core.chunk import PICTURES
 from worldline.core.config import WorldInfo
+from worldline.core.film import film_frames
 
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled"]
 ENDED: Final[tuple[Status, ...]] = ("completed", "failed", "cancelled")
-LATENT_PICTURES: Final = 4  # pictures of a latent frame, but the very first
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """What makes the film, checked; the start picture is a file beside it.
 
-    `keys` are the action letters of each latent frame, `poses` rows of 3x4 matrices, `rate` of them
-    a second of video; neither stands still. `lora` names adapters with their scales.
+    `actions` are keys per picture, `poses` rows of 3x4 matrices, `rate` of them a second of video;
+    neither stands still. `loras` are names of adapters with their scales, None the server's own.
     """
 
     prompt: str
@@ -31,13 +33,14 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     width: int
     height: int
     chunks: int
-    keys: tuple[str, ...] = ()
+    actions: str | None = None
     poses: tuple[tuple[float, ...], ...] = ()
     rate: float = 16.0
     negative_prompt: str | None = None
     guidance: float | None = None
     steps: int | None = None
-    loras: tuple[tuple[str, float], ...] = ()
+    solver: Literal["unipc", "dpm++"] | None = None
+    loras: tuple[tuple[str, float], ...] | None = None
 
 
 class Film(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,13 +80,15 @@ class Film(msgspec.Struct, frozen=True, kw_only=True):
         return 100 * self.chunks // self.wish.chunks
 
 
-def frames_of(chunks: int, chunk: int) -> int:
-    """Pictures of so many chunks of `chunk` latent frames; the first latent frame is one."""
-    return LATENT_PICTURES * (chunks * chunk - 1) + 1
+def frames_of(chunks: int, chunk: int, *, overlap: int = 0) -> int:
+    """Pictures of so many chunks of `chunk` latent frames; the first latent frame is one.
+
+    With `overlap` each chunk begins with so many latent frames of the one before.
+    """
+    return PICTURES * (film_frames(chunk, chunks, overlap=overlap) - 1) + 1
 
 
-def chunks_for(seconds: float, info: WorldInfo) -> int:
-    """The fewest chunks that last at least so long."""
-    per_chunk = LATENT_PICTURES * info.chunk
-    wanted = seconds * info.fps + LATENT_PICTURES - 1
-    return max(1, -int(-wanted // per_chunk))
+def chunks_for(pictures: float, info: WorldInfo) -> int:
+    """The fewest chunks of at least so many pictures."""
+    latent = (pictures - 1) / PICTURES + 1
+    return max(1, math.ceil((latent - info.overlap) / max(1, info.chunk - info.overlap) - 1e-9))

@@ -10,18 +10,17 @@ import base64
 import binascii
 import math
 import re
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 import msgspec
-import numpy as np
 
-from worldline.core.actions import LOOK, WALK, parse_action_string
+from worldline.core.actions import parse_action_string
 from worldline.core.chunk import PICTURES
 from worldline.core.config import ServerConfig, WorldInfo
 from worldline.core.errors import ConfigError, ControlError, ImageError, InputError
-from worldline.core.trajectory import latent_frames
+from worldline.core.trajectory import as_poses, latent_frames
 from worldline.media.image import decode_image, picture_bytes
-from worldline.server.films.film import Wish, chunks_for, frames_of
+from worldline.server.films.film import Wish, chunks_for
 from worldline.server.films.multipart import is_multipart, parse_multipart
 from worldline.server.inbox import check_prompt
 from worldline.server.requests import nearest_of
@@ -30,6 +29,7 @@ DEFAULT_SECONDS: Final = 4.0
 DEFAULT_SEED: Final = 42
 MOST_POSES: Final = 65_536
 MOST_STEPS: Final = 200
+MOST_GUIDANCE: Final = 100.0
 _SIZE: Final = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.ASCII)
 _NESTED: Final = ("poses", "input_reference")
 
@@ -50,6 +50,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     negative_prompt: str | None = None
     guidance: float | None = None
     steps: int | None = None
+    solver: Literal["unipc", "dpm++"] | None = None
 
 
 class Read(NamedTuple):
@@ -82,13 +83,11 @@ def read_film(asked: Asked, *, info: WorldInfo, config: ServerConfig) -> Read:
     check_prompt(asked.prompt, config.max_prompt_chars)
     if not 0 <= asked.seed <= 2**53:
         raise ConfigError("no such seed", expected="0 to 2**53", got=asked.seed)
-    if asked.steps is not None and not 1 <= asked.steps <= min(info.steps, MOST_STEPS):
-        raise ConfigError("no such number of steps", expected=f"1 to {info.steps}", got=asked.steps)
-    if asked.guidance is not None or asked.negative_prompt is not None:
-        raise ConfigError(f"{info.model} takes no guidance", expected="a model that is not live")
-    keys = () if asked.actions is None else keys_of(asked.actions)
-    length = _path_frames(asked, keys, info)
-    chunks = _chunks(asked, length, info=info, config=config)
+    most = info.steps if info.live else MOST_STEPS
+    if asked.steps is not None and not 1 <= asked.steps <= most:
+        raise ConfigError("no such number of steps", expected=f"1 to {most}", got=asked.steps)
+    _check_guidance(asked, info=info, config=config)
+    chunks = _chunks(asked, _path_pictures(asked, info), info=info, config=config)
     width, height = _size(asked.size, info)
     picture = _picture(asked.input_reference)
     decode_image(picture, max_pixels=config.max_image_pixels)
@@ -99,25 +98,16 @@ def read_film(asked: Asked, *, info: WorldInfo, config: ServerConfig) -> Read:
             width=width,
             height=height,
             chunks=chunks,
-            keys=keys,
+            actions=asked.actions,
             poses=asked.poses,
             rate=asked.rate or float(info.fps),
             steps=asked.steps,
+            negative_prompt=asked.negative_prompt,
+            guidance=asked.guidance,
+            solver=asked.solver,
         ),
         picture,
     )
-
-
-def keys_of(actions: str) -> tuple[str, ...]:
-    """Letters of each latent frame of an official action string, which counts pictures.
-
-    The first latent frame is the start picture; what moves the camera to the next one are the keys
-    held when that begins. Raises: ControlError.
-    """
-    keys = parse_action_string(actions)
-    held = np.concatenate([keys.wasd, keys.ijkl], axis=1)[::PICTURES]  # T 8
-    letters = WALK + LOOK
-    return ("", *("".join(k for k, down in zip(letters, row, strict=True) if down) for row in held))
 
 
 def _text(name: str, value: bytes) -> Any:
@@ -131,39 +121,62 @@ def _text(name: str, value: bytes) -> Any:
         raise InputError(f"the field {name[:40]} cannot be read", got=error) from None
 
 
-def _path_frames(asked: Asked, keys: tuple[str, ...], info: WorldInfo) -> int:
-    """Latent frames that the path lasts; 0 without one."""
-    if asked.poses and keys:
-        raise ControlError("two camera paths", expected="either actions or poses")
+def _check_guidance(asked: Asked, *, info: WorldInfo, config: ServerConfig) -> None:
+    """Raises: ConfigError, PromptError."""
+    wishes = {"guidance": asked.guidance, "negative_prompt": asked.negative_prompt}
+    wishes["solver"] = asked.solver
+    named = [name for name, value in wishes.items() if value is not None]
+    if info.live and named:
+        raise ConfigError(
+            f"{info.model} is distilled and takes none of that",
+            expected="a base or pretrained model",
+            got=", ".join(named),
+        )
+    if asked.guidance is not None and not 1.0 <= asked.guidance <= MOST_GUIDANCE:
+        expected = f"1 (none) to {MOST_GUIDANCE:g}"
+        raise ConfigError("unusable guidance", expected=expected, got=asked.guidance)
+    if asked.negative_prompt:
+        check_prompt(asked.negative_prompt, config.max_prompt_chars)
+
+
+def _path_pictures(asked: Asked, info: WorldInfo) -> int:
+    """Pictures that the path lasts; 0 without one. Raises: ControlError."""
+    if asked.actions is not None:
+        if asked.poses:
+            raise ControlError("two camera paths", expected="either actions or poses")
+        return 1 + len(parse_action_string(asked.actions).wasd)
     if not asked.poses:
-        return len(keys)
+        return 0
     if len(asked.poses) > MOST_POSES or any(len(row) != 12 for row in asked.poses):
         raise ControlError("no path", expected=f"at most {MOST_POSES} rows of 12 numbers")
     if not all(math.isfinite(number) for row in asked.poses for number in row):
         raise ControlError("a path of other values than finite numbers")
     rate = asked.rate or float(info.fps)
-    return 1 + latent_frames(len(asked.poses), rate=rate, latent_s=PICTURES / info.fps)
+    if not info.live and rate != info.fps:
+        raise ControlError("one pose for each picture", expected=f"rate {info.fps}", got=rate)
+    frames = latent_frames(len(as_poses(asked.poses)), rate=rate, latent_s=PICTURES / info.fps)
+    return 1 + PICTURES * frames
 
 
 def _chunks(asked: Asked, path: int, *, info: WorldInfo, config: ServerConfig) -> int:
     """Whole chunks for the length that is asked for. Raises: ConfigError."""
     if asked.seconds is not None and asked.chunks is not None:
         raise ConfigError("two lengths", expected="either seconds or chunks")
+    seconds = DEFAULT_SECONDS if asked.seconds is None else asked.seconds
+    if not 0 < seconds < math.inf:
+        raise ConfigError("no such length", expected="seconds above 0", got=seconds)
+    longest = config.max_film_s
     if asked.chunks is not None:
         chunks = asked.chunks
-    elif asked.seconds is not None:
-        if not 0 < asked.seconds < math.inf:
-            raise ConfigError("no such length", expected="seconds above 0", got=asked.seconds)
-        chunks = chunks_for(asked.seconds, info)
     else:
-        chunks = -(-path // info.chunk) if path else chunks_for(DEFAULT_SECONDS, info)
-    longest = max(1, int(config.max_film_s * info.fps / (PICTURES * info.chunk)))
-    if not 1 <= chunks <= longest:
-        seconds = frames_of(max(chunks, 1), info.chunk) / info.fps if chunks < 2**31 else math.inf
+        asked_s = seconds if asked.seconds is not None or not path else path / info.fps
+        chunks = chunks_for(min(asked_s, 2 * longest) * info.fps, info)
+    most = max(1, chunks_for(longest * info.fps, info))
+    if not 1 <= chunks <= most:
         raise ConfigError(
             "a film of this length is not made here",
-            expected=f"1 to {longest} chunks, {config.max_film_s:g} s",
-            got=f"{chunks} chunks, {seconds:.1f} s",
+            expected=f"1 to {most} chunks, about {longest:g} s",
+            got=f"{chunks} chunks",
         )
     return chunks
 

@@ -83,7 +83,7 @@ async def create(request: Request) -> Response:
         )
         del body, asked
         await _check_room(studio, services, client)
-        frames = frames_of(read.wish.chunks, info.chunk)
+        frames = frames_of(read.wish.chunks, info.chunk, overlap=info.overlap)
         film = Film(
             id=f"video_{secrets.token_hex(16)}",
             number=0,
@@ -165,7 +165,7 @@ async def content(request: Request) -> Response:
         raise FilmNotReadyError(
             "the film is not there yet" if not film.has_ended else "there is nothing of this film",
             expected="status completed",
-            got=f"{film.status}, {film.progress} %",
+            got=f"{film.status}, {_studio(request).percent(film)} %",
         )
     reel = await _reel(request, film)
     name = f"{film.id}.mp4"
@@ -254,7 +254,7 @@ async def _shown(studio: Studio, film: Film) -> dict[str, Any]:
         "object": "video",
         "status": film.status,
         "model": film.model,
-        "progress": film.progress,
+        "progress": studio.percent(film),
         "created_at": int(film.created),
         "started_at": film.started and int(film.started),
         "completed_at": film.ended and int(film.ended),

@@ -23,6 +23,7 @@ from worldline.server.films.film import Film, Status, Wish
 
 DATABASE: Final = "films.sqlite"
 START: Final = "start"  # the picture, as it came
+WORK: Final = "work"  # what the engine keeps there while it makes a film
 MOST_BARREN: Final = 3  # attempts without a new chunk
 INTERRUPTED: Final = "interrupted"
 _VERSION: Final = 1
@@ -272,6 +273,10 @@ class FilmStore:
             self._db.execute("DELETE FROM films WHERE id = ?", [id])
         with suppress(FileNotFoundError):
             shutil.rmtree(self.folder / id)
+
+    def tidy(self, id: str) -> None:
+        """Nobody makes this film any more: what only that took is removed."""
+        shutil.rmtree(self.folder / id / WORK, ignore_errors=True)
 
     def expire(self, *, before: float, most_bytes: int) -> None:
         """Forget films that ended before a moment, and the oldest ended ones beyond a size."""

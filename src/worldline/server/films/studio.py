@@ -17,7 +17,9 @@ from typing import Final
 
 from worldline.core.errors import CapacityError, WorkerDiedError, WorldlineError
 from worldline.server.films.film import Film, Status
+from worldline.server.films.guided import Guided
 from worldline.server.films.making import Desk, Making
+from worldline.server.films.walking import Walking
 from worldline.server.logs import log
 from worldline.server.services import Services, is_ready
 from worldline.server.waiting import change, stop
@@ -45,6 +47,7 @@ class Studio:
         self._services = services
         self._wake = asyncio.Event()
         self._making: tuple[str, asyncio.Task[None]] | None = None
+        self._under_way: Making | None = None
         self._counts: dict[Status, int] = {}
         self._bytes = 0
         services.readiness.tell_when_decided(self._wake.set)
@@ -63,6 +66,14 @@ class Studio:
     def count(self, status: Status) -> int:
         """Films of that status when something last changed."""
         return self._counts.get(status, 0)
+
+    def percent(self, film: Film) -> int:
+        """How much of a film is made; of the one under way by the work and not by what is there."""
+        if film.status != "in_progress":
+            return film.progress
+        making = self._under_way
+        is_it = making is not None and making.film.id == film.id
+        return min(99, max(film.progress, making.percent if is_it and making else 0))
 
     def expires(self, film: Film) -> int | None:
         """When a film will be forgotten, in seconds since 1970; None: nobody knows yet."""
@@ -85,6 +96,7 @@ class Studio:
         film = await self.desk.ask(end)
         if self._making is not None and self._making[0] == id:
             await stop(self._making[1])
+        await self.desk.ask(functools.partial(self.desk.store.tidy, id))
         await self._changed()
         return film
 
@@ -153,7 +165,7 @@ class Studio:
             await self.desk.ask(functools.partial(store.put_back, film.id, now, blameless=True))
             raise
         finally:
-            self._making = None
+            self._making = self._under_way = None
         if not making.cancelled():
             await self._judge(film, making.exception())
 
@@ -162,7 +174,9 @@ class Studio:
         now = await self.desk.ask(functools.partial(self.desk.store.find, film.id))
         if now is not None and not now.has_ended:
             log(logger, logging.INFO, "film begins", film=film.id, chunk=film.chunks)
-            await Making(self._services, self.desk, film).run()
+            kind = Walking if self._services.engine.info.live else Guided
+            self._under_way = kind(self._services, self.desk, film)
+            await self._under_way.run()
 
     async def _judge(self, film: Film, error: BaseException | None) -> None:
         """Write down how it ended. What may succeed later is put back, and waited with."""
@@ -180,6 +194,7 @@ class Studio:
             end = functools.partial(store.end, id, "failed", now, code=code, message=text)
         found = await self.desk.ask(end)
         if found is not None and found.has_ended:
+            await self.desk.ask(functools.partial(store.tidy, id))
             _log_end(found)
         elif found is not None:
             log(logger, logging.WARNING, "film waits", film=id, why=str(error))
