@@ -26,6 +26,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "client": ("client", "core"),
     "server": ("server", "media", "core", *DOOR),
     "bench": ("bench", "client", "media", *ENGINE),
+    "envs": ("envs", "media", *ENGINE),
     "cli": ("cli", "bench", "client", "server", "media", *ENGINE),
 }
 TORCH_FREE = ("core", "media", "server", "client")

@@ -10,16 +10,15 @@ Knows nothing about options.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from worldline.core.errors import CheckpointError, ConfigError
-from worldline.media.image import decode_image
+from worldline.core.errors import ConfigError
+from worldline.media.gallery import Start, read_gallery
 from worldline.runtime.hub import packaged
 from worldline.runtime.state import SessionState
 
@@ -35,14 +34,6 @@ WALK = (("w",), ("w", "l"), ("l",), ("w",), ("w", "j"), ("j",), (), ("s",))
 STRIDE = 3  # chunks with the same keys
 
 Frames = NDArray[np.uint8]
-
-
-class Start(NamedTuple):
-    """Where a walk begins; `image` is uint8 `H W 3`."""
-
-    image: Frames
-    prompt: str
-    seed: int
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,17 +81,7 @@ def gallery_starts(count: int) -> list[Start]:
     """
     if count < 1:
         raise ConfigError("no walk to judge", expected="1 or more", got=count)
-    folder = packaged(GALLERY_FAMILY) / "gallery"
-    try:
-        entries = json.loads((folder / "gallery.json").read_bytes())
-        return [
-            Start(
-                decode_image((folder / entry["file"]).read_bytes()), entry["prompt"], entry["seed"]
-            )
-            for entry in entries[:count]
-        ]
-    except OSError as error:
-        raise CheckpointError("the package has no gallery", got=error) from error
+    return read_gallery(packaged(GALLERY_FAMILY) / "gallery", count)
 
 
 def measure_quality(
