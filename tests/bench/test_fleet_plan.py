@@ -73,11 +73,24 @@ def test_replicas_exchange_nothing() -> None:
     assert "2 replicas of 1 rank" in as_text(plan) and "tokens" not in as_text(plan)
 
 
+def test_an_autoencoder_of_its_own_takes_its_bytes_along() -> None:
+    both = plan_fleet(FAST, [["cuda:0", "cuda:1", "cuda:2"]], mode="fast", own_vae=True)
+    *passes, vae = both.replicas[0]
+    (alone,) = shared(1).replicas[0]
+    assert [rank.tokens for rank in passes] == [(0, 2340), (2340, 4680)]
+    assert (vae.tokens, vae.columns) == ((0, 0), (0, both.columns))
+    assert passes[0].weights + vae.weights == alone.weights
+    assert passes[0].columns == (0, 0) and vae.session > 0
+    assert "the autoencoder" in as_text(both) and "messages" in as_text(both)
+
+
 def test_doctor_explains_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--devices", "cpu,cpu,cpu,cpu", "--sp", "2"]) == 0
     said = capsys.readouterr().out
     assert "2 replicas of 2 ranks" in said and "rank 1  cpu" in said
     assert "collectives" in said
+    assert main(["doctor", "--vae", "own"]) == 0
+    assert "the autoencoder" in capsys.readouterr().out
     assert main(["doctor", "--devices", "0,900", "--json"]) == 0
     ranks = json.loads(capsys.readouterr().out)["replicas"]
     assert [[rank["device"] for rank in replica] for replica in ranks] == [["cuda:0"], ["cuda:900"]]

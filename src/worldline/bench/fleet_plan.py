@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import msgspec
 import torch
 
-from worldline.bench.column_work import decode_exchanges
+from worldline.bench.column_work import LATENT_CHANNELS, decode_exchanges
 from worldline.bench.plan import MemoryPlan, plan_memory, wanted
+from worldline.core.chunk import PICTURES
 from worldline.core.config import DEFAULT_OPTIONS, EngineOptions
 from worldline.models.preset import Preset
 from worldline.ops.collectives import Split
@@ -44,8 +45,8 @@ class RankPlan(msgspec.Struct, frozen=True, kw_only=True):
 class ExchangePlan(msgspec.Struct, frozen=True, kw_only=True):
     """What the ranks of a replica send each other for a chunk, for one purpose.
 
-    `calls` every rank takes part in; `nbytes` leave all ranks together (for the autoencoder: the
-    busiest one, times the ranks).
+    `calls` every rank takes part in, 0 for messages between two; `nbytes` leave all ranks together
+    (for the autoencoder: the busiest one, times the ranks).
     """
 
     purpose: str
@@ -73,12 +74,14 @@ def plan_fleet(
     *,
     mode: str = "exact",
     options: EngineOptions = DEFAULT_OPTIONS,
+    own_vae: bool = False,
 ) -> FleetPlan:
     """The plan for a preset at its own size; `groups` are the devices of every replica.
 
-    Raises `ConfigError` for numbers of ranks that the model cannot be shared out over.
+    With `own_vae` the last of each has the autoencoder and nothing else. Raises `ConfigError` for
+    numbers of ranks that the model cannot be shared out over.
     """
-    ranks, dit = len(groups[0]), preset.dit
+    ranks, dit = len(groups[0]) - own_vae, preset.dit
     check_degree(dit.num_heads, ranks, uneven=preset.family == "pocket")
     cuda = not groups[0][0].startswith("cpu")
     want = wanted(preset, mode=mode, options=options)
@@ -89,6 +92,7 @@ def plan_fleet(
     tokens, heads = Split.of(total, ranks), Split.of(dit.num_heads, ranks)
     columns = Split.of(geometry.latent[1], ranks)
     memory = plan_memory(want)
+    passes = _part(memory, of_vae=False) if own_vae else memory
     sharing = Sharing(
         ranks=ranks,
         tokens=total,
@@ -109,17 +113,62 @@ def plan_fleet(
         columns=geometry.latent[1],
         replicas=[
             [
-                _rank(memory, device, rank=rank, splits=(tokens, heads, columns))
-                for rank, device in enumerate(group)
+                _rank(passes, device, rank=rank, splits=(tokens, heads, columns), own_vae=own_vae)
+                for rank, device in enumerate(group[:ranks])
+            ]
+            + [
+                _vae_rank(memory, device, rank=ranks, columns=columns.total)
+                for device in group[ranks:]
             ]
             for group in groups
         ],
-        exchanges=_exchanges(preset, sharing, geometry, want.settings.chunk, want.dtype),
+        exchanges=[
+            *_of_passes(sharing),
+            *(
+                _to_far_vae(geometry, want.settings.chunk, ranks)
+                if own_vae
+                else _of_columns(preset, sharing, geometry, want.settings.chunk, want.dtype)
+            ),
+        ],
+    )
+
+
+def _part(memory: MemoryPlan, *, of_vae: bool) -> MemoryPlan:
+    """What only the autoencoder's rank takes, or only the others."""
+
+    def kept(sizes: dict[str, int], names: tuple[str, ...]) -> dict[str, int]:
+        return {name: size if (name in names) == of_vae else 0 for name, size in sizes.items()}
+
+    return msgspec.structs.replace(
+        memory,
+        weights=kept(memory.weights, ("autoencoder", "tiny decoder")),
+        session=kept(memory.session, ("decoder history",)),
+        chunk=kept(memory.chunk, ("encode", "decode")),
+        prompt=0 if of_vae else memory.prompt,
+    )
+
+
+def _vae_rank(memory: MemoryPlan, device: str, *, rank: int, columns: int) -> RankPlan:
+    own = _part(memory, of_vae=True)
+    return RankPlan(
+        rank=rank,
+        device=device,
+        tokens=(0, 0),
+        heads=(0, 0),
+        columns=(0, columns),
+        weights=sum(own.weights.values()),
+        session=sum(own.session.values()),
+        workspace=own.workspace(),
     )
 
 
 def _rank(
-    memory: MemoryPlan, device: str, *, rank: int, splits: tuple[Split, Split, Split]
+    memory: MemoryPlan,
+    device: str,
+    *,
+    rank: int,
+    splits: tuple[Split, Split, Split],
+    own_vae: bool,
 ) -> RankPlan:
     """Bytes go with what they are bytes of; prompts are on every rank whole."""
     tokens, heads, columns = splits
@@ -139,7 +188,7 @@ def _rank(
         device=device,
         tokens=_span(tokens, rank),
         heads=_span(heads, rank),
-        columns=_span(columns, rank),
+        columns=(0, 0) if own_vae else _span(columns, rank),
         weights=sum(memory.weights.values()),
         session=round(session),
         workspace=msgspec.structs.replace(memory, chunk=chunk).workspace(),
@@ -151,28 +200,40 @@ def _span(split: Split, rank: int) -> tuple[int, int]:
     return part.start, part.stop
 
 
-def _exchanges(
-    preset: Preset, sharing: Sharing, geometry: Geometry, chunk: int, dtype: torch.dtype
-) -> list[ExchangePlan]:
-    """Of one chunk; nothing for one rank."""
-    if sharing.ranks == 1:
-        return []
+def _of_passes(sharing: Sharing) -> list[ExchangePlan]:
+    """Of the passes of one chunk; nothing for one rank."""
     names = {
         "qkv": "queries, keys and values to the ranks of their heads",
         "heads": "results of attention back to their tokens",
         "flow": "the result of every pass to all ranks",
         "kv": "keys and values of the last block",
     }
-    found = [
+    return [
         ExchangePlan(purpose=names[name], calls=sent.calls, nbytes=sent.nbytes)
         for name, sent in expected(sharing).items()
     ]
+
+
+def _of_columns(
+    preset: Preset, sharing: Sharing, geometry: Geometry, chunk: int, dtype: torch.dtype
+) -> list[ExchangePlan]:
+    """Of decoding one chunk by columns; nothing for one rank."""
+    if sharing.ranks == 1:
+        return []
     vae: ColumnVae = build_networks(preset).vae.to(dtype)
     sent = decode_exchanges(vae, chunk, geometry.latent, ranks=sharing.ranks)
     purpose = "edges of columns, and pictures to the rank that encodes them"
+    return [ExchangePlan(purpose=purpose, calls=sent.calls, nbytes=sharing.ranks * sent.nbytes)]
+
+
+def _to_far_vae(geometry: Geometry, chunk: int, ranks: int) -> list[ExchangePlan]:
+    """Of decoding one chunk elsewhere: messages, in which only that rank and rank 0 take part."""
+    height, width = geometry.latent
+    latents = LATENT_CHANNELS * chunk * height * width * torch.float32.itemsize
+    pictures = PICTURES * chunk * geometry.height * geometry.width * 3
     return [
-        *found,
-        ExchangePlan(purpose=purpose, calls=sent.calls, nbytes=sharing.ranks * sent.nbytes),
+        ExchangePlan(purpose=f"latents from rank 0 to rank {ranks}", calls=0, nbytes=latents),
+        ExchangePlan(purpose=f"pictures from rank {ranks} to rank 0", calls=0, nbytes=pictures),
     ]
 
 
@@ -189,10 +250,11 @@ def as_text(plan: FleetPlan) -> str:
     if plan.exchanges:
         lines.append("between the ranks of a replica, for every chunk")
         lines += [
-            f"  {one.calls:>5} collectives, {_size(one.nbytes):>9} in all: {one.purpose}"
+            f"  {_calls(one.calls):>17}, {_size(one.nbytes):>9} in all: {one.purpose}"
             for one in plan.exchanges
         ]
-        lines.append("none for the text, whose keys and values every rank has")
+        if any(one.calls for one in plan.exchanges):
+            lines.append("none for the text, whose keys and values every rank has")
     return "\n".join(lines)
 
 
@@ -203,19 +265,29 @@ def _line(rank: RankPlan, plan: FleetPlan, *, shared: bool) -> str:
     )
     if not shared:
         return f"{rank.device:<8} {memory}"
+    if rank.tokens == (0, 0):
+        return f"rank {rank.rank}  {rank.device:<8} the autoencoder; {memory}"
     parts = (
-        f"tokens {_range(rank.tokens)} of {plan.tokens}, heads {_range(rank.heads)} of "
-        f"{plan.heads}, columns {_range(rank.columns)} of {plan.columns}"
+        f"tokens {_range(rank.tokens)} of {plan.tokens}, heads {_range(rank.heads)} of {plan.heads}"
     )
+    if rank.columns != (0, 0):
+        parts += f", columns {_range(rank.columns)} of {plan.columns}"
     return f"rank {rank.rank}  {rank.device:<8} {parts}; {memory}"
 
 
 def _size(nbytes: int) -> str:
-    return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.1f} MB"
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if nbytes >= unit:
+            return f"{nbytes / unit:.2f} {name}"
+    return f"{nbytes / 1e3:.1f} kB"
 
 
 def _range(span: tuple[int, int]) -> str:
     return f"{span[0]}-{span[1] - 1}"
+
+
+def _calls(count: int) -> str:
+    return f"{count} collectives" if count else "messages"
 
 
 def _of(count: int, what: str) -> str:

@@ -52,7 +52,7 @@ def doctor(options: Doctor) -> int:
     read_env()
     if options.memory:
         return memory(json=options.json)
-    if options.devices or options.sp or options.replicas:
+    if options.devices or options.sp or options.replicas or options.vae == "own":
         return plan(options)
     openmp = dict(os.environ)  # before the policy is applied to this process
     apply_openmp_policy()
@@ -100,9 +100,14 @@ def plan(options: Doctor) -> int:
 
     env = read_env()
     auto = "cuda" if torch.cuda.is_available() else "cpu"
-    wish = Wish(options.devices, options.sp, options.replicas)
+    wish = Wish(options.devices, options.sp, options.replicas, own_vae=options.vae == "own")
     groups = fleet(wish, device=auto if env.device == "auto" else env.device).groups
-    made = plan_fleet(get_preset(options.model), groups, mode=options.mode or env.mode)
+    made = plan_fleet(
+        get_preset(options.model),
+        groups,
+        mode=options.mode or env.mode,
+        own_vae=options.vae == "own",
+    )
     print(msgspec.json.encode(made).decode() if options.json else as_text(made))
     missing = [name for group in groups for name in group if not _is_here(name)]
     if missing and not options.json:

@@ -362,6 +362,8 @@ class Doctor:
     """With it, or alone: ranks that share out every chunk."""
     replicas: Whole = None
     """With it, or alone: copies of the model that serve side by side."""
+    vae: Literal["shared", "own"] = "shared"
+    """With it, or alone: own puts the autoencoder on a device of its own."""
     model: Annotated[str, arg(metavar="NAME")] = "pocket"
     """The preset that is to be served so."""
     mode: Mode = None
