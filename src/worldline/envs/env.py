@@ -93,12 +93,7 @@ class WorldEnv(gymnasium.Env[Frame, Any]):
         `size` is width and height of the pictures. `history` is how many steps `rewind` may go
         back. Raises `ConfigError`, `ImageError` and what loading raises.
         """
-        if actions not in ("keys", "motion"):
-            raise ConfigError("no such actions", expected="keys | motion", got=actions)
-        if render_mode not in (None, "rgb_array"):
-            raise ConfigError("no such render mode", expected="rgb_array", got=render_mode)
-        if history < 1 or (max_steps is not None and max_steps < 1):
-            raise ConfigError("a walk without steps", expected="at least 1")
+        _check(actions, render_mode, least=min(history, 1 if max_steps is None else max_steps))
         self.world = load(world) if isinstance(world, str) else world
         self.metadata = {**self.metadata, "render_fps": self.world.info.fps}
         self.render_mode = render_mode
@@ -279,6 +274,16 @@ class WorldEnv(gymnasium.Env[Frame, Any]):
         start = self._start
         image = _picture(options["image"]) if "image" in options else start.image
         return start._replace(image=image, prompt=options.get("prompt", start.prompt))
+
+
+def _check(actions: str, render_mode: str | None, *, least: int) -> None:
+    """Refuse what cannot be asked for; `least` is the smallest count of steps."""
+    if actions not in ("keys", "motion"):
+        raise ConfigError("no such actions", expected="keys | motion", got=actions)
+    if render_mode not in (None, "rgb_array"):
+        raise ConfigError("no such render mode", expected="rgb_array", got=render_mode)
+    if least < 1:
+        raise ConfigError("a walk without steps", expected="at least 1", got=least)
 
 
 def _shown(chunk: Chunk, prompt: str) -> Shown:
