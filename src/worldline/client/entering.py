@@ -51,4 +51,5 @@ def to_enter(
         intrinsics=chosen.intrinsics,
         max_chunks=chosen.max_chunks,
         spectators=chosen.spectators,
+        sharded=chosen.sharded,
     )

@@ -11,7 +11,8 @@ class WorldOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a world begins. Sizes in pixels, window and sink in latent frames, None is the model's.
 
     `format` None takes the best that both sides know; `intrinsics` are fx, fy, cx, cy of an
-    832x480 picture; `lead_ms` is how much video may wait here.
+    832x480 picture; `lead_ms` is how much video may wait here. Not `sharded`, a world is not shared
+    out among a server's devices, and has the bits of one.
     """
 
     seed: int = 42
@@ -26,6 +27,7 @@ class WorldOptions(msgspec.Struct, frozen=True, kw_only=True):
     intrinsics: tuple[float, float, float, float] | None = None
     max_chunks: int | None = None
     spectators: bool = True
+    sharded: bool = True
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):

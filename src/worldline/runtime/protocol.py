@@ -35,7 +35,7 @@ class OpenRequest(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
     None leaves a number to the preset; sizes are pixels, `chunk`, `window`, `sink` latent frames.
     `intrinsics` are fx, fy, cx, cy of an 832x480 picture, `rig` is the camera's full speed.
     With `light` (`core.snapshot`) the session opens at that snapshot's place, with its seed and
-    texts; with `snapshot`, a file of `SnapshotRequest`, at the place of that one.
+    texts; with `snapshot`, a `SnapshotRequest`'s file, at its. Not `sharded`, ranks compute all.
     """
 
     session_id: str
@@ -55,6 +55,7 @@ class OpenRequest(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
     rig: Rig | None = None
     light: bytes | None = None
     snapshot: str | None = None
+    sharded: bool = True
 
 
 class StepRequest(msgspec.Struct, frozen=True, kw_only=True, tag="step"):

@@ -219,6 +219,7 @@ class Rank:
             steps=request.steps,
             intrinsics=None if request.intrinsics is None else Intrinsics(*request.intrinsics),
             rig=request.rig,
+            sharded=request.sharded,
         )
 
     def _reopened(self, request: OpenRequest) -> EngineSession:

@@ -46,6 +46,8 @@ class Enter(Message, frozen=True, kw_only=True, tag="enter"):
     window and intrinsics are the file's, and those given here are not looked at. What was walked in
     it is walked again from the start, as a tape; the first movement of a hand ends the tape and
     walks on from there. `at_end` walks the tape unseen first, and shows the world where it stopped.
+    Where several devices share out every chunk, `sharded` false keeps this world out of it: each of
+    them computes all of it, slower, with the bits of one device.
     """
 
     prompt: Annotated[str, Meta(max_length=4096)] = ""
@@ -64,6 +66,7 @@ class Enter(Message, frozen=True, kw_only=True, tag="enter"):
     intrinsics: tuple[float, float, float, float] | None = None
     max_chunks: InputId | None = None
     spectators: bool = True
+    sharded: bool = True
 
 
 class Rejoin(Message, frozen=True, kw_only=True, tag="rejoin"):

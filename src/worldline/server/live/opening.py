@@ -85,7 +85,8 @@ class Opening:
         elif self._beginning.picture:
             self._image = None
         if start is not None:
-            return open_request(start, image, session_id=session_id)
+            again = open_request(start, image, session_id=session_id)
+            return replace(again, sharded=self._enter.sharded)
         return to_open(self._enter, image, session_id=session_id)
 
 
@@ -103,6 +104,7 @@ def to_open(enter: Enter, picture: NDArray[np.uint8], *, session_id: str) -> Ope
         window=enter.window,
         sink=enter.sink,
         intrinsics=enter.intrinsics,
+        sharded=enter.sharded,
     )
 
 

@@ -31,6 +31,8 @@ export interface Hello {
  * window and intrinsics are the file's, and those given here are not looked at. What was walked in
  * it is walked again from the start, as a tape; the first movement of a hand ends the tape and
  * walks on from there. `at_end` walks the tape unseen first, and shows the world where it stopped.
+ * Where several devices share out every chunk, `sharded` false keeps this world out of it: each of
+ * them computes all of it, slower, with the bits of one device.
  */
 export interface Enter {
   readonly type: "enter";
@@ -63,6 +65,8 @@ export interface Enter {
   readonly max_chunks?: number | null;
   /** default true */
   readonly spectators?: boolean;
+  /** default true */
+  readonly sharded?: boolean;
 }
 
 /** Come back to the world that `token` (from `seat`) belongs to, within its grace time. */
