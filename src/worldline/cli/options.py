@@ -290,6 +290,17 @@ class BenchText:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BenchSnapshots:
+    """Bytes and times of snapshots, branches, rewinding and parking, and whether bits stay."""
+
+    chunks: Annotated[int, arg(metavar="N")] = 0
+    """Chunks to walk first; 0: three windows."""
+    json: bool = False
+    """Print the result as JSON."""
+    load: ModelOptions = ModelOptions()
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchParallel:
     """Walk one world on several ranks: are they equal to one, and send what the formula says?"""
 
@@ -345,6 +356,7 @@ class Bench:
         | Annotated[BenchLatency, subcommand("latency")]
         | Annotated[BenchServed, subcommand("served")]
         | Annotated[BenchText, subcommand("text")]
+        | Annotated[BenchSnapshots, subcommand("snapshots")]
         | Annotated[BenchParallel, subcommand("parallel")]
         | Annotated[BenchParity, subcommand("parity")]
     )

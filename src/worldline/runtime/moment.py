@@ -54,6 +54,11 @@ class Moment:
     end: int  # latent frames
     keys: Mapping[str, Hashable]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of everything it holds, shared or not."""
+        return sum(nbytes for _, nbytes in self.parts())
+
     def parts(self) -> Iterator[tuple[int, int]]:
         """Everything it holds, each thing once: what tells it from others, and its bytes."""
         for page in self.pages:
@@ -75,9 +80,9 @@ def taking(engine: Engine, state: SessionState) -> Generator[None, None, Moment]
         pages.append(state.kv.page(frame))
         yield
     decoder = state.decoder
-    if not state.parked and engine.dit.device != HOST:
+    if not state.parked:
         engine.lane.join()  # it was made in a stream of its own
-        decoder = map_tensors(decoder, download)
+        decoder = map_tensors(decoder, _on_its_own)
     return Moment(
         next_chunk=state.next_chunk,
         anchor=state.anchor,
@@ -91,6 +96,12 @@ def taking(engine: Engine, state: SessionState) -> Generator[None, None, Moment]
         end=state.next_frame,
         keys=state.caches.keys,
     )
+
+
+def _on_its_own(tensor: Tensor) -> Tensor:
+    """The tensor on the host; a part of something larger does not keep all of that alive."""
+    alone = tensor.untyped_storage().nbytes() == tensor.nbytes
+    return tensor if alone and tensor.device == HOST else download(tensor)
 
 
 def take(engine: Engine, state: SessionState) -> Moment:

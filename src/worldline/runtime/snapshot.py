@@ -83,7 +83,7 @@ class Snapshot:
     @property
     def nbytes(self) -> int:
         """Bytes of the moment, shared or not; the timeline not counted."""
-        return sum(nbytes for _, nbytes in self.moment.parts())
+        return self.moment.nbytes
 
 
 def snapshotting(engine: Engine, state: SessionState) -> Generator[None, None, Snapshot]:

@@ -126,6 +126,11 @@ class Timeline:
         for place in [i for i in self._moments if i > chunk]:
             self._drop(place)
 
+    def forget_moments(self) -> None:
+        """Keep the records only."""
+        for place in list(self._moments):
+            self._drop(place)
+
     def copy(self) -> Timeline:
         """Another one that knows the same."""
         made = Timeline(self.reach, self.limit, moments=self.keeps_moments)
