@@ -9,6 +9,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 p
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo $$p; break; fi; done)
 # Tests share the machine with servers and browsers they start: one thread, no spinning at barriers.
 QUIET := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+# Test files run so many at a time, each file in one process; JOBS=0 runs all in one (for -s, --pdb).
+JOBS ?= 2
 ARGS ?=
 
 help: ## list the commands
@@ -22,7 +24,7 @@ play: python ## install, start the pocket world and open it in the browser (ARGS
 	@$(BIN)/worldline play $(ARGS)
 
 test: setup ## run the tests (ARGS="tests/ops -x" to choose)
-	@$(QUIET) $(BIN)/python -m pytest $(ARGS)
+	@$(QUIET) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: setup ## ruff, ruff format, pyright, import rules, file lengths, Dockerfile, generated schemas
 	@$(BIN)/ruff check .
