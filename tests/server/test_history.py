@@ -26,7 +26,7 @@ def walk(handle: FakeHandle, told: History, first: int, count: int) -> None:
             session_id="one", chunk_index=chunk, motions=(Motion(z=chunk / 100),) * 3, keep=True
         )
         result = handle.step(step)
-        told.made(step, result.kept)
+        told.made(step, result)
         result.release()
 
 
@@ -58,6 +58,19 @@ def test_the_snapshot_is_whole_until_it_is_too_large(monkeypatch: pytest.MonkeyP
     assert told.exact  # nothing has come back from it yet
 
 
+def test_only_so_much_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    handle = FakeHandle()
+    told = begun(handle)
+    assert told.to_open is None  # from the start
+    walk(handle, told, 0, 8)
+    assert told.to_open == light(told)
+    monkeypatch.setattr(history, "REBUILD_S", 0.0)
+    trimmed = told.to_open
+    assert trimmed is not None and not trimmed.is_whole
+    assert len(trimmed.chunks) < len(light(told).chunks) == 8
+    assert decode_snapshot(trimmed.encode()) == trimmed
+
+
 def test_going_back_keeps_a_snapshot_of_that_place() -> None:
     handle = FakeHandle()
     told = begun(handle)
@@ -73,10 +86,13 @@ def test_what_came_back_from_a_window_alone_has_no_digests() -> None:
     handle = FakeHandle()
     told = begun(handle)
     walk(handle, told, 0, 3)
+    handle.rewind("one", 1)
     told.rewound(RewoundReply(session_id="one", chunk=1, rebuilt="window"))
     assert not told.exact
     walk_on = StepRequest(session_id="one", chunk_index=1, motions=(Motion(),) * 3)
-    made = told.made(walk_on)
+    result = handle.step(walk_on)
+    made = told.made(walk_on, result)
+    result.release()
     told.hashed(1, made, b"x" * 16)
     assert told.steps[1].digest == b""
     told.restart(None)

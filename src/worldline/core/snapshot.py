@@ -175,6 +175,12 @@ class LightSnapshot(msgspec.Struct, frozen=True, kw_only=True):
             chunks=tuple(self._reached((*self.chunks, chunk), following * self.chunk)),
         )
 
+    def trimmed(self) -> LightSnapshot:
+        """The same place with no more than is reached back to: smaller, perhaps not whole."""
+        light = msgspec.structs.replace(self, everything=False)
+        reached = light._reached(light.chunks, light.next_chunk * light.chunk)
+        return msgspec.structs.replace(light, chunks=tuple(reached))
+
     def before(self, chunk: int, start: LightSnapshot) -> LightSnapshot | None:
         """The same walk before an earlier chunk, if all it takes is there.
 

@@ -14,22 +14,25 @@ import msgspec
 from worldline.core.chunk import PICTURES
 from worldline.core.snapshot import LightSnapshot, decode_chunk, decode_snapshot
 from worldline.core.walk import Stepped
+from worldline.runtime.handle import StepResult
 from worldline.runtime.protocol import OpenReply, Rebuilt, RewoundReply, StepRequest
 
-WHOLE_BYTES: Final = 64 * 2**20  # of latents: so long, a lost world comes back bit for bit
+WHOLE_BYTES: Final = 64 * 2**20  # of latents
+REBUILD_S: Final = 5.0  # of context passes: so long, a lost world comes back bit for bit
 
 
 class History:
     """Of a session that began under `prompt`. `place` is the chunk that comes next.
 
     `exact` says that what was seen is what the walk gives when it is walked again: no longer once
-    the session was brought back from a snapshot that had to leave something out.
+    the session was brought back from its window alone.
     """
 
     def __init__(self, prompt: str, steps: Sequence[Stepped] = ()) -> None:
         self.first_prompt = prompt
         self.exact = True
         self._steps = list(steps)
+        self._context_s = 0.0  # of one chunk
         self._start: LightSnapshot | None = None
         self._light: LightSnapshot | None = None
 
@@ -55,6 +58,15 @@ class History:
         return self._light
 
     @property
+    def to_open(self) -> LightSnapshot | None:
+        """The newest snapshot, whole where making all of it again takes no longer than that."""
+        light = self._light
+        if light is None or not light.next_chunk:
+            return None
+        whole = light.is_whole and len(light.chunks) * self._context_s <= REBUILD_S
+        return light if whole else light.trimmed()
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the snapshot's numbers."""
         return 0 if self._light is None else self._light.nbytes
@@ -76,9 +88,11 @@ class History:
         if reply.light and (self._light is None or self._light.next_chunk != reply.chunk):
             self._light = decode_snapshot(reply.light)
 
-    def made(self, step: StepRequest, kept: bytes = b"") -> Stepped:
-        """The chunk of `step` was made; `kept` is what it adds to the snapshot."""
+    def made(self, step: StepRequest, result: StepResult) -> Stepped:
+        """The chunk of `step` was made, the next one."""
         assert step.chunk_index == self.place, f"chunk {step.chunk_index} after {self.place}"
+        timings = result.timings
+        self._context_s = (timings.context_ms + timings.conditions_ms) / 1000
         made = Stepped(
             motions=step.motions,
             actions=step.actions if step.motions is None else None,
@@ -86,7 +100,7 @@ class History:
             blend_chunks=step.blend_chunks,
             steps=step.steps,
         )
-        self._keep(kept, self.place)
+        self._keep(result.kept, self.place)
         self._steps.append(made)
         return made
 
@@ -99,13 +113,9 @@ class History:
         if self.exact and chunk < self.place and self._steps[chunk] is made:
             self._steps[chunk] = made._replace(digest=digest)
 
-    def anew(self, chunk: int) -> None:
-        """The session stands at its start, and will be walked to before `chunk` again, unseen."""
+    def back(self, chunk: int) -> None:
+        """The session is to stand before `chunk` again, in another way than by rewinding."""
         self._cut(chunk)
-        self.exact = True
-        self._light = None
-        if self._start is not None:
-            self._begin(self._start)
 
     def restart(self, seed: int | None) -> None:
         """Back to the start, perhaps with another seed."""
@@ -118,7 +128,8 @@ class History:
     def branch(self, chunk: int) -> History:
         """The first `chunk` chunks of the same walk, for a branch."""
         copied = History(self.first_prompt, self._steps)
-        copied.exact, copied._start, copied._light = self.exact, self._start, self._light
+        copied.exact, copied._context_s = self.exact, self._context_s
+        copied._start, copied._light = self._start, self._light
         copied._cut(chunk)
         return copied
 

@@ -53,6 +53,12 @@ class Recovery:
             raise error
         log(logger, logging.WARNING, "worker lost, world waits", times=self._in_a_row)
 
+    async def stand(self, request: OpenRequest, history: History) -> None:
+        """Go on in the worker there is now. Raises: as `open_again`."""
+        with timed(self._services, "recover"):
+            await open_again(self._services, request, history)
+        self._services.walks.recovered += 1
+
     async def worker(self, error: WorkerDiedError, *, given_up: Callable[[], bool]) -> None:
         """Return once another worker is warm, or it is `given_up`.
 
@@ -77,19 +83,18 @@ def timed(services: Services, what: str) -> Generator[None]:
 
 
 async def open_again(services: Services, request: OpenRequest, history: History) -> OpenReply:
-    """Open the session of `request` in the worker there is now, standing where `history` does.
+    """Open the session of `request` in the worker there is now, standing where `history` does:
+    at its snapshot, and what was made since is walked again unseen.
 
     Raises: what the engine raises; then the session may be open there, and is still to be closed.
     """
-    light = history.light
-    if light is not None and light.next_chunk:
+    light = history.to_open
+    if light is not None:
         request = msgspec.structs.replace(request, light=light.encode())
-    with timed(services, "recover"):
-        reply = await _open(services, request)
-        history.opened(reply)
-        name = request.session_id
-        await walk_unseen(services, history, session_id=name, first=reply.next_chunk)
-    services.walks.recovered += 1
+    reply = await _open(services, request)
+    history.opened(reply)
+    name = request.session_id
+    await walk_unseen(services, history, session_id=name, first=reply.next_chunk)
     return reply
 
 

@@ -21,11 +21,11 @@ from worldline.runtime.world_start import world_start
 from worldline.server.errands import Errand, Errands
 from worldline.server.history import History, seconds_at
 from worldline.server.live.beginning import Family, Fork
-from worldline.server.recovery import Recovery, open_again
+from worldline.server.recovery import Recovery
 from worldline.server.services import Services
 from worldline.server.timemachine import TimeMachine
 from worldline.server.waiting import in_thread, stop
-from worldline.server.walks import Wish, check_wish
+from worldline.server.walks import Wish
 
 
 class SessionWalk:
@@ -53,7 +53,7 @@ class SessionWalk:
         self._hashing: set[asyncio.Task[None]] = set()
         start = world_start(request, opened, picture=picture)
         self._machine = TimeMachine(
-            services, opened, self.history, start=start, hashed=self._hashed
+            services, opened, self.history, start=start, again=again, hashed=self._hashed
         )
 
     @property
@@ -63,7 +63,7 @@ class SessionWalk:
 
     def ask(self, wish: Wish, tell: Callable[[Any], None]) -> None:
         """See `walks.Walking`."""
-        check_wish(wish)
+        wish = self._machine.resolved(wish)
         self.errands.put(Errand(partial(self._go, wish), tell))
 
     async def pause(self, made: int) -> None:
@@ -80,7 +80,7 @@ class SessionWalk:
             self._recovery.begin(error, made)
             await self._recovery.worker(error, given_up=lambda: False)
             try:
-                await open_again(self._services, await self._again(), self.history)
+                await self._recovery.stand(await self._again(), self.history)
             except WorkerDiedError as again:
                 error = again
             else:
@@ -88,7 +88,7 @@ class SessionWalk:
 
     def made(self, step: StepRequest, result: StepResult, encoding: asyncio.Task[Any]) -> None:
         """A chunk; its memory goes back when it is encoded, and its digest is taken."""
-        made = self.history.made(step, result.kept)
+        made = self.history.made(step, result)
         readers: set[asyncio.Task[Any]] = {encoding}
         if self._hashes:
             task = asyncio.create_task(self._hash(step.chunk_index, result, made))
@@ -122,7 +122,7 @@ class SessionWalk:
     async def _go(self, wish: Wish) -> Rewound | Branched | Saved | SavedReply:
         match wish:
             case Rewind():
-                chunk = self._machine.place_of(wish.chunk, wish.seconds)
+                chunk = self._machine.place_of(wish.chunk)
                 await self._machine.go_back(chunk)
                 return Rewound(
                     chunk=chunk,

@@ -15,16 +15,18 @@ from typing import Final
 from msgspec.structs import replace
 
 from worldline.core.errors import SnapshotError
+from worldline.core.live.client import Rewind
 from worldline.core.snapshot import chunk_back
 from worldline.core.walk import WorldStart, made_with
 from worldline.core.walked import Walked
-from worldline.runtime.protocol import OpenReply, SavedReply
+from worldline.runtime.protocol import OpenReply, OpenRequest, SavedReply
 from worldline.server.device import Turn
 from worldline.server.history import History
 from worldline.server.logs import log
-from worldline.server.recovery import PATIENT_S, timed, walk_unseen
+from worldline.server.recovery import PATIENT_S, open_again, timed
 from worldline.server.services import Services
 from worldline.server.waiting import in_thread
+from worldline.server.walks import Wish, check_wish
 
 logger = logging.getLogger("worldline.server")
 
@@ -32,7 +34,8 @@ SNAPSHOT_SUFFIX: Final = ".snapshot"
 
 
 class TimeMachine:
-    """Of one open session. `hashed` returns once the digests so far are in the history."""
+    """Of one open session. `again` makes the request that opens it once more, `hashed` returns once
+    the digests so far are in the history."""
 
     def __init__(
         self,
@@ -41,6 +44,7 @@ class TimeMachine:
         history: History,
         *,
         start: WorldStart,
+        again: Callable[[], Awaitable[OpenRequest]],
         hashed: Callable[[], Awaitable[None]],
     ) -> None:
         self.start = start
@@ -49,13 +53,24 @@ class TimeMachine:
         self._engine = services.engine
         self._reply = reply
         self._id = reply.session_id
+        self._again = again
         self._hashed = hashed
 
-    def place_of(self, chunk: int | None, seconds: float | None = None) -> int:
-        """The chunk that is meant; neither is where the walk stands. Raises: SnapshotError."""
+    def resolved(self, wish: Wish) -> Wish:
+        """The wish with a chunk for seconds, counted from where the walk is now.
+
+        Raises: ControlError unless it says where to go, in one way; SnapshotError.
+        """
+        check_wish(wish)
+        if not isinstance(wish, Rewind) or wish.seconds is None:
+            return wish
         place, reply = self.history.place, self._reply
-        if seconds is not None:
-            return chunk_back(place, seconds, chunk=reply.chunk, fps=reply.fps)
+        chunk = chunk_back(place, wish.seconds, chunk=reply.chunk, fps=reply.fps)
+        return replace(wish, chunk=chunk, seconds=None)
+
+    def place_of(self, chunk: int | None) -> int:
+        """The chunk that is meant; None is where the walk stands. Raises: SnapshotError."""
+        place = self.history.place
         if chunk is None:
             return place
         if chunk > place:
@@ -63,7 +78,7 @@ class TimeMachine:
         return chunk
 
     async def go_back(self, chunk: int) -> None:
-        """Stand before `chunk`: by what the engine kept, else from the start, unseen."""
+        """Stand before `chunk`: by what the engine kept, else by what we have, else anew."""
         if chunk == self.history.place:
             return
         with self._timed("rewind"):
@@ -74,14 +89,20 @@ class TimeMachine:
             async with self._turn():
                 reply = await self._engine.rewind(self._id, chunk)
         except SnapshotError as error:
-            log(logger, logging.INFO, "walking anew", session_id=self._id, error=str(error))
+            log(
+                logger,
+                logging.INFO,
+                "opened anew to go back",
+                session_id=self._id,
+                error=str(error),
+            )
         else:
             self.history.rewound(reply)
             return
-        async with self._turn():
-            await self._engine.reset(self._id)
-        self.history.anew(chunk)
-        await walk_unseen(self._services, self.history, session_id=self._id)
+        request = await self._again()
+        self.history.back(chunk)
+        await self._engine.close(self._id)
+        await open_again(self._services, request, self.history)
 
     async def restart(self, seed: int | None) -> None:
         """Stand at the start again, perhaps with another seed."""

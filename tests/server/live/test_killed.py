@@ -164,7 +164,9 @@ def check(visit: Visit, kills: int) -> None:
     chunk = PICTURES * file.start.chunk
     assert seen - made <= (kills + 1) * chunk  # a chunk a kill, and the one that was on its way
     digests = [step.digest for step in file.chunks()]
-    assert digests == replayed(file)
+    exact = [digest for digest in digests if digest]  # those before a rescue by the window alone
+    assert exact and exact == replayed(file)[: len(exact)]
+    assert all(digests[: len(exact)])
 
 
 def test_worlds_outlive_their_workers() -> None:

@@ -180,7 +180,7 @@ async def test_what_was_asked_for_meanwhile_is_done_in_the_next_worker(
         await die(stage)
         world.take(asked)
         await revive(stage)
-        stage.handle.allow(2)  # one unseen, where the next worker does not know the place
+        stage.handle.allow(1)
         await shown(stage, audience, 4)
         place = 1 if isinstance(asked, Rewind) else 0
         assert audience.all(Chunk)[3].place == place

@@ -207,7 +207,7 @@ class Production:
             self._controls.put_back()
             raise
         self._controls.keep()
-        made = self._history.made(step, result.kept)
+        made = self._history.made(step, result)
         if self._hashing is not None:
             self._hashing.put(flight, result, made)
         flight.land(result, self._clock.now())

@@ -13,7 +13,7 @@ from worldline.server.live.frames import Audience
 from worldline.server.live.opening import Begun, Opening
 from worldline.server.live.walk import Walk
 from worldline.server.logs import log
-from worldline.server.recovery import Recovery, open_again
+from worldline.server.recovery import Recovery
 from worldline.server.services import Services
 
 logger = logging.getLogger("worldline.server")
@@ -25,7 +25,6 @@ class Rescue:
     def __init__(
         self, services: Services, world_id: str, opening: Opening, *, audience: Audience
     ) -> None:
-        self._services = services
         self._id = world_id
         self._opening = opening
         self._audience = audience
@@ -65,7 +64,7 @@ class Rescue:
 
     async def _stand(self, walk: Walk, seed: int) -> None:
         request = await self._opening.request(self._id)
-        await open_again(self._services, replace(request, seed=seed), walk.history)
+        await self._recovery.stand(replace(request, seed=seed), walk.history)
         walk.governor.playout.stop()  # what was queued has been seen meanwhile
         self._audience.tell(Notice(code="recovered", message="the world goes on"))
         place = walk.history.place

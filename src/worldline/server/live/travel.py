@@ -10,20 +10,23 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from msgspec.structs import replace
+
 from worldline.core.errors import ControlError, WorldlineError
 from worldline.core.live.client import Branch, Rewind, Save
 from worldline.core.live.codes import failure
 from worldline.core.live.server import Branched, Rewound, Saved, ServerMessage
 from worldline.core.walk import WorldStart
-from worldline.runtime.protocol import SavedReply
+from worldline.runtime.protocol import OpenRequest, SavedReply
 from worldline.server.errands import Errand, Errands
 from worldline.server.history import seconds_at
 from worldline.server.live.beginning import Beginning, Fork
 from worldline.server.live.frames import Audience
+from worldline.server.live.opening import Opening
 from worldline.server.live.walk import Walk
 from worldline.server.services import Services
 from worldline.server.timemachine import TimeMachine
-from worldline.server.walks import Wish, check_wish
+from worldline.server.walks import Wish
 
 
 class Travel:
@@ -35,6 +38,7 @@ class Travel:
         walk: Walk,
         *,
         start: WorldStart,
+        opening: Opening,
         beginning: Beginning,
         audience: Audience,
         rouse: Callable[[], None],
@@ -44,8 +48,14 @@ class Travel:
         self._walk = walk
         self._beginning = beginning
         self._audience = audience
+        self._opening = opening
         self._machine = TimeMachine(
-            services, walk.reply, walk.history, start=start, hashed=walk.production.hashed
+            services,
+            walk.reply,
+            walk.history,
+            start=start,
+            again=self._request,
+            hashed=walk.production.hashed,
         )
 
     @property
@@ -65,7 +75,7 @@ class Travel:
 
     def ask(self, wish: Wish, tell: Callable[[Any], None]) -> None:
         """See `walks.Walking`."""
-        check_wish(wish)
+        wish = self._machine.resolved(wish)
         self.errands.put(Errand(partial(self._go, wish), tell))
         if isinstance(wish, Rewind):
             self._walk.will_go_back()
@@ -78,6 +88,10 @@ class Travel:
         self._walk.will_go_back()
         self._walk.prompt = self._walk.history.first_prompt
         self._rouse()
+
+    async def _request(self) -> OpenRequest:
+        request = await self._opening.request(self._walk.reply.session_id)
+        return replace(request, seed=self.seed)
 
     def _answer(self, id: int, outcome: ServerMessage | WorldlineError) -> None:
         if isinstance(outcome, WorldlineError):
@@ -102,7 +116,7 @@ class Travel:
         self._walk.went_back()
 
     async def _rewind(self, wish: Rewind) -> Rewound:
-        chunk = self._machine.place_of(wish.chunk, wish.seconds)
+        chunk = self._machine.place_of(wish.chunk)
         await self._machine.go_back(chunk)
         self._walk.went_back()
         self._walk.moments.cut(chunk)

@@ -89,9 +89,9 @@ class LiveWorld:
         self._device = device
         self._audience = broadcast
         self._enter = enter
-        opening = Opening(services, enter, image, beginning=beginning)
+        self._opening = Opening(services, enter, image, beginning=beginning)
         self._beginning = beginning
-        self._rescue = Rescue(services, world_id, opening, audience=broadcast)
+        self._rescue = Rescue(services, world_id, self._opening, audience=broadcast)
         self._walk: Walk | None = None
         self._travel: Travel | None = None
         self._known = False  # to the engine
@@ -147,6 +147,7 @@ class LiveWorld:
             self._services,
             walk,
             start=begun.start,
+            opening=self._opening,
             beginning=self._beginning,
             audience=self._audience,
             rouse=self._changed.set,
