@@ -8,12 +8,13 @@ shared out, and the passes and the autoencoder exchange what they need of each o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 import torch
 
 from worldline.bench.column_work import LATENT_CHANNELS, decode_exchanges
-from worldline.bench.plan import MemoryPlan, plan_memory, wanted
+from worldline.bench.plan import MemoryPlan, Wanted, plan_memory, wanted
 from worldline.core.chunk import PICTURES
 from worldline.core.config import DEFAULT_OPTIONS, EngineOptions
 from worldline.models.preset import Preset
@@ -83,54 +84,56 @@ def plan_fleet(
     """
     ranks, dit = len(groups[0]) - own_vae, preset.dit
     check_degree(dit.num_heads, ranks, uneven=preset.family == "pocket")
-    cuda = not groups[0][0].startswith("cpu")
     want = wanted(preset, mode=mode, options=options)
-    if not cuda:
+    if groups[0][0].startswith("cpu"):
         want = want._replace(cuda=False, dtype=torch.float32)
-    geometry = Geometry(want.width, want.height)
-    total = want.settings.chunk * geometry.tokens_per_frame
-    tokens, heads = Split.of(total, ranks), Split.of(dit.num_heads, ranks)
-    columns = Split.of(geometry.latent[1], ranks)
-    memory = plan_memory(want)
-    passes = _part(memory, of_vae=False) if own_vae else memory
-    sharing = Sharing(
-        ranks=ranks,
-        tokens=total,
-        width=dit.dim,
-        heads=dit.num_heads,
-        layers=dit.num_layers,
-        steps=len(want.settings.steps),
-        itemsize=want.dtype.itemsize,
-        values=4 * dit.out_dim,
-    )
+    cut = _Cut.of(want, ranks)
     return FleetPlan(
         model=preset.name,
         mode=mode,
         width=want.width,
         height=want.height,
-        tokens=total,
-        heads=dit.num_heads,
-        columns=geometry.latent[1],
-        replicas=[
-            [
-                _rank(passes, device, rank=rank, splits=(tokens, heads, columns), own_vae=own_vae)
-                for rank, device in enumerate(group[:ranks])
-            ]
-            + [
-                _vae_rank(memory, device, rank=ranks, columns=columns.total)
-                for device in group[ranks:]
-            ]
-            for group in groups
-        ],
-        exchanges=[
-            *_of_passes(sharing),
-            *(
-                _to_far_vae(geometry, want.settings.chunk, ranks)
-                if own_vae
-                else _of_columns(preset, sharing, geometry, want.settings.chunk, want.dtype)
-            ),
-        ],
+        tokens=cut.tokens.total,
+        heads=cut.heads.total,
+        columns=cut.columns.total,
+        replicas=_replicas(plan_memory(want), groups, cut, own_vae=own_vae),
+        exchanges=_of_passes(want, cut) + (_to_far_vae if own_vae else _of_columns)(want, ranks),
     )
+
+
+class _Cut(NamedTuple):
+    """How a chunk is cut."""
+
+    tokens: Split
+    heads: Split
+    columns: Split
+
+    @classmethod
+    def of(cls, want: Wanted, ranks: int) -> _Cut:
+        geometry = Geometry(want.width, want.height)
+        return cls(
+            Split.of(want.settings.chunk * geometry.tokens_per_frame, ranks),
+            Split.of(want.preset.dit.num_heads, ranks),
+            Split.of(geometry.latent[1], ranks),
+        )
+
+
+def _replicas(
+    memory: MemoryPlan, groups: Sequence[Sequence[str]], cut: _Cut, *, own_vae: bool
+) -> list[list[RankPlan]]:
+    """Of every replica the ranks in order, the autoencoder's last."""
+    ranks = len(cut.tokens.counts)
+    passes = _part(memory, of_vae=False) if own_vae else memory
+    replicas: list[list[RankPlan]] = []
+    for group in groups:
+        replica = [
+            _rank(passes, device, rank=rank, cut=cut, own_vae=own_vae)
+            for rank, device in enumerate(group[:ranks])
+        ]
+        if own_vae:
+            replica.append(_vae_rank(memory, group[ranks], rank=ranks, columns=cut.columns.total))
+        replicas.append(replica)
+    return replicas
 
 
 def _part(memory: MemoryPlan, *, of_vae: bool) -> MemoryPlan:
@@ -167,12 +170,12 @@ def _rank(
     device: str,
     *,
     rank: int,
-    splits: tuple[Split, Split, Split],
+    cut: _Cut,
     own_vae: bool,
 ) -> RankPlan:
     """Bytes go with what they are bytes of; prompts are on every rank whole."""
-    tokens, heads, columns = splits
-    of_tokens, of_heads, of_columns = (s.counts[rank] / s.total for s in splits)
+    tokens, heads, columns = cut
+    of_tokens, of_heads, of_columns = (split.counts[rank] / split.total for split in cut)
     shares = {
         "keys and values": of_heads,
         "decoder history": of_columns,
@@ -200,8 +203,19 @@ def _span(split: Split, rank: int) -> tuple[int, int]:
     return part.start, part.stop
 
 
-def _of_passes(sharing: Sharing) -> list[ExchangePlan]:
+def _of_passes(want: Wanted, cut: _Cut) -> list[ExchangePlan]:
     """Of the passes of one chunk; nothing for one rank."""
+    dit = want.preset.dit
+    sharing = Sharing(
+        ranks=len(cut.tokens.counts),
+        tokens=cut.tokens.total,
+        width=dit.dim,
+        heads=dit.num_heads,
+        layers=dit.num_layers,
+        steps=len(want.settings.steps),
+        itemsize=want.dtype.itemsize,
+        values=4 * dit.out_dim,
+    )
     names = {
         "qkv": "queries, keys and values to the ranks of their heads",
         "heads": "results of attention back to their tokens",
@@ -214,23 +228,23 @@ def _of_passes(sharing: Sharing) -> list[ExchangePlan]:
     ]
 
 
-def _of_columns(
-    preset: Preset, sharing: Sharing, geometry: Geometry, chunk: int, dtype: torch.dtype
-) -> list[ExchangePlan]:
+def _of_columns(want: Wanted, ranks: int) -> list[ExchangePlan]:
     """Of decoding one chunk by columns; nothing for one rank."""
-    if sharing.ranks == 1:
+    if ranks == 1:
         return []
-    vae: ColumnVae = build_networks(preset).vae.to(dtype)
-    sent = decode_exchanges(vae, chunk, geometry.latent, ranks=sharing.ranks)
+    vae: ColumnVae = build_networks(want.preset).vae.to(want.dtype)
+    grid = Geometry(want.width, want.height).latent
+    sent = decode_exchanges(vae, want.settings.chunk, grid, ranks=ranks)
     purpose = "edges of columns, and pictures to the rank that encodes them"
-    return [ExchangePlan(purpose=purpose, calls=sent.calls, nbytes=sharing.ranks * sent.nbytes)]
+    return [ExchangePlan(purpose=purpose, calls=sent.calls, nbytes=ranks * sent.nbytes)]
 
 
-def _to_far_vae(geometry: Geometry, chunk: int, ranks: int) -> list[ExchangePlan]:
+def _to_far_vae(want: Wanted, ranks: int) -> list[ExchangePlan]:
     """Of decoding one chunk elsewhere: messages, in which only that rank and rank 0 take part."""
-    height, width = geometry.latent
+    height, width = Geometry(want.width, want.height).latent
+    chunk = want.settings.chunk
     latents = LATENT_CHANNELS * chunk * height * width * torch.float32.itemsize
-    pictures = PICTURES * chunk * geometry.height * geometry.width * 3
+    pictures = PICTURES * chunk * want.height * want.width * 3
     return [
         ExchangePlan(purpose=f"latents from rank 0 to rank {ranks}", calls=0, nbytes=latents),
         ExchangePlan(purpose=f"pictures from rank {ranks} to rank 0", calls=0, nbytes=pictures),

@@ -16,10 +16,11 @@ from typing import Literal
 import msgspec
 
 from worldline.core.chunk import StageTimings
-from worldline.core.config import DEFAULT_OPTIONS, EngineOptions, WorldInfo
+from worldline.core.config import WorldInfo
 from worldline.core.errors import GenerationError, WorldlineError, error_classes
 from worldline.core.motion import Motion, Pose, Rig
 from worldline.runtime.film_calls import FilmAdvance, FilmClose, FilmClosed, FilmOpen, FilmReply
+from worldline.runtime.settings import WorkerSettings as WorkerSettings
 from worldline.runtime.slot import SlotRef as SlotRef
 
 UNASKED = 0  # the id of messages that answer no call
@@ -270,38 +271,6 @@ class ReadyReply(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
     """The model is loaded; calls will be answered."""
 
     info: WorldInfo
-
-
-class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the worker loads, and how.
-
-    `engine` is `module:callable`; called as `load(model, device=, dtype=, mode=, random_weights=,
-    threads=, options=, progress=)` it returns an object shaped like `worldline.World`. With several
-    `devices` there is a process (rank) for each instead of one on `device`: each joins by `join`,
-    called as `join(address, rank=, size=, device=)`, and `engine` gets what it returns as `group`.
-    With `own_vae` the last of several is the autoencoder's.
-    """
-
-    model: str
-    device: str = "auto"
-    dtype: str | None = None
-    mode: str = "exact"
-    random_weights: bool = False
-    threads: int | None = None
-    options: EngineOptions = DEFAULT_OPTIONS
-    engine: str = "worldline.runtime.engine:load"
-    devices: tuple[str, ...] = ()
-    join: str = "worldline.runtime.parallel.group:join"
-    own_vae: bool = False
-
-    @property
-    def ranks(self) -> int:
-        """How many processes work together."""
-        return max(1, len(self.devices))
-
-    def device_of(self, rank: int) -> str:
-        """Where a rank computes."""
-        return self.devices[rank] if self.devices else self.device
 
 
 Request = (
