@@ -55,11 +55,18 @@ class Columns:
 
     def widen(self, x: Tensor) -> Tensor:
         """`x [..., H, w]` with a column of each neighbour beside it, zeros beyond an edge."""
-        beside = self._existing(self._group.rank - 1, self._group.rank + 1)
-        lent = self._swap(x, to=beside, of=beside)
+        left, right = self._lent(x)
         zeros = torch.zeros_like(x[..., :1])
-        left, right = (lent.get(self._group.rank + side, zeros) for side in (-1, 1))
-        return torch.cat([left, x, right], dim=-1)
+        return torch.cat(
+            [zeros if left is None else left, x, zeros if right is None else right], dim=-1
+        )
+
+    def widen_into(self, out: Tensor, x: Tensor) -> None:
+        """Write into `out [..., H, w+2]` what `widen` gives: one copy less where it is a part."""
+        left, right = self._lent(x)
+        out[..., 1:-1] = x
+        out[..., :1] = 0 if left is None else left
+        out[..., -1:] = 0 if right is None else right
 
     def widen_right(self, x: Tensor) -> Tensor:
         """`x [..., H, w]` with the right neighbour's first column, or zeros: `[..., H, w+1]`."""
@@ -82,6 +89,12 @@ class Columns:
         pieces = even.new_empty(sum(of_all), *even.shape)
         self._group.all_to_all(pieces, even[None], name=name, given=to_root, taken=of_all)
         return self._join(pieces, x) if self._group.rank == root else None
+
+    def _lent(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """The neighbours' nearest columns, left and right; None beyond an edge."""
+        beside = self._existing(self._group.rank - 1, self._group.rank + 1)
+        lent = self._swap(x, to=beside, of=beside)
+        return lent.get(self._group.rank - 1), lent.get(self._group.rank + 1)
 
     def _existing(self, *ranks: int) -> list[int]:
         return [rank for rank in ranks if 0 <= rank < self._group.size]

@@ -69,9 +69,7 @@ class CausalConv(_Kernel):
         """Map `x [B, I, F, H, W]` to `[B, O, F, H, W]`."""
         if tape.columns is None:
             return temporal_conv(tape.splice(x), self.weight, self.bias)
-        # Widened before it is remembered: the neighbours' columns cross once, not once per tap.
-        x = tape.splice(tape.columns.widen(x))
-        return temporal_conv(x, self.weight, self.bias, beside=0)
+        return temporal_conv(tape.widen(x), self.weight, self.bias, beside=0)
 
 
 class TimeConv(_Kernel):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from worldline.models.wan.params import CAUSAL_TAPS
-from worldline.ops.halo import Columns, Part
+from worldline.ops.halo import LENT, Columns, Part
 
 History = tuple[Tensor | None, ...]
 
@@ -79,6 +79,19 @@ class Tape:
         # A copy: a view would keep the whole spliced tensor alive until the next call.
         self._new.append(x[:, :, -keep:].clone())
         return x
+
+    def widen(self, x: Tensor, keep: int = CAUSAL_TAPS - 1) -> Tensor:
+        """`splice`, with the columns that neighbours lend `x` beside it: `[B, C, keep+F, H, w+2]`.
+
+        History has its own already: they cross once, not once per tap.
+        """
+        assert self.columns is not None, "only parts of a picture are widened"
+        old, (batch, width, frames, height, columns) = self._take(), x.shape
+        out = x.new_empty(batch, width, keep + frames, height, columns + LENT)
+        out[:, :, :keep] = 0 if old is None else old
+        self.columns.widen_into(out[:, :, keep:], x)
+        self._new.append(out[:, :, -keep:].clone())
+        return out
 
     def record(self, history: Tensor | None) -> None:
         """Record the history of a layer that does not convolve over the first latent frame."""
