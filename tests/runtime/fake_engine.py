@@ -261,6 +261,7 @@ class FakeWorld:
         steps: int | None = None,
         intrinsics: Intrinsics | None = None,
         rig: Rig | None = None,
+        loras: tuple[tuple[str, float], ...] | None = None,
         sharded: bool = True,
     ) -> FakeSession:
         assert image.dtype == np.uint8 and image.shape[2] == 3

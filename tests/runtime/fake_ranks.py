@@ -133,6 +133,7 @@ class RankWorld(FakeWorld):
         steps: int | None = None,
         intrinsics: Intrinsics | None = None,
         rig: Rig | None = None,
+        loras: tuple[tuple[str, float], ...] | None = None,
         sharded: bool = True,
     ) -> FakeSession:
         self.note(f"picture {image.sum()} {prompt}")

@@ -16,7 +16,8 @@ from tests.runtime.test_offload import build, forward
 from worldline.core.errors import CheckpointError, ConfigError, KeysError
 from worldline.models.lingbot.dit import LingBotDiT
 from worldline.ops.packed import pack_linears
-from worldline.runtime.lora import NOTHING, Wardrobe, parse_spec
+from worldline.runtime.engine import World
+from worldline.runtime.lora import NOTHING, Outfit, Wardrobe, parse_spec
 
 Q, FFN = "blocks.1.self_attn.q", "blocks.0.ffn.0"
 RANK = 4
@@ -310,3 +311,36 @@ def test_however_the_weights_are_kept(kind: str, tmp_path: Path) -> None:
         assert one is None or one.holds((own.q, own.k, own.v)), "still one product"
     loras.wear(NOTHING)
     assert torch.equal(forward(dit), plain)
+
+
+def film(world: World, loras: Outfit | None, chunks: int = 2) -> Tensor:
+    with world.start(tiny.picture(), tiny.PROMPT, loras=loras) as session:
+        return torch.cat([torch.from_numpy(session.step().frames) for _ in range(chunks)])
+
+
+def test_sessions_side_by_side_wear_what_they_began_with(tmp_path: Path) -> None:
+    world = tiny.world()
+    plain = film(world, None)
+    world.loras.load("a", adapter(tmp_path / "a.safetensors", network(), seed=1))
+    world.loras.load("b", adapter(tmp_path / "b.safetensors", network(), seed=2))
+    alone = {name: film(world, ((name, 1.0),)) for name in "ab"}
+    assert not torch.equal(alone["a"], plain) and not torch.equal(alone["a"], alone["b"])
+    sessions = {
+        name: world.start(tiny.picture(), tiny.PROMPT, loras=outfit)
+        for name, outfit in (("a", (("a", 1.0),)), ("", ()), ("b", (("b", 1.0),)))
+    }
+    mixed: dict[str, list[Tensor]] = {name: [] for name in sessions}
+    for _ in range(2):
+        for name, session in sessions.items():
+            mixed[name].append(torch.from_numpy(session.step().frames))
+    for name, frames in mixed.items():
+        assert torch.equal(torch.cat(frames), alone.get(name, plain))
+    with pytest.raises(ConfigError, match="in use"):
+        world.loras.unload("a")
+    assert sessions["a"].engine.weights != sessions["b"].engine.weights != world.info.weights
+    for session in sessions.values():
+        session.close()
+    world.loras.unload("a")
+    with pytest.raises(ConfigError, match="no such LoRA"):
+        world.start(tiny.picture(), tiny.PROMPT, loras=(("a", 1.0),))
+    assert torch.equal(film(world, None), plain)

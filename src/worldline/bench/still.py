@@ -167,6 +167,7 @@ class StillWorld:
         steps: int | None = None,
         intrinsics: Intrinsics | None = None,
         rig: Rig | None = None,
+        loras: tuple[tuple[str, float], ...] | None = None,
         sharded: bool = True,
     ) -> StillSession:
         """A session over `image`, uint8 `H W 3`; what a model would need is not looked at."""

@@ -59,6 +59,7 @@ def worker_settings(options: ModelOptions) -> WorkerSettings:
             lossy=options.lossy,
             first_chunks_mb=options.first_chunks_mb,
             timeline_mb=options.timeline_mb,
+            loras=options.lora,
         ),
     )
 

@@ -24,6 +24,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     make chunks cheaper and change the picture (`runtime.savings.LEVERS`), each with `=N` where it
     has a number. `first_chunks_mb` of host memory keep first chunks of equal starts, `timeline_mb`
     what one session was, so that it can go back; 0 keeps only what a light snapshot takes.
+    `loras` are adapters that sessions wear unless they name others: `[NAME=]FILE[@SCALE]`.
     """
 
     camera_cache: Literal["auto", "off"] = "auto"
@@ -39,6 +40,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     lossy: tuple[str, ...] = ()
     first_chunks_mb: int = 1024
     timeline_mb: int = 256
+    loras: tuple[str, ...] = ()
 
 
 DEFAULT_OPTIONS = EngineOptions()

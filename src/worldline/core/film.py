@@ -68,6 +68,7 @@ class FilmRequest(msgspec.Struct, frozen=True, kw_only=True):
     `window` and `sink` are latent frames, sizes pixels, `intrinsics` those of an 832x480 picture.
     A `path` has one pose per latent frame of the film, see `film_frames`; None stands still.
     `guidance` 1 means none; `solver` and `branches` are for guided models (see `runtime.films`).
+    `loras` are names of loaded adapters with their scales; None are those that all wear.
     """
 
     prompt: str
@@ -86,6 +87,7 @@ class FilmRequest(msgspec.Struct, frozen=True, kw_only=True):
     guidance: float | None = None
     solver: SolverName | None = None
     branches: BranchesName = "auto"
+    loras: tuple[tuple[str, float], ...] | None = None
 
 
 class FilmProgress(msgspec.Struct, frozen=True, kw_only=True):

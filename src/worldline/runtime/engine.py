@@ -6,7 +6,6 @@ Knows nothing about sockets, clocks or users. A `World` holds weights and what s
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
@@ -36,6 +35,7 @@ from worldline.runtime.kv_cache import FrameRing
 from worldline.runtime.ledger import Ledger
 from worldline.runtime.levers import check_numbers
 from worldline.runtime.loader import Components, load_components
+from worldline.runtime.lora import Outfit, wardrobe_of
 from worldline.runtime.memory import camera_cache_fits
 from worldline.runtime.memory_plan import MemoryPlan
 from worldline.runtime.noise import SeededNoise
@@ -48,7 +48,7 @@ from worldline.runtime.session import Session
 from worldline.runtime.shared import Engine
 from worldline.runtime.snapshot import Snapshot, count_moments, resumed
 from worldline.runtime.snapshot_light import reach_of
-from worldline.runtime.start_options import StartOptions
+from worldline.runtime.start_options import StartOptions, make_schedule, nearest_size
 from worldline.runtime.state import (
     Geometry,
     ImageCondition,
@@ -57,13 +57,6 @@ from worldline.runtime.state import (
 )
 from worldline.runtime.step_cache import StepCache
 from worldline.runtime.timeline import Timeline
-from worldline.sampling.schedules import (
-    TRAIN_STEPS,
-    Schedule,
-    euler_schedule,
-    official_schedule,
-    warped_schedule,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,6 +97,7 @@ class World:
         manner = Manner(mode, options, without, reanchor_at, synchronise)
         self.shared = assemble(components, manner, group)
         self.info = describe(components, mode, self.shared, options)
+        self.loras = wardrobe_of(components, self.shared)
         self._plan: MemoryPlan | None = None
 
     def plan_memory(self) -> None:
@@ -156,6 +150,7 @@ class World:
         rig: Rig | None = None,
         keep_latents: bool = False,
         sharded: bool = True,
+        loras: Outfit | None = None,
     ) -> Session:
         """Open a world from a picture (uint8 `H W 3`, RGB) and a prompt.
 
@@ -177,6 +172,7 @@ class World:
             rig=rig,
             keep_latents=keep_latents,
             sharded=sharded,
+            loras=loras,
         )
         return self.open(image, prompt, seed, options=options)
 
@@ -189,7 +185,7 @@ class World:
             require_live(self.preset)
         settings = resolve_runtime(self.preset, self.components.checkpoint, options.runtime)
         geometry = self._geometry(image, options)
-        engine = self.engine(geometry, settings, sharded=options.sharded)
+        engine = self.engine(geometry, settings, sharded=options.sharded, loras=options.loras)
         check_numbers(engine, settings)
         rig = check_rig(options.rig or self.preset.rig)
         intrinsics = check_intrinsics(options.intrinsics or self.preset.intrinsics)
@@ -287,10 +283,15 @@ class World:
             return None
         model = (self.info, self.options, sorted(self.shared.without), self.shared.reanchor_at)
         picture = (image.shape, np.ascontiguousarray(image).tobytes())
-        return start_digest([*model, *picture, prompt, options])
+        return start_digest([*model, *picture, prompt, options, self.loras.mark(options.loras)])
 
     def engine(
-        self, geometry: Geometry, settings: RuntimeParams, *, sharded: bool = True
+        self,
+        geometry: Geometry,
+        settings: RuntimeParams,
+        *,
+        sharded: bool = True,
+        loras: Outfit | None = None,
     ) -> Engine:
         """What the pipeline needs of this world for a session of that size."""
         dit, shards, vae = self.components.dit, self.shared.shards, self.shared.vae
@@ -300,7 +301,8 @@ class World:
         shard = shards.of(tokens)
         tokens = tokens if shard.tokens is None else len(shard.tokens)
         fits = self.shared.camera_cache and camera_cache_fits(dit, tokens)
-        return self.shared._replace(camera_cache=fits, shards=shards, vae=vae)
+        made = self.shared._replace(camera_cache=fits, shards=shards, vae=vae)
+        return self.loras.dressed(made, loras)
 
     def _picture(
         self, image: NDArray[np.uint8], geometry: Geometry, *, stretch: bool
@@ -357,6 +359,11 @@ def load(
     )
     tune_for_cpu(components.dit, components.vae, target, mode=mode)
     world = World(components, mode=mode, options=options, synchronise=synchronise, group=group)
+    for spec in options.loras:
+        world.loras.always(spec)
+    world.info = msgspec.structs.replace(
+        world.info, weights=world.info.weights + world.loras.mark()
+    )
     world.plan_memory()
     return world
 
@@ -373,18 +380,3 @@ def check_options(options: EngineOptions) -> None:
         value, least = getattr(options, name), int(name == "resident_blocks")
         if value < least:
             raise ConfigError(f"unusable {name}", expected=f"at least {least}", got=value)
-
-
-def nearest_size(sizes: Sequence[tuple[int, int]], width: int, height: int) -> tuple[int, int]:
-    """The size whose aspect ratio is nearest to a picture's; earlier ones win a tie."""
-    ratio = math.log(width / height)
-    return min(sizes, key=lambda size: abs(math.log(size[0] / size[1]) - ratio))
-
-
-def make_schedule(preset: Preset, settings: RuntimeParams) -> Schedule:
-    """The step table of a session."""
-    if preset.sampler.kind == "euler":
-        return euler_schedule(settings.shift, len(settings.steps))
-    if preset.sampler.schedule == "warped":
-        return warped_schedule(settings.shift, [TRAIN_STEPS - i for i in settings.steps])
-    return official_schedule(settings.shift, settings.steps)

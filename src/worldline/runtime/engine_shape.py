@@ -112,6 +112,7 @@ class EngineWorld(FilmWorld, Protocol):
         steps: int | None = None,
         intrinsics: Intrinsics | None = None,
         rig: Rig | None = None,
+        loras: tuple[tuple[str, float], ...] | None = None,
         sharded: bool = True,
     ) -> EngineSession:
         """Start a session."""

@@ -201,6 +201,7 @@ class FilmJob:
         """
         if self._work is None or self._over:
             raise SessionClosedError("this film is closed" if not self._over else "it is done")
+        self._setup.session.engine.wear()  # others may have had the networks since
         work, self._work = self._work, None
         self._shown = self._video = None
         self._stage = next(work)

@@ -229,6 +229,7 @@ def open_session(
         stretch=stretch,
         noise=noise,
         film=True,
+        loras=request.loras,
     )
     return world.open(image, request.prompt, request.seed, options=options)
 

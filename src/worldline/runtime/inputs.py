@@ -58,6 +58,7 @@ def chunk_inputs(
     engine: Engine, state: SessionState, motion: Moved, *, prompt: PromptStates, frames: range
 ) -> ChunkInputs:
     """What all passes over latent frames `frames` share."""
+    engine.wear()
     dit, caches = engine.dit, state.caches
     rows, columns = state.geometry.tokens
     text = prompt.current

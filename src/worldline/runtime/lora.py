@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakSet
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,6 +24,10 @@ from worldline.models.lingbot.dit import LingBotDiT
 from worldline.models.lora_file import Change, LoraPlan, plan_lora
 from worldline.quant.linear import Fp8Linear
 from worldline.runtime.offload import BlockOffload
+
+if TYPE_CHECKING:
+    from worldline.runtime.loader import Components
+    from worldline.runtime.shared import Engine
 
 Outfit = tuple[tuple[str, float], ...]
 MOST_SCALE = 100.0
@@ -35,6 +40,18 @@ class Lora(NamedTuple):
     plan: LoraPlan
     tensors: dict[str, Tensor]
     experts: frozenset[int]
+
+
+class Look:
+    """What a session wears; calling it puts that on. The wardrobe knows of all there are."""
+
+    def __init__(self, wardrobe: Wardrobe, outfit: Outfit) -> None:
+        self.outfit = outfit
+        self._wardrobe = wardrobe
+
+    def __call__(self) -> bool:
+        """Have the networks wear it; whether anything had to be changed."""
+        return self._wardrobe.wear(self.outfit)
 
 
 class _Place(NamedTuple):
@@ -53,7 +70,8 @@ class Wardrobe:
         self._changed = changed
         self._loras: dict[str, Lora] = {}
         self._originals: dict[_Place, dict[str, Tensor]] = {}
-        self._worn = NOTHING
+        self._looks: WeakSet[Look] = WeakSet()
+        self._worn = self._usual = NOTHING
 
     @property
     def names(self) -> list[str]:
@@ -86,9 +104,31 @@ class Wardrobe:
         self._loras[name] = Lora(plan, _read(plan), frozenset(wanted))
         return plan
 
+    def always(self, spec: str) -> None:
+        """Load `[NAME=]FILE[@SCALE]`, for every session that names nothing itself.
+
+        Raises: as `load`.
+        """
+        name, path, scale = parse_spec(spec)
+        self.load(name, path)
+        self._usual = self.check((*self._usual, (name, scale)))
+
+    def dressed(self, engine: Engine, outfit: Outfit | None) -> Engine:
+        """`engine` for a session that wears this; None is what all wear. Raises: ConfigError."""
+        look = Look(self, self.check(self._usual if outfit is None else outfit))
+        self._looks.add(look)
+        return engine._replace(weights=engine.weights + self.mark(look.outfit), wear=look)
+
     def unload(self, name: str) -> None:
-        """Forget an adapter; it is taken off first. Raises: ConfigError for an unknown one."""
+        """Forget an adapter; it is taken off first.
+
+        Raises: ConfigError for an unknown one, and for one that a session wears.
+        """
         self._known(name)
+        users = sum(name in dict(look.outfit) for look in self._looks)
+        if users:
+            raise ConfigError("this LoRA is in use", expected="no session with it", got=users)
+        self._usual = tuple(one for one in self._usual if one[0] != name)
         self.wear(tuple(one for one in self._worn if one[0] != name))
         del self._loras[name]
         touched = {place for lora in self._loras.values() for place in _places(lora)}
@@ -107,9 +147,13 @@ class Wardrobe:
             raise ConfigError("a LoRA twice", expected="each name once", got=", ".join(names))
         return tuple((name, float(scale)) for name, scale in outfit if scale)
 
-    def mark(self, outfit: Outfit) -> str:
-        """What tells weights that wear this from those that wear nothing; "" for nothing."""
-        worn = [f"{self._loras[name].plan.digest}*{scale!r}" for name, scale in self.check(outfit)]
+    def mark(self, outfit: Outfit | None = None) -> str:
+        """What tells weights that wear this from those that wear nothing; "" for nothing.
+
+        None is what all wear.
+        """
+        wanted = self.check(self._usual if outfit is None else outfit)
+        worn = [f"{self._loras[name].plan.digest}*{scale!r}" for name, scale in wanted]
         return "".join(f"+{one}" for one in worn)
 
     @torch.no_grad()
@@ -171,6 +215,22 @@ class Wardrobe:
         for dit in self._dits:
             if dit.device.type == "cuda":
                 torch.cuda.synchronize(dit.device)
+
+
+def wardrobe_of(components: Components, shared: Engine) -> Wardrobe:
+    """An empty one for a loaded model; what was made of other weights is dropped with each change.
+
+    The autoencoder and the text encoder wear nothing: what is kept of these stays, but for the
+    negative prompt, which is not worth the doubt.
+    """
+
+    def changed() -> None:
+        shared.workspace.clear()
+        shared.negatives.invalidate()
+
+    low = components.low_noise_dit
+    dits = [components.dit] if low is None else [components.dit, low]
+    return Wardrobe(dits, changed=changed)
 
 
 def parse_spec(text: str) -> tuple[str, Path, float]:

@@ -34,7 +34,8 @@ class OpenRequest(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
     """Start a session. `image` is RGB, `image_height x image_width x 3` bytes, row by row.
 
     None leaves a number to the preset; sizes are pixels, `chunk`, `window`, `sink` latent frames.
-    `intrinsics` are fx, fy, cx, cy of an 832x480 picture, `rig` is the camera's full speed.
+    `intrinsics` are fx, fy, cx, cy of an 832x480 picture, `rig` is the camera's full speed. `loras`
+    are names of adapters that the worker has, with their scales; None are those that all wear.
     With `light` (`core.snapshot`) the session opens at that snapshot's place, with its seed and
     texts; with `snapshot`, a `SnapshotRequest`'s file, at its. Not `sharded`, ranks compute all.
     """
@@ -54,6 +55,7 @@ class OpenRequest(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
     steps: int | None = None
     intrinsics: tuple[float, float, float, float] | None = None
     rig: Rig | None = None
+    loras: tuple[tuple[str, float], ...] | None = None
     light: bytes | None = None
     snapshot: str | None = None
     sharded: bool = True

@@ -219,6 +219,7 @@ class Rank:
             steps=request.steps,
             intrinsics=None if request.intrinsics is None else Intrinsics(*request.intrinsics),
             rig=request.rig,
+            loras=request.loras,
             sharded=request.sharded,
         )
 

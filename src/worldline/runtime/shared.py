@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from worldline.runtime.session import Session
 
 
+def naked() -> None:
+    """There are no adapters to put on or take off."""
+
+
 class Engine(NamedTuple):
     """See the module's contract; a value. `camera_cache` is decided for every session's size."""
 
@@ -62,6 +66,7 @@ class Engine(NamedTuple):
     timeline_bytes: int  # what a session may keep of its past
     sessions: WeakSet[Session]  # all that are open
     entered: Callable[[str], None] = unwatched  # told of every stage of a chunk that begins
+    wear: Callable[[], object] = naked  # puts on the adapters of the session, see `lora`
 
     def clock(self) -> StageClock:
         """A stage clock of this device."""

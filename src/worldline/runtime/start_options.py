@@ -1,14 +1,23 @@
-"""What a session may ask for when it begins."""
+"""What a session may ask for when it begins, and what follows from that."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from worldline.core.camera import Intrinsics
 from worldline.core.motion import Rig
-from worldline.models.preset import RuntimeValues
+from worldline.models.preset import Preset, RuntimeParams, RuntimeValues
+from worldline.runtime.lora import Outfit
 from worldline.runtime.noise import NoiseSource
+from worldline.sampling.schedules import (
+    TRAIN_STEPS,
+    Schedule,
+    euler_schedule,
+    official_schedule,
+    warped_schedule,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +28,8 @@ class StartOptions:
     the picture as the official code does (no crop, no filter), `noise` replaces the seeded source;
     both serve parity runs. With `keep_latents` the session can be decoded once more, see
     `Session.recording`. Without `sharded` every rank of a group computes all of the session; `film`
-    is for `runtime.films`, whose guided models cannot be stepped.
+    is for `runtime.films`, whose guided models cannot be stepped. `loras` are names of loaded
+    adapters with their scales, None those that the world was loaded with.
     """
 
     width: int | None = None
@@ -36,6 +46,7 @@ class StartOptions:
     keep_latents: bool = False
     sharded: bool = True
     film: bool = False
+    loras: Outfit | None = None
 
     @property
     def runtime(self) -> RuntimeValues:
@@ -48,3 +59,18 @@ class StartOptions:
             shift=self.shift,
             steps=steps if steps is None or isinstance(steps, int) else tuple(steps),
         )
+
+
+def nearest_size(sizes: Sequence[tuple[int, int]], width: int, height: int) -> tuple[int, int]:
+    """The size whose aspect ratio is nearest to a picture's; earlier ones win a tie."""
+    ratio = math.log(width / height)
+    return min(sizes, key=lambda size: abs(math.log(size[0] / size[1]) - ratio))
+
+
+def make_schedule(preset: Preset, settings: RuntimeParams) -> Schedule:
+    """The step table of a session."""
+    if preset.sampler.kind == "euler":
+        return euler_schedule(settings.shift, len(settings.steps))
+    if preset.sampler.schedule == "warped":
+        return warped_schedule(settings.shift, [TRAIN_STEPS - i for i in settings.steps])
+    return official_schedule(settings.shift, settings.steps)
