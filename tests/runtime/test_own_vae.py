@@ -6,11 +6,11 @@ import os
 import signal
 from collections.abc import Iterator
 
-import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import worldline
 from tests import tiny
 from worldline.core.errors import WorkerDiedError
 from worldline.runtime.handle import WorkerHandle
@@ -18,7 +18,6 @@ from worldline.runtime.protocol import OpenRequest, StepRequest, WorkerSettings
 
 CHUNKS = 3
 APART = WorkerSettings(model="pocket", threads=1, devices=("cpu", "cpu"), own_vae=True)
-TOGETHER = msgspec.structs.replace(APART, devices=(), device="cpu", own_vae=False)
 
 
 def opening(name: str) -> OpenRequest:
@@ -47,22 +46,19 @@ def walk(handle: WorkerHandle, name: str) -> list[NDArray[np.uint8]]:
 
 @pytest.fixture(scope="module")
 def apart() -> Iterator[WorkerHandle]:
-    handle = WorkerHandle(APART)
-    handle.wait_until_loaded()
+    handle = WorkerHandle.spawn(APART)
     yield handle
     handle.shutdown()
 
 
 def test_the_same_pictures_as_one_process(apart: WorkerHandle) -> None:
-    alone = WorkerHandle(TOGETHER)
-    try:
-        alone.wait_until_loaded()
-        expected = walk(alone, "a")
-    finally:
-        alone.shutdown()
+    with worldline.load("pocket", device="cpu", threads=1).start(
+        tiny.picture(), "a place", 7
+    ) as session:
+        alone = [session.step([("w",)]).frames for _ in range(CHUNKS)]
     for name in ("a", "b"):
         found = walk(apart, name)
-        assert all(np.array_equal(x, y) for x, y in zip(found, expected, strict=True))
+        assert all(np.array_equal(x, y) for x, y in zip(found, alone, strict=True))
 
 
 def test_when_its_rank_dies_sessions_are_told(apart: WorkerHandle) -> None:

@@ -28,8 +28,8 @@ from worldline.runtime.parallel.vae import SharedVae, share_vae, whole_vae
 EXACT = 1e-5  # max abs, float32: what the issue asks for
 GOLDEN = 1e-4
 ROWS = 3
-# Latent columns and ranks: odd, uneven, one column each, even.
-WIDTHS = [(5, 2), (7, 3), (3, 3), (9, 4), (4, 2)]
+# Latent columns and ranks: odd, uneven, one column each.
+WIDTHS = [(5, 2), (7, 3), (3, 3), (9, 4)]
 ALL_WIDTHS = [(width, ranks) for ranks in (2, 3, 4) for width in range(ranks, 14)]
 ENCODED = [(1, 4, 4), (9,)]  # pixel frames per call
 DECODED = [(1, 1, 2), (4,)]  # latent frames per call
