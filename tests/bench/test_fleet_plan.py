@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from typing import NamedTuple
 
 import pytest
+import torch
 
 from worldline.bench.fleet_plan import FleetPlan, as_text, plan_fleet
 from worldline.bench.plan import plan_memory, wanted
@@ -82,6 +84,24 @@ def test_an_autoencoder_of_its_own_takes_its_bytes_along() -> None:
     assert passes[0].weights + vae.weights == alone.weights
     assert passes[0].columns == (0, 0) and vae.session > 0
     assert "the autoencoder" in as_text(both) and "messages" in as_text(both)
+
+
+def test_doctor_says_which_devices_are_too_small(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Card(NamedTuple):
+        total_memory: int
+
+    need = sum((one.weights + one.session + one.workspace) for one in shared(2).replicas[0][:1])
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for room, said in ((2.0, False), (0.5, True)):
+        card = Card(round(room * need))
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i, card=card: card)
+        words = ["doctor", "--devices", "0,1", "--sp", "2", "--model", FAST.name, "--mode", "fast"]
+        assert main(words) == 0
+        out = capsys.readouterr().out
+        assert ("cuda:0 is too small" in out) == ("cuda:1 is too small" in out) == said
+        assert "not on this machine" not in out
 
 
 def test_doctor_explains_it(capsys: pytest.CaptureFixture[str]) -> None:

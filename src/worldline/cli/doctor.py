@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -25,6 +26,7 @@ from worldline.core.env import (
 )
 
 if TYPE_CHECKING:
+    from worldline.bench.fleet_plan import RankPlan
     from worldline.models.preset import Preset
 
 PARTS = ("numpy", "msgspec", "starlette", "uvicorn", "websockets", "simplejpeg", "pillow")
@@ -109,17 +111,32 @@ def plan(options: Doctor) -> int:
         own_vae=options.vae == "own",
     )
     print(msgspec.json.encode(made).decode() if options.json else as_text(made))
-    missing = [name for group in groups for name in group if not _is_here(name)]
-    if missing and not options.json:
-        print(f"not on this machine: {', '.join(missing)}")
+    if not options.json:
+        for line in _doubts([rank for replica in made.replicas for rank in replica]):
+            print(line)
     return 0
 
 
-def _is_here(device: str) -> bool:
+def _doubts(ranks: list[RankPlan]) -> list[str]:
+    """What speaks against a plan on this machine: GPUs that are not here, or have too little."""
     import torch
 
-    kind, _, index = device.partition(":")
-    return kind == "cpu" or int(index or 0) < torch.cuda.device_count()
+    from worldline.runtime.memory import USABLE
+
+    needed: Counter[int] = Counter()
+    for rank in ranks:
+        if rank.device != "cpu":
+            index = int(rank.device.partition(":")[2] or 0)
+            needed[index] += rank.weights + rank.session + rank.workspace
+    here = range(torch.cuda.device_count())
+    missing = [f"cuda:{index}" for index in needed if index not in here]
+    doubts = [f"not on this machine: {', '.join(missing)}"] if missing else []
+    for index in here:
+        room = USABLE * torch.cuda.get_device_properties(index).total_memory
+        if needed[index] > room:
+            told = f"{needed[index] / 1e9:.1f} GB needed for one world, {room / 1e9:.1f} there"
+            doubts.append(f"cuda:{index} is too small: {told}")
+    return doubts
 
 
 def machine() -> list[Finding]:

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -57,6 +58,8 @@ def start_ranks(settings: WorkerSettings) -> Started:
     except BaseException:
         for process in started.processes:
             process.kill()
+        if meeting is not None:
+            shutil.rmtree(meeting, ignore_errors=True)
         raise
     finally:
         for end in itertools.chain.from_iterable(feeds):
