@@ -74,6 +74,8 @@ class Street:
     async def _tick(self, seconds: float) -> None:
         await self.stage.clock.advance(seconds)
         await settle(20)
+        for world, _ in self.worlds:  # threads that take digests know nothing of this clock
+            await world._open().production.hashed()
 
     async def greedy(self) -> None:
         """A mainline session without pacing: asks again the moment it is served."""
