@@ -14,10 +14,11 @@ from torch import Tensor
 from tests import tiny
 from tests.runtime.test_offload import build, forward
 from worldline.core.errors import CheckpointError, ConfigError, KeysError
+from worldline.core.lora import Outfit, parse_outfit, parse_spec
 from worldline.models.lingbot.dit import LingBotDiT
 from worldline.ops.packed import pack_linears
 from worldline.runtime.engine import World
-from worldline.runtime.lora import NOTHING, Outfit, Wardrobe, parse_spec
+from worldline.runtime.lora import NOTHING, Wardrobe
 
 Q, FFN = "blocks.1.self_attn.q", "blocks.0.ffn.0"
 RANK = 4
@@ -275,6 +276,13 @@ def test_names_are_plain_and_each_is_had_once(tmp_path: Path) -> None:
 )
 def test_specs(text: str, spec: tuple[str, Path, float]) -> None:
     assert parse_spec(text) == spec
+
+
+def test_outfits_of_a_request() -> None:
+    assert parse_outfit("ink:0.5, chalk") == (("ink", 0.5), ("chalk", 1.0))
+    assert parse_outfit("") == ()
+    with pytest.raises(ConfigError):
+        parse_outfit("ink:much")
 
 
 @pytest.mark.parametrize("text", ["", "a=", "=b.safetensors", "a.safetensors@x", "@1"])

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from worldline.core.camera import Intrinsics, check_intrinsics
 from worldline.core.config import DEFAULT_OPTIONS, EngineOptions
 from worldline.core.errors import ConfigError, ImageError
+from worldline.core.lora import Outfit
 from worldline.core.motion import Rig, check_rig
 from worldline.kernels.choice_file import AttentionChoice
 from worldline.models.preset import Preset, RuntimeParams, resolve_runtime
@@ -35,7 +36,7 @@ from worldline.runtime.kv_cache import FrameRing
 from worldline.runtime.ledger import Ledger
 from worldline.runtime.levers import check_numbers
 from worldline.runtime.loader import Components, load_components
-from worldline.runtime.lora import Outfit, wardrobe_of
+from worldline.runtime.lora import wardrobe_of
 from worldline.runtime.memory import camera_cache_fits
 from worldline.runtime.memory_plan import MemoryPlan
 from worldline.runtime.noise import SeededNoise

@@ -9,7 +9,6 @@ what it wears (`Wardrobe.wear`), which costs nothing when the last one wore the 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from worldline.core.errors import CheckpointError, ConfigError
+from worldline.core.lora import Outfit, check_outfit, parse_spec
 from worldline.models.lingbot.dit import LingBotDiT
 from worldline.models.lora_file import Change, LoraPlan, plan_lora
 from worldline.quant.linear import Fp8Linear
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from worldline.runtime.loader import Components
     from worldline.runtime.shared import Engine
 
-Outfit = tuple[tuple[str, float], ...]
-MOST_SCALE = 100.0
 NOTHING: Outfit = ()
 
 
@@ -137,15 +135,7 @@ class Wardrobe:
 
     def check(self, outfit: Outfit) -> Outfit:
         """The outfit without what has no effect. Raises: ConfigError for one that cannot be."""
-        names = [name for name, _ in outfit]
-        for name, scale in outfit:
-            self._known(name)
-            if not -MOST_SCALE <= scale <= MOST_SCALE or not math.isfinite(scale):
-                expected = f"-{MOST_SCALE:g} to {MOST_SCALE:g}"
-                raise ConfigError("unusable scale of a LoRA", expected=expected, got=scale)
-        if len(set(names)) < len(names):
-            raise ConfigError("a LoRA twice", expected="each name once", got=", ".join(names))
-        return tuple((name, float(scale)) for name, scale in outfit if scale)
+        return check_outfit(outfit, self.names)
 
     def mark(self, outfit: Outfit | None = None) -> str:
         """What tells weights that wear this from those that wear nothing; "" for nothing.
@@ -231,21 +221,6 @@ def wardrobe_of(components: Components, shared: Engine) -> Wardrobe:
     low = components.low_noise_dit
     dits = [components.dit] if low is None else [components.dit, low]
     return Wardrobe(dits, changed=changed)
-
-
-def parse_spec(text: str) -> tuple[str, Path, float]:
-    """Name, file and scale of `[NAME=]FILE[@SCALE]`. Raises: ConfigError."""
-    name, equals, rest = text.partition("=")
-    path, at, scale = (rest if equals else text).rpartition("@")
-    if not at:
-        path, scale = scale, "1"
-    try:
-        number = float(scale)
-    except ValueError:
-        raise ConfigError("unusable scale of a LoRA", expected="a number", got=scale) from None
-    if not path or (equals and not name):
-        raise ConfigError("no LoRA", expected="[NAME=]FILE[@SCALE]", got=text)
-    return (name if equals else Path(path).stem), Path(path), number
 
 
 def _places(lora: Lora) -> Iterator[_Place]:

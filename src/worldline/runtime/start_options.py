@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from worldline.core.camera import Intrinsics
+from worldline.core.lora import Outfit
 from worldline.core.motion import Rig
 from worldline.models.preset import Preset, RuntimeParams, RuntimeValues
-from worldline.runtime.lora import Outfit
 from worldline.runtime.noise import NoiseSource
 from worldline.sampling.schedules import (
     TRAIN_STEPS,

@@ -95,6 +95,7 @@ def request_of(wish: Wish, *, chunk: int, overlap: int) -> FilmRequest:
         negative_prompt=wish.negative_prompt,
         guidance=wish.guidance,
         solver=wish.solver,
+        loras=wish.loras,
     )
 
 

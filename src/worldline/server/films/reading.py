@@ -18,6 +18,7 @@ from worldline.core.actions import parse_action_string
 from worldline.core.chunk import PICTURES
 from worldline.core.config import ServerConfig, WorldInfo
 from worldline.core.errors import ConfigError, ControlError, ImageError, InputError
+from worldline.core.lora import Outfit, check_outfit, parse_outfit, parse_spec
 from worldline.core.trajectory import as_poses, latent_frames
 from worldline.media.image import decode_image, picture_bytes
 from worldline.server.films.film import Wish, chunks_for
@@ -51,6 +52,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     guidance: float | None = None
     steps: int | None = None
     solver: Literal["unipc", "dpm++"] | None = None
+    loras: str | None = None
 
 
 class Read(NamedTuple):
@@ -105,6 +107,7 @@ def read_film(asked: Asked, *, info: WorldInfo, config: ServerConfig) -> Read:
             negative_prompt=asked.negative_prompt,
             guidance=asked.guidance,
             solver=asked.solver,
+            loras=_outfit(asked.loras, info),
         ),
         picture,
     )
@@ -119,6 +122,14 @@ def _text(name: str, value: bytes) -> Any:
         return msgspec.json.decode(text) if name in _NESTED and text[:1] in "[{" else text
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
         raise InputError(f"the field {name[:40]} cannot be read", got=error) from None
+
+
+def _outfit(loras: str | None, info: WorldInfo) -> Outfit | None:
+    """Adapters by name; None where the request says nothing. Raises: ConfigError."""
+    if loras is None:
+        return None
+    known = [parse_spec(spec)[0] for spec in info.options.loras]
+    return check_outfit(parse_outfit(loras), known)
 
 
 def _check_guidance(asked: Asked, *, info: WorldInfo, config: ServerConfig) -> None:

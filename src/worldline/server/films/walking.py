@@ -98,6 +98,7 @@ def to_open(wish: Wish, picture: Pixels, *, id: str) -> OpenRequest:
         width=wish.width,
         height=wish.height,
         steps=wish.steps,
+        loras=wish.loras,
     )
 
 
