@@ -19,6 +19,7 @@ from worldline.core.chunk import PICTURES
 from worldline.core.config import DEFAULT_OPTIONS, EngineOptions
 from worldline.models.preset import Preset
 from worldline.ops.collectives import Split
+from worldline.runtime.device import autoencoder_dtype
 from worldline.runtime.parallel.expected import Sharing, expected
 from worldline.runtime.parallel.shards import check_degree
 from worldline.runtime.parallel.vae import ColumnVae
@@ -232,7 +233,9 @@ def _of_columns(want: Wanted, ranks: int) -> list[ExchangePlan]:
     """Of decoding one chunk by columns; nothing for one rank."""
     if ranks == 1:
         return []
-    vae: ColumnVae = build_networks(want.preset).vae.to(want.dtype)
+    device = torch.device("cuda" if want.cuda else "cpu")
+    kept_in = autoencoder_dtype(device, want.mode, want.dtype)
+    vae: ColumnVae = build_networks(want.preset).vae.to(kept_in)
     grid = Geometry(want.width, want.height).latent
     sent = decode_exchanges(vae, want.settings.chunk, grid, ranks=ranks)
     purpose = "edges of columns, and pictures to the rank that encodes them"
