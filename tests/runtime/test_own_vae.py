@@ -61,6 +61,21 @@ def test_the_same_pictures_as_one_process(apart: WorkerHandle) -> None:
         assert all(np.array_equal(x, y) for x, y in zip(found, alone, strict=True))
 
 
+@pytest.mark.skipif("WORLDLINE_KILL_RANKS" not in os.environ, reason="set WORLDLINE_KILL_RANKS")
+def test_when_its_rank_hangs_sessions_are_told() -> None:
+    handle = WorkerHandle.spawn(APART)
+    try:
+        walk(handle, "a")
+        handle.open(opening("b"))
+        os.kill(handle.pids[1], signal.SIGSTOP)
+        with pytest.raises(WorkerDiedError, match="rank 1 did not get on"):
+            for i in range(1000):
+                with handle.step(StepRequest(session_id="b", chunk_index=i, actions=(("w",),))):
+                    pass
+    finally:
+        handle.shutdown()
+
+
 def test_when_its_rank_dies_sessions_are_told(apart: WorkerHandle) -> None:
     apart.open(opening("c"))
     os.kill(apart.pids[1], signal.SIGKILL)
