@@ -58,8 +58,8 @@ def world(
     return World(made, options=options, without=without, reanchor_at=reanchor_at, group=group)
 
 
-def begin(world: World, size: Size, *, sharded: bool = True, window: int = 7) -> Session:
-    """A session of that size with a sink of two latent frames."""
+def begin(world: World, size: Size, *, sharded: bool = True, window: int | None = None) -> Session:
+    """A session of that size with a sink of two latent frames; a window that is soon full."""
     return world.start(
         tiny.picture(),
         tiny.PROMPT,
@@ -67,7 +67,7 @@ def begin(world: World, size: Size, *, sharded: bool = True, window: int = 7) ->
         width=size.width,
         height=size.height,
         chunk=size.chunk,
-        window=window,
+        window=window or (7 if size.chunk > 1 else 4),
         sink=2,
         keep_latents=True,
         sharded=sharded,
@@ -80,7 +80,7 @@ class Variant(NamedTuple):
     options: EngineOptions = DEFAULT_OPTIONS
     without: Collection[str] = ()
     reanchor_at: int = 1024
-    window: int = 7
+    window: int | None = None
 
     def begin(self, size: Size, group: Collectives = ALONE) -> Session:
         """A session on a world of its own."""

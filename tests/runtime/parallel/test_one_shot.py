@@ -17,6 +17,8 @@ from tests.runtime.parallel import cases
 from worldline.runtime.parallel.group import Group
 from worldline.runtime.parallel.one_shot import OneShot, Peers
 
+SIZE = cases.Size(64, 16, 3)  # 12 tokens: even
+
 
 class Shared:
     """One memory for the buffers of all ranks, by size."""
@@ -92,14 +94,12 @@ def test_what_is_faster_is_used_and_changes_no_bit(slow: tuple[float, float], us
         shapes = 3  # queries, keys and values; results; keys and values alone
         times = (slow if group.rank == 0 else (2.0, 1.0)) * shapes
         group.measure(one_shot(group, shared), clock=Clock(*(20 * ms for ms in times)))
-        walked = cases.walk(cases.begin(cases.world(group), cases.Size(64, 48, 3)), 2)
+        walked = cases.walk(cases.begin(cases.world(group), SIZE), 2)
         assert group.choice is not None and len(group.choice.found) == shapes
         better = {found.better for found in group.choice.found.values()}
         return walked, better, group.traffic.calls["qkv"]
 
-    plain = on_ranks(
-        2, lambda group: cases.walk(cases.begin(cases.world(group), cases.Size(64, 48, 3)), 2)
-    )
+    plain = on_ranks(2, lambda group: cases.walk(cases.begin(cases.world(group), SIZE), 2))
     for walked, better, calls in on_ranks(2, run):
         assert better == {used} and calls == 18  # measuring is not counted
         assert cases.farthest(plain[0], walked) == 0

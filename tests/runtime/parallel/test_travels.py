@@ -19,7 +19,7 @@ def test_recorded_passes_give_the_bits_of_plain_ones() -> None:
         built = 0
         if record:
             world, passes = graphed(world)
-        walked = cases.walk(cases.begin(world, SIZE), 4)
+        walked = cases.walk(cases.begin(world, SIZE), 3)
         if record:
             built = passes.built  # pyright: ignore[reportPossiblyUnboundVariable]
         return walked, built
