@@ -36,7 +36,7 @@ from worldline.runtime.engine import World
 from worldline.runtime.session import Session
 from worldline.runtime.snapshot_file import DIGEST, HEAD
 
-EXAMPLES = int(os.environ.get("WORLDLINE_FUZZ_SNAPSHOTS", "120"))
+EXAMPLES = int(os.environ.get("WORLDLINE_FUZZ_SNAPSHOTS", "80"))
 WALK: list[Controls] = [[("w",), (), ("l",)], None, [("s", "k")] * 3]
 OPTIONS = {
     "plain": EngineOptions(),
@@ -300,3 +300,10 @@ def test_bytes_of_nobody_are_no_chunk_and_no_snapshot(data: bytes) -> None:
     for decode in (decode_chunk, decode_snapshot):
         with pytest.raises(SnapshotError):
             decode(data)
+
+
+def test_words_that_are_no_text_are_refused(light: bytes) -> None:
+    """What the fuzzer found: not an error of the decoder's own."""
+    body = light[36:].replace(b"a frozen lake", b"a \xfflozen lake")
+    with pytest.raises(SnapshotError):
+        decode_snapshot(seal(MAGIC, VERSION, body))

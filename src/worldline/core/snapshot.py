@@ -261,7 +261,7 @@ def decode_snapshot(data: bytes | memoryview) -> LightSnapshot:
     body = unseal(data, magic=MAGIC, version=VERSION, limit=MAX_BYTES, what="light snapshot")
     try:
         snapshot = msgspec.msgpack.decode(body, type=LightSnapshot)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SnapshotError("a light snapshot that cannot be read", got=error) from None
     snapshot.check()
     return snapshot
@@ -271,7 +271,7 @@ def decode_chunk(data: bytes) -> LightChunk:
     """The chunk in `data`; `with_chunk` checks it. Raises `SnapshotError`."""
     try:
         return msgspec.msgpack.decode(data, type=LightChunk)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SnapshotError("a chunk of a light snapshot that cannot be read", got=error) from None
 
 

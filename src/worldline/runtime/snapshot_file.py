@@ -93,7 +93,7 @@ def _read_header(file: BinaryIO, size: int) -> Stored:
         raise DamagedSnapshotError("a snapshot whose header is not its own")
     try:
         stored = msgspec.msgpack.decode(data, type=Stored)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedSnapshotError("a snapshot that cannot be read", got=error) from None
     if sum(_bytes_of(tensor) for tensor in stored.tensors) != body:
         raise DamagedSnapshotError("a snapshot with other tensors than it says", expected=body)
