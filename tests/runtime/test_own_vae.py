@@ -68,7 +68,7 @@ def test_when_its_rank_hangs_sessions_are_told() -> None:
         walk(handle, "a")
         handle.open(opening("b"))
         os.kill(handle.pids[1], signal.SIGSTOP)
-        with pytest.raises(WorkerDiedError, match="rank 1 did not get on"):
+        with pytest.raises(WorkerDiedError, match="did not get on"):
             for i in range(1000):
                 with handle.step(StepRequest(session_id="b", chunk_index=i, actions=(("w",),))):
                     pass
