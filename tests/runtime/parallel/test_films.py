@@ -21,7 +21,7 @@ from worldline.runtime.films_sides import choose_way, pass_bytes
 
 @pytest.mark.parametrize(
     ("kind", "branches"),
-    itertools.product(["base", "pretrain"], ["sequence", "batched"])
+    list(itertools.product(["base", "pretrain"], ["sequence", "batched"]))
     if "WORLDLINE_ALL_RANKS" in os.environ
     else [("base", "batched"), ("pretrain", "sequence")],
 )
