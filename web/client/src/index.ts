@@ -1,5 +1,6 @@
 /** Walk a Worldline world from a browser; see the README. */
 
+export type { Answered } from "./answers.js";
 export type { BackoffOptions } from "./backoff.js";
 export type { ClockState } from "./clock.js";
 export type { Environment, SocketLike, Store } from "./environment.js";
@@ -24,6 +25,7 @@ export type { Painted } from "./screen.js";
 export type { Resumable } from "./seatbook.js";
 export type { Ended, Phase, Retry } from "./session.js";
 export type { Signal, Unsubscribe } from "./signals.js";
+export type { Thumbnail } from "./timeline.js";
 export type { DecoderState, WorldEvents } from "./visit.js";
 export { connect, resumable, type World } from "./world.js";
 export { homography, type Intrinsics, type Mat3, type View } from "./view/homography.js";

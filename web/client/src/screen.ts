@@ -68,6 +68,7 @@ export class Screen {
   #painter: Painter | null = null;
   #canvas: HTMLCanvasElement | null = null;
   #opened: Opened | null = null;
+  #from = 0; // pictures before this number are no part of the walk any more
   #lens: Intrinsics = [1, 1, 0.5, 0.5];
   #gaze: Gaze | null = null;
   #speed = 1;
@@ -164,6 +165,7 @@ export class Screen {
   /** The world is open, for the first time or again. */
   open(opened: Opened): void {
     this.#playout.clear();
+    this.#from = 0;
     if (this.#opened?.fps !== opened.fps) this.#playout = this.#newPlayout(opened.fps);
     this.#opened = opened;
     this.#lens = normalised(opened.intrinsics, opened.width, opened.height);
@@ -186,8 +188,17 @@ export class Screen {
     this.#active = true;
   }
 
+  /** The walk went back: the next picture to show is `number`, whatever was made before it. */
+  cut(number: number): void {
+    this.#from = number;
+    this.#playout.clear();
+    this.#gaze?.reset();
+    this.#report(this.#options.environment.now(), true); // nothing is queued: the server need not wait
+  }
+
   /** A picture that was decoded elsewhere. */
   push(decoded: Decoded): void {
+    if (decoded.info.number < this.#from) return decoded.picture.close();
     this.#playout.push(decoded, this.#options.environment.now());
   }
 
@@ -268,7 +279,8 @@ export class Screen {
     if (!atOnce && nowMs - this.#reportedMs < REPORT_MS) return;
     this.#reportedMs = nowMs;
     const { stalls, dropped } = this.#playout;
-    this.#events.report(this.#newest.number, this.leadMs, { stalls: stalls.count, dropped });
+    const frame = Math.max(this.#newest.number, this.#from - 1);
+    this.#events.report(frame, this.leadMs, { stalls: stalls.count, dropped });
   }
 
   /** The shortest time between two ticks of late is the display's refresh. */

@@ -4,6 +4,7 @@
  * and settles receipts. Knows nothing of pictures and hands.
  */
 
+import { Answers, type Answer, type Answered } from "./answers.js";
 import { Backoff } from "./backoff.js";
 import { ClockSync } from "./clock.js";
 import type { Environment } from "./environment.js";
@@ -61,6 +62,7 @@ export class Session {
   readonly #book: SeatBook;
   readonly #events: SessionEvents;
   readonly #receipts = new Receipts();
+  readonly #answers = new Answers();
   readonly #backoff: Backoff;
   #start: Start;
   #formats: readonly Format[] = ["jpeg"];
@@ -136,6 +138,11 @@ export class Session {
       this.#receipts.failed(id, new WorldError("not_open", "no world is open to receive this", details));
     }
     return receipt;
+  }
+
+  /** Sends an input that is answered by more than receipts. */
+  ask<A extends Answer>(draft: Draft): Answered<A> {
+    return this.#answers.of<A>(this.input(draft));
   }
 
   /** A picture is on screen; returns the ids of the inputs that it shows first. */
@@ -220,6 +227,8 @@ export class Session {
       case "received": this.#receipts.received(message); break;
       case "applied": this.#receipts.applied(message); this.#book.used(message.id); break;
       case "frame": this.#book.used(message.input); break;
+      case "branched":
+      case "saved": this.#answers.settle(message); break;
       case "bye": this.#bye = message; break;
       case "error": this.#error(WorldError.of(message)); break;
     }
@@ -252,8 +261,10 @@ export class Session {
   }
 
   #error(error: WorldError): void {
-    if (error.id !== undefined) this.#receipts.failed(error.id, error);
-    else if (!this.#inWorld && !error.fatal) return this.#link?.abort(error); // there is no other start to try
+    if (error.id !== undefined) {
+      this.#receipts.failed(error.id, error);
+      this.#answers.failed(error.id, error);
+    } else if (!this.#inWorld && !error.fatal) return this.#link?.abort(error); // there is no other start to try
     if (!error.fatal) this.#events.refused(error);
   }
 
@@ -264,6 +275,7 @@ export class Session {
     const wasOpen = this.opened.value !== null;
     const broken = error ?? new WorldError("closed", "the connection was closed");
     this.#receipts.clear(broken);
+    this.#answers.clear(broken);
     this.#events.lost();
     if (this.phase.value === "ended") return;
     if (error === null) {

@@ -22,6 +22,7 @@ import { Screen, type Painted } from "./screen.js";
 import { SeatBook } from "./seatbook.js";
 import { Session } from "./session.js";
 import { Cell, Emitter } from "./signals.js";
+import { Timeline } from "./timeline.js";
 
 const FIGURES_MS = 250;
 
@@ -35,6 +36,10 @@ export interface WorldEvents {
   painted: Painted;
   traced: Wire.Traced;
   recorded: Wire.Recording;
+  /** The walk went back, by whoever asked; the next picture is the first after it. */
+  rewound: Wire.Rewound;
+  branched: Wire.Branched;
+  saved: Wire.Saved;
   /** Every message of the server but frames. */
   message: Exclude<Wire.ServerMessage, Wire.Frame>;
 }
@@ -55,6 +60,7 @@ export class Visit {
   readonly hands: Hands;
   readonly ledger: Ledger;
   readonly recorder = new PathRecorder();
+  readonly timeline = new Timeline();
   readonly painted = new PaintedLog();
   readonly events = new Emitter<WorldEvents>();
   readonly figures = new Cell<Figures>(NO_FIGURES);
@@ -135,13 +141,24 @@ export class Visit {
     switch (message.type) {
       case "opened":
         if (message.speed !== undefined) this.screen.speed = message.speed;
+        this.timeline.clear(); // all are sent again
         this.screen.open(message);
         this.#follow();
         this.#offerRtc(message.fps);
         break;
-      case "state":
       case "control":
+        if (!message.yours) this.timeline.clear(); // where they become ours, they came before this
         this.#follow();
+        break;
+      case "state":
+        this.#follow();
+        break;
+      case "moment":
+        this.timeline.add(message);
+        break;
+      case "rewound":
+        this.timeline.cut(message.chunk);
+        this.screen.cut(message.number);
         break;
       case "rtc_answer":
         this.#rtc?.answer(message.sdp);
@@ -176,6 +193,9 @@ export class Visit {
       case "applied": return this.events.emit("applied", message);
       case "chunk": return this.events.emit("chunk", message);
       case "traced": return this.events.emit("traced", message);
+      case "rewound": return this.events.emit("rewound", message);
+      case "branched": return this.events.emit("branched", message);
+      case "saved": return this.events.emit("saved", message);
     }
   }
 
@@ -306,6 +326,7 @@ export class Visit {
     this.#endRtc();
     this.hands.shut();
     this.#play(false);
+    this.timeline.close();
     this.screen.close();
   }
 }

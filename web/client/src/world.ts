@@ -1,5 +1,6 @@
 /** A world as a page sees it: signals to show, methods to call, a canvas to paint on. */
 
+import type { Answered } from "./answers.js";
 import { browserEnvironment, type Store } from "./environment.js";
 import { WorldError } from "./errors.js";
 import type { Figures } from "./figures.js";
@@ -15,6 +16,7 @@ import type { Receipt } from "./receipts.js";
 import { SeatBook, type Resumable } from "./seatbook.js";
 import type { Ended, Phase, Retry } from "./session.js";
 import type { Signal, Unsubscribe } from "./signals.js";
+import type { Thumbnail } from "./timeline.js";
 import { Visit, type DecoderState, type WorldEvents } from "./visit.js";
 
 /** Enters, watches or comes back to a world. Returns at once; `phase` says how it goes. */
@@ -86,6 +88,11 @@ export class World {
     return this.#visit.recording;
   }
 
+  /** The walk so far in thumbnails, in order; empty for who has no controls. */
+  get moments(): Signal<readonly Thumbnail[]> {
+    return this.#visit.timeline.moments;
+  }
+
   get figures(): Signal<Figures> {
     return this.#visit.figures;
   }
@@ -132,7 +139,25 @@ export class World {
   /** Back to the start picture, with the same seed or another. */
   reset(seed?: number): Receipt {
     this.#visit.screen.gaze?.reset();
-    return this.#visit.session.input({ type: "reset", ...(seed === undefined ? {} : { seed }) });
+    const receipt = this.#visit.session.input({ type: "reset", ...(seed === undefined ? {} : { seed }) });
+    void receipt.received.then(() => this.#visit.timeline.clear(), () => undefined);
+    return receipt;
+  }
+
+  /** Back to before a chunk of the walk (of a moment), or by so many seconds; `rewound` says when it stands there. */
+  rewind(to: { readonly chunk: number } | { readonly seconds: number }): Receipt {
+    const place = "chunk" in to ? { chunk: to.chunk } : { seconds: to.seconds };
+    return this.#visit.session.input({ type: "rewind", ...place });
+  }
+
+  /** A second world that begins here, or before `chunk`; this one goes on. Its token is a secret. */
+  branch(chunk?: number): Answered<Wire.Branched> {
+    return this.#visit.session.ask({ type: "branch", ...(chunk === undefined ? {} : { chunk }) });
+  }
+
+  /** The walk as a world file, which can be fetched at the answer's url. */
+  save(): Answered<Wire.Saved> {
+    return this.#visit.session.ask({ type: "save" });
   }
 
   settings(change: Omit<Wire.Settings, "type" | "id" | "at_ms">): Receipt {

@@ -11,9 +11,9 @@ export function download(file: Blob, name: string): void {
   setTimeout(() => URL.revokeObjectURL(url), RELEASE_MS);
 }
 
-/** Fetches what only a key opens; a link of the browser's own cannot carry it. */
-export async function fetchFile(url: string, name: string, access: string): Promise<void> {
-  const reply = await fetch(url, { headers: { Authorization: `Bearer ${access}` } });
+/** Fetches a file, with the key where one is needed: a link of the browser's own cannot carry it. */
+export async function fetchFile(url: string, name: string, access: string | null): Promise<void> {
+  const reply = await fetch(url, access === null ? {} : { headers: { Authorization: `Bearer ${access}` } });
   if (!reply.ok) throw new Error(`${name}: ${reply.status}`);
   download(await reply.blob(), name);
 }

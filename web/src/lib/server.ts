@@ -70,6 +70,14 @@ export function watchUrl(world: string): string {
   return url.href;
 }
 
+/** The page's own address that walks into a branch; `url` is what the server said of it. */
+export function branchUrl(url: string): string {
+  const found = new URL(document.baseURI);
+  found.search = "";
+  found.hash = new URL(url, document.baseURI).hash;
+  return found.href;
+}
+
 /** One file of a recording, or with null all of them; `url` is what the server said of it. */
 export function takeUrl(url: string, file: string | null): string {
   const take = new URL(url, document.baseURI);

@@ -133,7 +133,7 @@ export const NOTICES: Readonly<Record<string, string | null>> = {
   control_asked: null, // a question with buttons
   recording_limit: "The recording has reached its limit and ended.",
   recording_failed: "The recording has ended: the server cannot go on with it.",
-  recovering: "The model went down. This world waits for it and goes on where it was.",
+  recovering: null, // lies over the picture until it is over
   other_model: "This world was made elsewhere. Here it may look different.",
   recovered: "The model is back, and so is this world.",
 };

@@ -26,6 +26,8 @@ export interface Preferences {
   readonly transport: Transport;
   /** 0 leaves it to the server. */
   readonly quality: number;
+  /** The walk so far in thumbnails, above the words. */
+  readonly timeline: boolean;
 }
 
 export const DEFAULTS: Preferences = {
@@ -39,6 +41,7 @@ export const DEFAULTS: Preferences = {
   format: "auto",
   transport: "websocket",
   quality: 0,
+  timeline: false,
 };
 
 export const QUALITIES = [
@@ -65,6 +68,7 @@ const CHECKS: { readonly [K in keyof Preferences]: Check } = {
   format: (value) => ["auto", "h264", "jpeg", "webp", "raw"].includes(String(value)),
   transport: (value) => value === "websocket" || value === "webrtc",
   quality: within(0, 100),
+  timeline: flag,
 };
 const KEY = "worldline.preferences";
 

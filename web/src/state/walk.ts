@@ -20,6 +20,7 @@ import { wanted } from "../lib/formats";
 import { announce, explain, sentence, type Ending } from "../lib/words";
 import type { Preferences } from "./preferences";
 import type { Way } from "./request";
+import { TimeMachine } from "./timemachine";
 import { Toasts } from "./toasts";
 
 export interface Kept {
@@ -70,6 +71,9 @@ export class Walk {
   readonly sticks: ReadonlySignal<World["hands"]["sticks"]["value"]>;
   readonly locked: ReadonlySignal<boolean>;
   readonly gamepad: ReadonlySignal<string | null>;
+  readonly time: TimeMachine;
+  /** The worker died; the world waits for another one. */
+  readonly recovering = signal(false);
   readonly ending = signal<Ending | null>(null);
   readonly kept = signal<Kept | null>(null);
   /** Where the newest Chrome trace can be fetched. */
@@ -90,6 +94,7 @@ export class Walk {
   readonly #stops: (() => void)[] = [];
   #lostAt: number | null = null;
   #prompts = 0;
+  readonly #places = new Map<string, string | null>(); // by the words that were said
 
   constructor(setting: Setting) {
     this.way = setting.way;
@@ -116,6 +121,8 @@ export class Walk {
     this.locked = mirror(world.hands.locked);
     this.gamepad = mirror(world.hands.gamepad);
     this.place.value = placeOf(setting.way);
+    this.time = new TimeMachine(world, this.toasts, setting.access);
+    this.#stops.push(...this.time.listen());
     this.#listen();
     this.prefer(setting.preferences, null);
   }
@@ -159,6 +166,7 @@ export class Walk {
     };
     settle({ phase: "sent", ms: 0 });
     this.place.value = place;
+    this.#places.set(text, place);
     this.world.prompt(text, { blendChunks }).shown.then(
       () => settle({ phase: "shown", ms: performance.now() - at }),
       () => settle(null), // `refused` says why
@@ -208,8 +216,21 @@ export class Walk {
     const { world, toasts } = this;
     this.#stops.push(
       world.on("notice", ({ code, message, in_ms }) => {
+        if (code === "recovering") this.recovering.value = true;
+        if (code === "recovered") this.recovering.value = false;
         const text = announce(code, message);
         if (text !== null) toasts.say(text, { inMs: in_ms ?? 0, about: code });
+      }),
+      world.opened.subscribe((opened) => {
+        this.recovering.value = false; // what another connection announced may be over
+        if (opened && !this.#places.has(opened.prompt)) this.#places.set(opened.prompt, this.place.value);
+      }),
+      world.phase.subscribe((phase) => {
+        if (phase === "ended") this.recovering.value = false;
+      }),
+      world.on("rewound", ({ prompt }) => {
+        this.promptState.value = null; // words that were under way are of no walk now
+        this.place.value = this.#places.get(prompt) ?? null;
       }),
       world.on("received", () => toasts.settle("idle")),
       world.on("traced", ({ on, url }) => {

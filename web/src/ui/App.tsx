@@ -18,6 +18,7 @@ export type ServerState = "unknown" | "ready" | "warming" | "away";
 const POLL_MS = 3000;
 const PROBE = "probe"; // an address with ?probe lets a script read what is measured
 const WATCH = /^#watch=(.+)$/;
+const BRANCH = /^#rejoin=(.+)$/; // a world that waits for who has this token
 const FILE = "#world"; // the world that the server was started with
 
 /** The start, kept as the visitor left it, and the stage over it while walking or watching. */
@@ -62,11 +63,18 @@ export function App() {
     }
   };
 
+  const walkInto = (world: Uint8Array): void => {
+    walk.value?.leave();
+    walk.value = null;
+    forgetHash();
+    begin({ kind: "file", world });
+  };
+
   const leave = (): void => {
     walk.value?.leave();
     walk.value = null;
     asksKey.value = false;
-    if (WATCH.test(location.hash) || location.hash === FILE) history.replaceState(null, "", location.pathname + location.search);
+    if (WATCH.test(location.hash) || location.hash === FILE) forgetHash();
   };
 
   const again = (): void => {
@@ -85,11 +93,15 @@ export function App() {
   useEffect(() => {
     const look = (): void => {
       const world = WATCH.exec(location.hash)?.[1];
-      if (world) begin({ kind: "watch", world: decodeURIComponent(world) });
+      const token = BRANCH.exec(location.hash)?.[1];
+      if (token) {
+        forgetHash(); // it is a secret
+        begin({ kind: "rejoin", token: decodeURIComponent(token), url: liveUrl(), place: memory.place });
+      } else if (world) begin({ kind: "watch", world: decodeURIComponent(world) });
       else if (location.hash === FILE) void walkFile();
     };
     const last = resumable();
-    if (WATCH.test(location.hash)) look();
+    if (WATCH.test(location.hash) || BRANCH.test(location.hash)) look();
     else if (last) begin({ kind: "rejoin", token: last.token, url: last.url, place: memory.place });
     else look();
     window.addEventListener("hashchange", look);
@@ -135,6 +147,7 @@ export function App() {
           problem={problem}
           preferences={preferences}
           enter={(request) => void enter(request)}
+          walkInto={walkInto}
         />
       </div>
       {walk.value && (
@@ -148,10 +161,16 @@ export function App() {
           support={support.value}
           again={again}
           leave={leave}
+          walkInto={walkInto}
           giveKey={() => (asksKey.value = true)}
         />
       )}
       {asksKey.value && <AccessKey use={open} close={() => (asksKey.value = false)} />}
     </>
   );
+}
+
+/** Takes away what follows the # of the address: it was used, and would be used again by a refresh. */
+function forgetHash(): void {
+  history.replaceState(null, "", location.pathname + location.search);
 }

@@ -1,6 +1,8 @@
 /** The icons of the page: one path each, drawn in the text's colour on a grid of 24. */
 const PATHS = {
   arrow: "M5 12h14m-6-6 6 6-6 6",
+  back: "M12 6.500 6 12l6 5.500zM19 6.500 13 12l6 5.500z",
+  branch: "M6 4v16M6 14c0-4 3-4.500 6-5s6-1.500 6-5m-3 3 3-3.500 3 3.500",
   camera: "M4 8h3.2L8.8 5.500h6.400L16.8 8H20v11H4zM12 16.700a3.4 3.4 0 1 0 0-6.8 3.4 3.4 0 0 0 0 6.800z",
   check: "m5 12.5 4.5 4.500L19 7.5",
   chevron: "m7 10 5 5 5-5",

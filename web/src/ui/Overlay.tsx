@@ -20,7 +20,7 @@ export function Overlay(props: Props) {
   const walked = walk.size.value !== null; // its last frame stays visible behind
   const backdrop = walk.way.kind === "enter" ? walk.way.request.picture.url : null;
   return (
-    <div class={`overlay ${phase} ${walked ? "walked" : ""}`}>
+    <div class={`overlay ${phase} ${waits(walk) ? "waits" : ""} ${walked ? "walked" : ""}`}>
       {!walked && backdrop && <img class="backdrop" src={backdrop} alt="" />}
       <Words {...props} />
     </div>
@@ -33,6 +33,7 @@ function Words({ walk, warming, again, leave, giveKey }: Props) {
   if (phase === "ended" && ending) return <End ending={ending} again={again} leave={leave} giveKey={giveKey} />;
   if (phase === "queued") return <Line walk={walk} leave={leave} />;
   if (phase === "reconnecting") return <Cut walk={walk} again={again} leave={leave} />;
+  if (waits(walk)) return <Recovering walk={walk} />;
   if (phase === "paused") return <Paused walk={walk} />;
   return (
     <section class="opening">
@@ -43,6 +44,26 @@ function Words({ walk, warming, again, leave, giveKey }: Props) {
       <button type="button" class="plain" onClick={leave}>
         Cancel
       </button>
+    </section>
+  );
+}
+
+/** The world is there and its worker is not. */
+function waits(walk: Walk): boolean {
+  return walk.recovering.value && (walk.phase.value === "live" || walk.phase.value === "paused");
+}
+
+function Recovering({ walk }: { readonly walk: Walk }) {
+  return (
+    <section class="opening">
+      <span class="line" />
+      <div role="status">
+        <h2>A short pause</h2>
+        <p class="quiet">
+          The model went down and is started again. {walk.spectator ? "This" : "Your"} world waits for it, and goes on
+          where it was.
+        </p>
+      </div>
     </section>
   );
 }

@@ -1,5 +1,5 @@
 import { useSignal } from "@preact/signals";
-import type { RefObject } from "preact";
+import type { ComponentChildren, RefObject } from "preact";
 import { useEffect } from "preact/hooks";
 
 import type { Suggestion } from "../lib/suggestions";
@@ -12,12 +12,14 @@ interface Props {
   readonly input: RefObject<HTMLInputElement | null>;
   readonly stage: RefObject<HTMLElement | null>;
   readonly blend: number;
+  /** What stands over the box, in place of the offers. */
+  readonly above: ComponentChildren;
 }
 
 const SHOWN_FOR_MS = 5000;
 
 /** A new prompt while walking; says when the first frame made from it was shown. */
-export function PromptBar({ walk, offers, input, stage, blend }: Props) {
+export function PromptBar({ walk, offers, input, stage, blend, above }: Props) {
   const text = useSignal("");
   const state = walk.promptState.value;
   useEffect(() => {
@@ -39,6 +41,7 @@ export function PromptBar({ walk, offers, input, stage, blend }: Props) {
   };
   return (
     <form class="say" onSubmit={submit}>
+      {above}
       {offers.length > 0 && (
         <div class="offers" role="group" aria-label="Other worlds">
           {offers.map((offer) => (

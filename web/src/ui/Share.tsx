@@ -55,6 +55,26 @@ export function Share({ walk, close }: { readonly walk: Walk; readonly close: ()
           </button>
         </div>
       )}
+      {!walk.spectator && (
+        <section class="handing" aria-labelledby="handing">
+          <h3 id="handing">Or hand it over</h3>
+          <p class="quiet">
+            A small file holds the whole walk. Dropped on this page, it is walked again just as you walked it, until
+            somebody takes the keys.
+          </p>
+          <div class="actions">
+            <button
+              type="button"
+              class="plain small"
+              disabled={walk.time.saving.value}
+              onClick={() => void walk.time.save()}
+            >
+              <Icon name="download" />
+              Save this world
+            </button>
+          </div>
+        </section>
+      )}
     </Dialog>
   );
 }

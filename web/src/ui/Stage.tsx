@@ -9,6 +9,7 @@ import { suggestions } from "../lib/suggestions";
 import type { Preferences } from "../state/preferences";
 import type { Walk } from "../state/walk";
 import { Brand } from "./Brand";
+import { Bring } from "./Bring";
 import { CameraPath } from "./CameraPath";
 import { Figures } from "./Figures";
 import { KeysSheet } from "./KeysSheet";
@@ -18,7 +19,8 @@ import { PromptBar } from "./PromptBar";
 import { SettingsDrawer } from "./SettingsDrawer";
 import { Share } from "./Share";
 import { Sticks } from "./Sticks";
-import { savePicture, toggleFullscreen, Toolbar, type Sheet } from "./Toolbar";
+import { savePicture, toggleFullscreen, toggleTimeline, Toolbar, type Sheet } from "./Toolbar";
+import { Moment, Timeline } from "./Timeline";
 import { ToastList } from "./ToastList";
 import { Watching } from "./Watching";
 
@@ -31,13 +33,14 @@ interface Props {
   readonly support: Support;
   readonly again: () => void;
   readonly leave: () => void;
+  readonly walkInto: (world: Uint8Array) => void;
   readonly giveKey: () => void;
 }
 
 const OFFERS = 4; // as many as fit beside each other
 
 /** The walk: the picture fills the window, everything else keeps to its edges. */
-export function Stage({ walk, model, warming, gallery, preferences, support, again, leave, giveKey }: Props) {
+export function Stage({ walk, model, warming, gallery, preferences, support, again, leave, walkInto, giveKey }: Props) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const ambient = useRef<HTMLCanvasElement>(null);
   const glass = useRef<HTMLDivElement>(null);
@@ -76,6 +79,7 @@ export function Stage({ walk, model, warming, gallery, preferences, support, aga
       KeyB: () => walk.world.reset(),
       KeyM: () => (walk.locked.value ? walk.world.hands.unlock() : void walk.world.hands.lock()),
       KeyV: open("path"),
+      KeyY: () => toggleTimeline(preferences),
       Comma: open("settings"),
       Slash: open("keys"),
     });
@@ -94,6 +98,9 @@ export function Stage({ walk, model, warming, gallery, preferences, support, aga
   // These words are those of the pocket worlds; a large model has its own idea of them.
   const known = model?.family === "pocket" ? gallery : [];
   const settled = phase === "live" || phase === "paused";
+  const plays = phase === "live" && shown && !walk.recovering.value;
+  const elsewhere = phase === "paused" && (walk.time.looked.value ?? walk.time.going.value) !== null;
+  const { timeline } = preferences.value;
   return (
     <main
       class={`stage ${phase} ${shown ? "shown" : ""} ${bare.value ? "bare" : ""} ${walk.locked.value ? "locked" : ""}`}
@@ -105,13 +112,14 @@ export function Stage({ walk, model, warming, gallery, preferences, support, aga
       <canvas class="ambient" ref={ambient} width={20} height={12} aria-hidden="true" />
       <canvas class="view" ref={canvas} role="img" aria-label="The world, live" />
       <div class="glass" ref={glass} onDblClick={() => void walk.world.hands.lock()} />
+      {settled && <Moment walk={walk} />}
       {walk.locked.value && <span class="reticle" aria-hidden="true" />}
       <header class="top">
         <Brand />
         {settled && <Figures walk={walk} model={model?.id ?? null} detailed={detailed} />}
-        {settled && <Toolbar walk={walk} sheet={sheet} leave={leave} />}
+        {settled && <Toolbar walk={walk} preferences={preferences} sheet={sheet} leave={leave} />}
       </header>
-      {phase === "live" && walk.stalled.value && (
+      {plays && walk.stalled.value && (
         <p class="stalled" role="status">
           <span class="spinner" aria-hidden="true" />
           Waiting for the server
@@ -127,7 +135,8 @@ export function Stage({ walk, model, warming, gallery, preferences, support, aga
               <Pads walk={walk} group="move" />
               <PromptBar
                 walk={walk}
-                offers={suggestions(known, walk.place.value, OFFERS)}
+                offers={timeline ? [] : suggestions(known, walk.place.value, OFFERS)}
+                above={timeline && <Timeline walk={walk} />}
                 input={prompt}
                 stage={stage}
                 blend={preferences.value.promptBlend}
@@ -138,7 +147,7 @@ export function Stage({ walk, model, warming, gallery, preferences, support, aga
         </div>
       )}
       {phase === "live" && !spectator && <Sticks walk={walk} />}
-      {!(phase === "live" && shown) && (
+      {!plays && !elsewhere && (
         <Overlay walk={walk} warming={warming} again={again} leave={leave} giveKey={giveKey} />
       )}
       {sheet.value === "settings" && (
@@ -151,6 +160,7 @@ export function Stage({ walk, model, warming, gallery, preferences, support, aga
       )}
       {sheet.value === "keys" && <KeysSheet close={() => (sheet.value = null)} />}
       {sheet.value === "path" && <CameraPath walk={walk} close={() => (sheet.value = null)} />}
+      <Bring walk={walk} walkInto={walkInto} />
       {sheet.value === "share" && <Share walk={walk} close={() => (sheet.value = null)} />}
     </main>
   );

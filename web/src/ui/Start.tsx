@@ -4,6 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 
 import { firstImage, galleryPicture, ownPicture, type GalleryEntry, type Picture } from "../lib/picture";
 import { requestedSize, type ModelInfo } from "../lib/server";
+import { isWorld, readWorld } from "../lib/worldfile";
 import type { Preferences } from "../state/preferences";
 import type { EnterRequest } from "../state/request";
 import type { ServerState } from "./App";
@@ -23,6 +24,8 @@ interface Props {
   /** What kept the visitor from entering; also set from outside. */
   readonly problem: Signal<string | null>;
   readonly enter: (request: EnterRequest) => void;
+  /** A saved world was brought. */
+  readonly walkInto: (world: Uint8Array) => void;
 }
 
 const MAX_SEED = 2 ** 53;
@@ -35,7 +38,7 @@ const SERVER_WORDS: Readonly<Record<ServerState, string>> = {
 };
 
 /** The start: where to begin, in which words, and the way in. */
-export function Start({ model, gallery, server, preferences, support, problem, enter }: Props) {
+export function Start({ model, gallery, server, preferences, support, problem, enter, walkInto }: Props) {
   const picture = useSignal<Picture | null>(null);
   const own = useSignal<Picture | null>(null);
   const chosen = useSignal<GalleryEntry | null>(null);
@@ -47,6 +50,7 @@ export function Start({ model, gallery, server, preferences, support, problem, e
   const photo = useSignal(false);
   const file = useRef<HTMLInputElement>(null);
   const lens = useRef<HTMLInputElement>(null);
+  const saved = useRef<HTMLInputElement>(null);
 
   const choose = (entry: GalleryEntry): void => {
     picture.value = galleryPicture(entry);
@@ -74,7 +78,15 @@ export function Start({ model, gallery, server, preferences, support, problem, e
       problem.value = error instanceof Error ? error.message : String(error);
     }
   };
-  const bringFile = (found: File | null): void => void bring(found, found?.name);
+  const bringFile = async (found: File | null): Promise<void> => {
+    if (!found || !(await isWorld(found))) return bring(found, found?.name);
+    try {
+      problem.value = null;
+      walkInto(await readWorld(found));
+    } catch (error) {
+      problem.value = error instanceof Error ? error.message : String(error);
+    }
+  };
 
   useEffect(() => {
     const first = gallery?.[0];
@@ -83,8 +95,9 @@ export function Start({ model, gallery, server, preferences, support, problem, e
 
   useEffect(() => {
     const paste = (event: ClipboardEvent): void => {
+      if (document.querySelector(".stage")) return; // this is behind a walk
       const found = firstImage(event.clipboardData);
-      if (found) bringFile(found);
+      if (found) void bringFile(found);
     };
     document.addEventListener("paste", paste);
     return () => document.removeEventListener("paste", paste);
@@ -112,12 +125,12 @@ export function Start({ model, gallery, server, preferences, support, problem, e
   const drop = (event: DragEvent): void => {
     event.preventDefault();
     dragging.value = false;
-    bringFile(firstImage(event.dataTransfer));
+    void bringFile(firstImage(event.dataTransfer));
   };
 
   const takeFile = (event: Event): void => {
     const input = event.currentTarget as HTMLInputElement;
-    bringFile(input.files?.[0] ?? null);
+    void bringFile(input.files?.[0] ?? null);
     input.value = "";
   };
 
@@ -199,7 +212,7 @@ export function Start({ model, gallery, server, preferences, support, problem, e
           choose={choose}
           chooseOwn={chooseOwn}
         >
-          <span class="fine hint">Drop or paste any picture, or</span>
+          <span class="fine hint">Drop any picture or saved world here, or</span>
           <button type="button" class="plain small" onClick={() => file.current?.click()}>
             <Icon name="picture" />
             Open a picture
@@ -211,6 +224,10 @@ export function Start({ model, gallery, server, preferences, support, problem, e
           >
             <Icon name="camera" />
             Take a photo
+          </button>
+          <button type="button" class="plain small" onClick={() => saved.current?.click()}>
+            <Icon name="upload" />
+            Open a world
           </button>
         </Gallery>
       </main>
@@ -233,8 +250,17 @@ export function Start({ model, gallery, server, preferences, support, problem, e
         aria-label="Photo"
         onChange={takeFile}
       />
+      <input
+        ref={saved}
+        class="file"
+        type="file"
+        accept=".wl"
+        tabIndex={-1}
+        aria-label="World file"
+        onChange={takeFile}
+      />
       <KeysHelp />
-      {dragging.value && <p class="dropping">Let go to walk into this picture</p>}
+      {dragging.value && <p class="dropping">Let go to walk into it</p>}
       {photo.value && (
         <Photo
           close={() => (photo.value = false)}

@@ -36,6 +36,7 @@ export function ToastList({ walk }: { readonly walk: Walk }) {
             </button>
           </section>
         ))}
+      <Door walk={walk} />
       <Developed walk={walk} />
     </div>
   );
@@ -59,6 +60,25 @@ function Countdown({ until }: { readonly until: number }) {
     <b class="seconds" aria-live="off">
       {seconds >= 100 ? `${Math.round(seconds / 60)} min` : `${seconds} s`}
     </b>
+  );
+}
+
+/** The way into a branch that the browser did not let the page open by itself. */
+function Door({ walk }: { readonly walk: Walk }) {
+  const { door } = walk.time;
+  if (door.value === null) return null;
+  const close = (): void => void (door.value = null);
+  return (
+    <section class="toast ask" role="alert">
+      <Icon name="branch" />
+      <p>The branch is ready.</p>
+      <a class="enter small" href={door.value} target="_blank" rel="opener" onClick={() => setTimeout(close)}>
+        Open it
+      </a>
+      <button type="button" class="round" aria-label="Dismiss" onClick={close}>
+        <Icon name="close" />
+      </button>
+    </section>
   );
 }
 

@@ -2,6 +2,7 @@ import { useSignal, type Signal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 
 import { download, stamp } from "../lib/download";
+import type { Preferences } from "../state/preferences";
 import type { Walk } from "../state/walk";
 import { useClock } from "./clock";
 import { Icon, type IconName } from "./Icon";
@@ -10,12 +11,13 @@ export type Sheet = "settings" | "keys" | "share" | "path";
 
 interface Props {
   readonly walk: Walk;
+  readonly preferences: Signal<Preferences>;
   readonly sheet: Signal<Sheet | null>;
   readonly leave: () => void;
 }
 
 /** What can be done with the world as a whole. On a small window all but the first few fold away. */
-export function Toolbar({ walk, sheet, leave }: Props) {
+export function Toolbar({ walk, preferences, sheet, leave }: Props) {
   const more = useSignal(false);
   const nav = useRef<HTMLElement>(null);
   const { world } = walk;
@@ -62,12 +64,25 @@ export function Toolbar({ walk, sheet, leave }: Props) {
       <span class="folding">
         <Tool icon="camera" name="Save a picture" hint="C" act={() => void savePicture(walk)} />
         {!walk.spectator && (
+          <Tool
+            icon="back"
+            name="Timeline"
+            hint="Y"
+            pressed={preferences.value.timeline}
+            act={() => {
+              more.value = false;
+              toggleTimeline(preferences);
+            }}
+          />
+        )}
+        {!walk.spectator && (
           <Tool icon="reset" name="Back to the start" hint="B" act={() => void world.reset()} />
         )}
         {!walk.spectator && (
           <Tool icon="mouse" name="Look with the mouse" hint="M" act={() => void world.hands.lock()} />
         )}
         {!walk.spectator && <Tool icon="path" name="Camera path" hint="V" act={open("path")} />}
+        {!walk.spectator && <Tool icon="download" name="Save this world" act={() => void walk.time.save()} />}
         <Tool icon="share" name="Share" act={open("share")} />
         <Tool icon="full" name="Full screen" hint="F" act={() => void toggleFullscreen()} />
         <Tool icon="keys" name="Keys" hint="?" act={open("keys")} />
@@ -91,17 +106,19 @@ interface ToolProps {
   readonly hint?: string;
   readonly active?: boolean;
   readonly expanded?: boolean;
+  readonly pressed?: boolean;
   readonly fold?: boolean;
   readonly act: () => void;
 }
 
-function Tool({ icon, name, hint, active, expanded, fold, act }: ToolProps) {
+function Tool({ icon, name, hint, active, expanded, pressed, fold, act }: ToolProps) {
   return (
     <button
       type="button"
       class={`tool ${fold ? "fold" : ""} ${icon === "record" || active ? "film" : ""}`}
       data-tool={icon}
       {...(expanded !== undefined && { "aria-expanded": expanded })}
+      {...(pressed !== undefined && { "aria-pressed": pressed })}
       {...(hint !== undefined && { "aria-keyshortcuts": hint })}
       onClick={act}
     >
@@ -136,6 +153,10 @@ export async function savePicture(walk: Walk): Promise<void> {
   } catch {
     walk.toasts.say("There is no picture yet.", { tone: "warning" });
   }
+}
+
+export function toggleTimeline(preferences: Signal<Preferences>): void {
+  preferences.value = { ...preferences.value, timeline: !preferences.value.timeline };
 }
 
 export async function toggleFullscreen(): Promise<void> {
