@@ -262,6 +262,11 @@ class WorkerHandle:
         """Never: one worker is one handle. See `supervisor`."""
         return False
 
+    @property
+    def why(self) -> str:
+        """How the worker ended, in words."""
+        return self._ranks.why()
+
     def wait_until_ended(self) -> None:
         """Return once the worker has ended and every call has failed, whatever the reason."""
         self._reader.join()

@@ -175,14 +175,21 @@ class SupervisedHandle:
                 pause_s = FIRST_PAUSE_S
             if self._stop.is_set():
                 return
-            log.error("the worker process has ended; another starts in %g s", pause_s)
+            ended = self._clock.now()
+            log.error(
+                "the worker has ended (%s); another starts in %g s", self._current().why, pause_s
+            )
             if self._pause(pause_s) or self._stop.is_set():
                 return
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-            self._begin_again()
+            self._begin_again(ended)
 
-    def _begin_again(self) -> None:
-        """Start a worker and take it once its model is loaded; what fails has ended by then."""
+    def _begin_again(self, ended: float) -> None:
+        """Start a worker and take it once its model is loaded; what fails has ended by then.
+
+        The last one `ended` at that time.
+        """
+        began = self._clock.now()
         try:
             handle = self._start()
         except OSError as error:  # no process, no pipe: there may be some later
@@ -201,6 +208,12 @@ class SupervisedHandle:
             self._now, self._coming, self._info = handle, None, handle.info
             self.restarts += 1
             lost = sum(not owner.alive() for owner in self._owners.values())
-        log.warning("another worker is ready; %d sessions were lost with the last", lost)
+        now = self._clock.now()
+        log.warning(
+            "another worker is ready after %.1f s, %.1f s of them loading; %d sessions were lost",
+            now - ended,
+            now - began,
+            lost,
+        )
         if self._on_restart is not None:
             self._on_restart()
