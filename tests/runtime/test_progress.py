@@ -8,6 +8,7 @@ from worldline.runtime.progress import (
     COLD_S,
     FLOOR_S,
     PLACES,
+    PREPARING_S,
     SAMPLES,
     SLACK_S,
     WARM_SAMPLES,
@@ -172,6 +173,16 @@ def test_a_call_that_may_take_long_each_time() -> None:
     rig.take()
     rig.ranks[0].begin("denoise", "a chunk's")
     assert rig.until_stall()[0] <= FLOOR_S
+
+
+def test_what_is_prepared_between_two_chunks_has_more_time() -> None:
+    rig = Rig()
+    for _ in range(WARM_SAMPLES + 1):
+        rig.work("preparing", 0.01)
+    rig.take()
+    rig.ranks[0].begin("preparing", "here")
+    took_s, _ = rig.until_stall()
+    assert PREPARING_S - SLACK_S <= took_s <= PREPARING_S
 
 
 def test_a_beat_is_progress() -> None:

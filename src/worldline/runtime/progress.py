@@ -22,6 +22,8 @@ from typing import Any, Final, NamedTuple
 
 FLOOR_S: Final = 2.0
 FACTOR: Final = 3.0
+# Nobody waits for it, and now and then it copies gigabytes to the host (`first_chunk`).
+PREPARING_S: Final = 10.0
 COLD_S: Final = 600.0  # a first time: may compile, measure, record
 # Of every limit, for noticing and ending the ranks: sessions are to know within the limit.
 SLACK_S: Final = 0.4
@@ -147,6 +149,8 @@ class Stamps:
         self._stage, self._since = stage, self._now()
         place = self._where, stage
         allowed_s = COLD_S if self._patient else self._times.allowed_s(place)
+        if stage == "preparing":
+            allowed_s = max(PREPARING_S, allowed_s)
         self._stamp(math.ceil(1000 * allowed_s))
 
     def _end(self) -> None:
