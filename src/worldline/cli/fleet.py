@@ -17,13 +17,15 @@ import msgspec
 from worldline.core.errors import ConfigError
 from worldline.runtime.protocol import WorkerSettings
 
+MOST = 64  # processes on one machine
 KNOWN = "numbers of GPUs, cuda:N or cpu, such as 0,1 or cpu,cpu"
 
 
 class Wish(NamedTuple):
     """What the command line says; None leaves it open. `device` is that of `--device`.
 
-    With `own_vae` every replica has a device for its autoencoder beside its ranks.
+    With `own_vae` every replica has a device for its autoencoder beside its ranks. There is no
+    `ring` of more than 1.
     """
 
     devices: str | None = None
@@ -31,6 +33,7 @@ class Wish(NamedTuple):
     replicas: int | None = None
     device: str | None = None
     own_vae: bool = False
+    ring: int = 1
 
 
 class Fleet(NamedTuple):
@@ -72,12 +75,18 @@ def fleet(wish: Wish, *, device: str) -> Fleet:
     for name, value in (("--sp", wish.sp), ("--replicas", wish.replicas)):
         if value is not None and value < 1:
             raise ConfigError(f"unusable {name}", expected="1 or more", got=value)
+    if wish.ring != 1:
+        raise ConfigError(
+            "ring attention is not supported", expected="--ring 1, and --sp", got=wish.ring
+        )
     if wish.devices is not None and wish.device is not None:
         raise ConfigError(
             "--device and --devices say different things", expected="one of them", got="both"
         )
     count = None if wish.devices is None else len(read_devices(wish.devices))
     sp, replicas = _shape(count, wish)
+    if (processes := (sp + wish.own_vae) * replicas) > MOST:  # before any of them is started
+        raise ConfigError("too many processes", expected=f"at most {MOST}", got=processes)
     names = (
         _several(device, (sp + wish.own_vae) * replicas)
         if wish.devices is None
