@@ -107,6 +107,7 @@ def test_measured_stages_are_those_of_bench_chunk() -> None:
 def test_what_is_wanted_of_four(passes: float, said: str) -> None:
     stages = msgspec.structs.replace(STAGES, passes=passes)
     assert verdict(scale("x", stages, SHAPE, FREE)) == said
+    assert verdict(scale("x", stages, SHAPE, FREE, judged=False)) == ""
 
 
 def test_counted_exchanges_are_those_of_real_ranks() -> None:
@@ -138,12 +139,11 @@ def test_every_assumption_is_printed(subject: Subject) -> None:
         told += (way.assumed.source, way.assumed.link_gb_per_s, way.assumed.call_us)
         for number in told:
             assert (number if isinstance(number, str) else f"{number:g}") in lines
+    assert not subject.wanted and "wanted" not in lines, "a small model owes nothing"
     assert "a model, not a measurement" in as_panels(found)[0].title
     assert lines in as_table(found)
     for row, scaling in zip(as_table(found).splitlines()[1:], found, strict=False):
-        figures = [
-            float(word) for word in row[len(scaling.title) :].split()[:-1] if word[0] in DIGITS
-        ]
+        figures = [float(word) for word in row[len(scaling.title) :].split() if word[0] in DIGITS]
         four = scaling.estimates[2]
         assert figures[-6:] == pytest.approx([four.chunk_ms, *four.parts.values()], abs=0.051)
 

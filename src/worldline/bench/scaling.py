@@ -86,12 +86,13 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scaling(msgspec.Struct, frozen=True, kw_only=True):
-    """Estimates of one way to run, with all they rest on."""
+    """Estimates of one way to run, with all they rest on; `judged` by what is wanted of the 14B."""
 
     title: str
     stages: Stages
     assumptions: Assumptions
     estimates: tuple[Estimate, ...]
+    judged: bool = True
 
     def fps(self, ranks: int) -> float:
         """Frames per second on so many devices."""
@@ -160,14 +161,17 @@ def scale(
     assumed: Assumptions,
     *,
     cases: Sequence[int] = CASES,
+    judged: bool = True,
 ) -> Scaling:
     """Estimates on every number of devices in `cases`."""
     found = tuple(estimate(stages, shape, assumed, ranks=ranks) for ranks in cases)
-    return Scaling(title=title, stages=stages, assumptions=assumed, estimates=found)
+    return Scaling(title=title, stages=stages, assumptions=assumed, estimates=found, judged=judged)
 
 
-def verdict(scaling: Scaling, *, ranks: int = 4) -> Literal["moonshot", "reached", "missed"]:
-    """How an estimate stands to what is wanted of so many devices."""
+def verdict(scaling: Scaling, *, ranks: int = 4) -> Literal["moonshot", "reached", "missed", ""]:
+    """How an estimate stands to what is wanted of so many devices, if anything is."""
+    if not scaling.judged:
+        return ""
     fps = scaling.fps(ranks)
     if fps >= MOONSHOT_FPS:
         return "moonshot"

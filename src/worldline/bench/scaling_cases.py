@@ -24,6 +24,7 @@ from worldline.bench.scaling import (
     scale,
 )
 from worldline.models.preset import Preset, resolve_runtime
+from worldline.models.presets import DIT_14B
 from worldline.runtime.parallel.expected import Sharing
 from worldline.runtime.parts import build_networks
 from worldline.runtime.state import Geometry
@@ -84,12 +85,16 @@ WAYS = (
 
 
 class Subject(NamedTuple):
-    """A model at one size: the work of a chunk, whole, and how it is cut."""
+    """A model at one size: the work of a chunk, whole, and how it is cut.
+
+    Of some, the 14B at 832x480, a speed is `wanted`.
+    """
 
     flops: ChunkFlops
     decoder: int
     tiny_decoder: int
     shape: Shape
+    wanted: bool
 
 
 def subject_of(preset: Preset, width: int, height: int) -> Subject:
@@ -116,13 +121,15 @@ def subject_of(preset: Preset, width: int, height: int) -> Subject:
         decoder=decode_flops(preset, chunk, grid),
         tiny_decoder=decode_flops(preset, chunk, grid, tiny=True),
         shape=Shape(sharing, 4 * chunk, grid[1], exchanges),
+        wanted=dit == DIT_14B and (width, height) == (832, 480),
     )
 
 
 def estimates(subject: Subject, *, measured: Stages | None = None) -> list[Scaling]:
     """Every way to run it; of `measured` stages one alone, as they were measured."""
     if measured is not None:
-        return [scale("measured stages", measured, subject.shape, WANTED)]
+        stages = (measured, subject.shape, WANTED)
+        return [scale("measured stages", *stages, judged=subject.wanted)]
     return [_estimate(subject, way) for way in WAYS]
 
 
@@ -136,4 +143,4 @@ def _estimate(subject: Subject, way: Way) -> Scaling:
         )
         rate = msgspec.structs.replace(rate, decoder=TINY_RATE, source=source)
     stages = computed_stages(subject.flops, decoder, rate, context=way.context)
-    return scale(way.title, stages, shape, way.assumed)
+    return scale(way.title, stages, shape, way.assumed, judged=subject.wanted)

@@ -12,8 +12,9 @@ JUDGED = 4  # devices of which something is wanted
 
 def assumption_lines(scalings: Sequence[Scaling]) -> list[str]:
     """Everything the estimates rest on, each once."""
+    goal = f"wanted on {JUDGED} devices: {GOAL_FPS:g} fps, moonshot {MOONSHOT_FPS:g}"
     lines = [
-        f"wanted on {JUDGED} devices: {GOAL_FPS:g} fps, moonshot {MOONSHOT_FPS:g}",
+        *([goal] if any(scaling.judged for scaling in scalings) else []),
         "nothing overlaps: neither decoder and passes, nor either and a collective",
     ]
     lines += [f"one device, {s.title}: {s.stages.source}" for s in scalings]
@@ -37,7 +38,8 @@ def as_table(scalings: Sequence[Scaling]) -> str:
         four = next(e for e in scaling.estimates if e.ranks == JUDGED)
         figures = [*(e.fps for e in scaling.estimates), four.chunk_ms, *four.parts.values()]
         row = "".join(f"{figure:>11.1f}" for figure in figures)
-        lines.append(f"{scaling.title:<{widest}}{row}  {verdict(scaling, ranks=JUDGED)}")
+        line = f"{scaling.title:<{widest}}{row}  {verdict(scaling, ranks=JUDGED)}"
+        lines.append(line.rstrip())
     return "\n".join([*lines, *assumption_lines(scalings)])
 
 
@@ -50,7 +52,7 @@ def as_panels(scalings: Sequence[Scaling]) -> list[Stacked | Lines]:
         x_label="devices",
         x=ranks,
         curves={s.title: [e.fps for e in s.estimates] for s in scalings},
-        marks={f"wanted on {JUDGED}": GOAL_FPS},
+        marks={f"wanted on {JUDGED}": GOAL_FPS} if scalings[0].judged else {},
     )
     four = Stacked(
         title=f"Where a chunk on {JUDGED} devices spends its time",
