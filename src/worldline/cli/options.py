@@ -127,6 +127,8 @@ class Serve:
     """Ranks that share out every chunk, each on a device of its own (docs/devices.md)."""
     replicas: Whole = None
     """Copies of the model that serve side by side."""
+    ring: Annotated[int, arg(metavar="N")] = 1
+    """Degree of ring attention; more than 1 is not supported."""
     vae: Literal["shared", "own"] = "shared"
     """own puts the autoencoder on a device of its own, the last one; shared cuts it as the rest."""
     load: ModelOptions = ModelOptions()

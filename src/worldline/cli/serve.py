@@ -32,6 +32,7 @@ from worldline.core.env import Env, read_env
 from worldline.core.errors import ConfigError
 from worldline.core.worldfile import load_world_file
 from worldline.runtime.handle import EngineHandle
+from worldline.runtime.protocol import WorkerSettings
 from worldline.server.doors.keys import Keyring
 from worldline.server.doors.tls import Certificate, certificate
 from worldline.server.films.store import FilmStore
@@ -64,15 +65,25 @@ def play(options: Play) -> int:
     return _serve(options, browser=not options.no_browser and can_open_browser(env))
 
 
+def _workers(options: Serve) -> list[WorkerSettings]:
+    """What the worker of every replica loads. Raises: ConfigError."""
+    base = worker_settings(options.load)
+    wish = Wish(
+        devices=options.devices,
+        sp=options.sp,
+        replicas=options.replicas,
+        device=options.load.device,
+        own_vae=options.vae == "own",
+        ring=options.ring,
+    )
+    return fleet(wish, device=base.device).settings(base)
+
+
 def _serve(options: Serve, *, browser: bool) -> int:
     config = server_config(options)
     keyring = keyring_of(options, config, os.environ, tell=to_terminal())
     signed = _certificate(config)
-    base = worker_settings(options.load)
-    wish = Wish(
-        options.devices, options.sp, options.replicas, options.load.device, options.vae == "own"
-    )
-    settings = fleet(wish, device=base.device).settings(base)
+    settings = _workers(options)
     if options.seats is None:  # a seat for every replica, unless somebody has said how many
         config = msgspec.structs.replace(config, seats=max(config.seats, len(settings)))
     # As an exception, so that the worker is ended on the way out; uvicorn handles it while it runs.
