@@ -157,6 +157,26 @@ def test_a_branch_that_nobody_comes_for_ends(handle: FakeHandle) -> None:
     handle.nothing_is_left()
 
 
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [({"worlds_per_client": 1}, "client_limit"), ({"grace_s": 0}, "invalid_config")],
+)
+def test_where_there_may_be_no_branch(
+    handle: FakeHandle, settings: dict[str, Any], code: str
+) -> None:
+    with LiveServer(handle, seats=2, **settings) as server:
+        wait_for(lambda: get(server.port, "/readyz")[0] == 200, "never ready")
+        with open_socket(server.port) as connection:
+            client = Client(connection)
+            enter(client)
+            client.say(Branch(id=1))
+            while not isinstance(message := client.next(), Failure):
+                pass
+            assert (message.id, message.code) == (1, code)
+            client.say(Leave())
+    handle.nothing_is_left()
+
+
 def test_a_saved_world_is_walked_into_again(server: LiveServer) -> None:
     with open_socket(server.port) as connection:
         client = Client(connection)
@@ -320,6 +340,13 @@ def asked_everything(server: LiveServer, handle: FakeHandle, world: str) -> None
     status, snapshot = post(server.port, f"{path}/snapshot")
     assert status == 200, snapshot
     assert Path(snapshot["path"]).stat().st_size == snapshot["bytes"]
+    status, back = post(server.port, f"{path}/restore", {"path": snapshot["path"]})
+    assert (status, back["chunk"]) == (200, snapshot["chunk"]), back
+    assert post(server.port, f"{path}/restore", {"path": "/etc/passwd"})[0] == 400
+    assert post(server.port, f"{path}/restore")[0] == 400
+    Path(snapshot["path"]).write_bytes(b"changed")
+    assert post(server.port, f"{path}/restore", {"path": snapshot["path"]})[0] == 400
+    assert post(server.port, f"{path}/rewind", {"seconds": 0})[0] == 200  # it is there all the same
     status, branch = post(server.port, f"{path}/branch")
     assert (status, set(branch)) == (200, {"world", "token", "url", "chunk"})
     with open_socket(server.port) as connection:

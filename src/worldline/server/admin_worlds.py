@@ -4,6 +4,7 @@
     POST /admin/worlds/{id}/branch     {} or {"chunk": 12}
     POST /admin/worlds/{id}/save       {}
     POST /admin/worlds/{id}/snapshot   {}
+    POST /admin/worlds/{id}/restore    {"path": "..."} of a snapshot of this session
 
 Each is done between two chunks, and answered when it is done.
 """
@@ -21,16 +22,17 @@ from starlette.routing import Route
 from worldline.core.errors import InputError, WorldlineError
 from worldline.core.live.client import Branch, Rewind, Save
 from worldline.server.services import Services
-from worldline.server.walks import TakeSnapshot, Wish
+from worldline.server.walks import Restore, TakeSnapshot, Wish
 
 _PRIVATE: Final = {"Cache-Control": "no-store"}
 
 
 class _Place(msgspec.Struct, forbid_unknown_fields=True):
-    """Where to: a chunk of the walk, or so many seconds back."""
+    """Where to: a chunk of the walk, so many seconds back, or where a snapshot was taken."""
 
     chunk: int | None = None
     seconds: float | None = None
+    path: str | None = None
 
 
 def _rewind(place: _Place) -> Wish:
@@ -45,6 +47,12 @@ def _branch(place: _Place) -> Wish:
 
 def _save(_: _Place) -> Wish:
     return Save(id=1)
+
+
+def _restore(place: _Place) -> Wish:
+    if place.path is None:
+        raise InputError("which snapshot?", expected="the path it was told with")
+    return Restore(place.path)
 
 
 def _snapshot(_: _Place) -> Wish:
@@ -90,5 +98,6 @@ ROUTES: Final = [
         "branch": _branch,
         "save": _save,
         "snapshot": _snapshot,
+        "restore": _restore,
     }.items()
 ]

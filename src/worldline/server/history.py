@@ -133,6 +133,11 @@ class History:
         copied._cut(chunk)
         return copied
 
+    def become(self, other: History) -> None:
+        """The session stands where `other` does, a walk that began as this one did."""
+        self.exact, self._steps[:] = other.exact, other._steps
+        self._start, self._light = other._start, other._light
+
     def request(self, session_id: str, chunk: int) -> StepRequest:
         """What makes `chunk` of the walk once more."""
         return request_of(self._steps[chunk], session_id, chunk)

@@ -25,7 +25,7 @@ from worldline.server.recovery import Recovery
 from worldline.server.services import Services
 from worldline.server.timemachine import TimeMachine
 from worldline.server.waiting import in_thread, stop
-from worldline.server.walks import Wish
+from worldline.server.walks import Restore, Wish
 
 
 class SessionWalk:
@@ -124,18 +124,21 @@ class SessionWalk:
             case Rewind():
                 chunk = self._machine.place_of(wish.chunk)
                 await self._machine.go_back(chunk)
-                return Rewound(
-                    chunk=chunk,
-                    seconds=seconds_at(chunk, self._opened),
-                    number=0,
-                    prompt=self.history.prompt,
-                )
+                return self._stands()
+            case Restore(path):
+                await self._machine.restore(path)
+                return self._stands()
             case Branch():
                 return await self._branch(wish)
             case Save():
                 return await self._save(wish)
             case _:
                 return await self._machine.snapshot()
+
+    def _stands(self) -> Rewound:
+        chunk = self.history.place
+        seconds = seconds_at(chunk, self._opened)
+        return Rewound(chunk=chunk, seconds=seconds, number=0, prompt=self.history.prompt)
 
     async def _branch(self, wish: Branch) -> Branched:
         chunk = self._machine.place_of(wish.chunk)

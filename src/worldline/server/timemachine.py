@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -31,6 +31,14 @@ from worldline.server.walks import Wish, check_wish
 logger = logging.getLogger("worldline.server")
 
 SNAPSHOT_SUFFIX: Final = ".snapshot"
+MOST_TAKEN: Final = 64  # snapshots of one session that can be gone back to
+
+
+class _Taken(NamedTuple):
+    """What a snapshot is of."""
+
+    history: History
+    start: WorldStart
 
 
 class TimeMachine:
@@ -55,6 +63,8 @@ class TimeMachine:
         self._id = reply.session_id
         self._again = again
         self._hashed = hashed
+        self._taken: dict[str, _Taken] = {}
+        self._count = 0
 
     def resolved(self, wish: Wish) -> Wish:
         """The wish with a chunk for seconds, counted from where the walk is now.
@@ -89,13 +99,7 @@ class TimeMachine:
             async with self._turn():
                 reply = await self._engine.rewind(self._id, chunk)
         except SnapshotError as error:
-            log(
-                logger,
-                logging.INFO,
-                "opened anew to go back",
-                session_id=self._id,
-                error=str(error),
-            )
+            log(logger, logging.INFO, "opened anew", session_id=self._id, error=str(error))
         else:
             self.history.rewound(reply)
             return
@@ -134,12 +138,36 @@ class TimeMachine:
         if where is None:
             wanted = "the setting snapshots_dir"
             raise SnapshotError("this server keeps no snapshots", expected=wanted)
-        name = f"{self._id}-{self.history.place}{SNAPSHOT_SUFFIX}"
+        self._count += 1
+        name = f"{self._id}-{self._count}-chunk-{self.history.place}{SNAPSHOT_SUFFIX}"
         folder = Path(where)
         await in_thread(self._services.readers, partial(folder.mkdir, parents=True, exist_ok=True))
         with self._timed("snapshot"):
             async with self._turn():
-                return await self._engine.snapshot(self._id, str(folder / name))
+                saved = await self._engine.snapshot(self._id, str(folder / name))
+        self._taken[saved.path] = _Taken(self.history.branch(saved.chunk), self.start)
+        if len(self._taken) > MOST_TAKEN:
+            del self._taken[next(iter(self._taken))]
+        return saved
+
+    async def restore(self, path: str) -> None:
+        """Stand where a snapshot of this session was taken. Raises: SnapshotError."""
+        taken = self._taken.get(path)
+        if taken is None:
+            known = ", ".join(self._taken) or "none was taken"
+            raise SnapshotError("no snapshot of this session", expected=known, got=path[:200])
+        request = replace(await self._again(), snapshot=path, seed=taken.start.seed)
+        with self._timed("restore"):
+            await self._engine.close(self._id)
+            try:
+                async with self._turn():
+                    reply = await self._engine.open(request)
+            except SnapshotError:  # the file is gone, or was changed: it stands where it stood
+                await open_again(self._services, await self._again(), self.history)
+                raise
+        self.start = taken.start
+        self.history.become(taken.history.branch(taken.history.place))
+        self.history.opened(reply)
 
     def _timed(self, what: str) -> AbstractContextManager[None]:
         return timed(self._services, what)

@@ -14,7 +14,13 @@ class TakeSnapshot(NamedTuple):
     """Write the session to a file as it stands, bit for bit."""
 
 
-Wish = Rewind | Branch | Save | TakeSnapshot
+class Restore(NamedTuple):
+    """Stand where a snapshot of this session was taken, which lies at `path`."""
+
+    path: str
+
+
+Wish = Rewind | Branch | Save | TakeSnapshot | Restore
 
 
 class Walking(Protocol):

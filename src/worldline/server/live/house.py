@@ -18,6 +18,7 @@ import msgspec
 
 from worldline.core.errors import (
     CapacityError,
+    ConfigError,
     DrainingError,
     LimitError,
     UnknownWorldError,
@@ -181,6 +182,8 @@ class House:
         """See `room.Desk`: a branch waits in no line, and those in line go first."""
         self._check_open()
         self._check_share(client)
+        if not self._config.grace_s:
+            raise ConfigError("nobody could come to a branch", expected="the setting grace_s")
         name = secrets.token_urlsafe(9)
         if len(self._line) or not self._services.seats.take(name):
             raise CapacityError("all seats are taken", expected="a free seat for the branch")

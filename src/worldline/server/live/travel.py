@@ -6,7 +6,7 @@ asked is answered.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from worldline.core.errors import ControlError, WorldlineError
 from worldline.core.live.client import Branch, Rewind, Save
 from worldline.core.live.codes import failure
-from worldline.core.live.server import Branched, Rewound, Saved, ServerMessage
+from worldline.core.live.server import Branched, Moment, Rewound, Saved, ServerMessage
 from worldline.core.walk import WorldStart
 from worldline.runtime.protocol import OpenRequest, SavedReply
 from worldline.server.errands import Errand, Errands
@@ -26,7 +26,7 @@ from worldline.server.live.opening import Opening
 from worldline.server.live.walk import Walk
 from worldline.server.services import Services
 from worldline.server.timemachine import TimeMachine
-from worldline.server.walks import Wish
+from worldline.server.walks import Restore, Wish
 
 
 class Travel:
@@ -49,6 +49,7 @@ class Travel:
         self._beginning = beginning
         self._audience = audience
         self._opening = opening
+        self._pictures: dict[str, Sequence[Moment]] = {}  # the timeline of each snapshot
         self._machine = TimeMachine(
             services,
             walk.reply,
@@ -77,7 +78,7 @@ class Travel:
         """See `walks.Walking`."""
         wish = self._machine.resolved(wish)
         self.errands.put(Errand(partial(self._go, wish), tell))
-        if isinstance(wish, Rewind):
+        if isinstance(wish, Rewind | Restore):
             self._walk.will_go_back()
             self._walk.production.withdraw()
         self._rouse()
@@ -107,8 +108,10 @@ class Travel:
                 return await self._branch(wish)
             case Save():
                 return await self._save(wish)
+            case Restore(path):
+                return await self._restore(path)
             case _:
-                return await self._machine.snapshot()
+                return await self._snapshot()
 
     async def _restart(self, seed: int | None) -> None:
         await self._machine.restart(seed)
@@ -118,8 +121,27 @@ class Travel:
     async def _rewind(self, wish: Rewind) -> Rewound:
         chunk = self._machine.place_of(wish.chunk)
         await self._machine.go_back(chunk)
-        self._walk.went_back()
         self._walk.moments.cut(chunk)
+        return self._stands()
+
+    async def _snapshot(self) -> SavedReply:
+        saved = await self._machine.snapshot()
+        self._pictures[saved.path] = self._walk.moments.branch(saved.chunk)
+        return saved
+
+    async def _restore(self, path: str) -> Rewound:
+        await self._machine.restore(path)
+        self._walk.moments.cut(0)
+        self._walk.moments.begin(self._pictures[path])
+        told = self._stands()
+        for moment in self._walk.moments.all:
+            self._audience.tell_holder(moment)
+        return told
+
+    def _stands(self) -> Rewound:
+        """The walk stands elsewhere, and everybody is told."""
+        self._walk.went_back()
+        chunk = self._walk.history.place
         told = Rewound(
             chunk=chunk,
             seconds=seconds_at(chunk, self._walk.reply),
