@@ -24,6 +24,7 @@ from worldline.core.errors import (
     SnapshotError,
 )
 from worldline.core.film import FilmRequest
+from worldline.core.lora import Outfit
 from worldline.core.motion import START_POSE, Motion, Rig
 from worldline.core.snapshot import LightChunk, LightPrompt, LightSnapshot
 from worldline.runtime.film_calls import EngineFilm
@@ -267,7 +268,9 @@ class FakeWorld:
         assert image.dtype == np.uint8 and image.shape[2] == 3
         return FakeSession(seed, CHUNK if chunk is None else chunk)
 
-    def reopen(self, path: str) -> FakeSession:
+    def reopen(
+        self, path: str, *, sharded: bool = True, loras: Outfit | None = None
+    ) -> FakeSession:
         """A session at the seed and place of a file."""
         seed, index = Path(path).read_text().split()
         made = FakeSession(int(seed), CHUNK)

@@ -105,6 +105,8 @@ def test_back_aside_and_on_disk(worker: WorkerHandle, tmp_path: Path) -> None:
     counts = worker.counts()
     assert (counts.sessions, counts.parked) == (3, 1)  # "c" has not taken anything yet
     assert counts.moments > 5 and counts.moment_bytes > 0
+    assert (counts.rewinds, counts.branches, counts.snapshots, counts.rebuilds) == (1, 2, 1, 0)
+    assert counts.rewinds_ms > 0 and counts.branches_ms > 0 and counts.snapshots_ms > 0
     at_file = msgspec.structs.replace(request("d"), snapshot=path)
     assert worker.open(at_file).next_chunk == 6
     at_light = msgspec.structs.replace(request("e", seed=99), light=light.encode())

@@ -243,20 +243,27 @@ class World:
             return 0
         return self._plan.session(settings, geometry, sharded=engine.shards.ranks > 1)
 
-    def resume(self, snapshot: Snapshot) -> Session:
+    def resume(
+        self, snapshot: Snapshot, *, sharded: bool = True, loras: Outfit | None = None
+    ) -> Session:
         """Another session where a snapshot was taken; it takes nothing of the device until stepped.
 
-        Raises `OtherWeightsError`, `SnapshotError`.
+        `sharded` and `loras` as in `start`, and as the session had them. Raises
+        `OtherWeightsError`, `SnapshotError`, `ConfigError`.
         """
         kind = snapshot.kind
-        engine = self.engine(kind.geometry, kind.settings)
+        engine = self.engine(kind.geometry, kind.settings, sharded=sharded, loras=loras)
         planned = self._planned(engine, kind.geometry, kind.settings)
         schedule = make_schedule(self.preset, kind.settings)
         return Session(engine, resumed(engine, snapshot, schedule=schedule, planned=planned))
 
-    def reopen(self, path: str | Path) -> Session:
+    def reopen(
+        self, path: str | Path, *, sharded: bool = True, loras: Outfit | None = None
+    ) -> Session:
         """`resume` from a file that `Session.save` has written. Raises also what that may hold."""
-        return self.resume(read_snapshot(self.shared, str(path)))
+        shards = self.shared.shards if sharded else Unshared(self.shared.shards.group)
+        engine = self.loras.dressed(self.shared._replace(shards=shards), loras)
+        return self.resume(read_snapshot(engine, str(path)), sharded=sharded, loras=loras)
 
     def counts(self) -> Counts:
         """What this world's sessions take now; how many there are is not its business."""

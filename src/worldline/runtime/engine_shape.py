@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from worldline.core.camera import Intrinsics
 from worldline.core.chunk import Chunk, Decoded
 from worldline.core.config import WorldInfo
+from worldline.core.lora import Outfit
 from worldline.core.motion import Motion, Rig
 from worldline.core.snapshot import LightChunk, LightSnapshot
 from worldline.runtime.film_calls import FilmWorld
@@ -118,8 +119,10 @@ class EngineWorld(FilmWorld, Protocol):
         """Start a session."""
         ...
 
-    def reopen(self, path: str) -> EngineSession:
-        """Start a session where one was written to a file."""
+    def reopen(
+        self, path: str, *, sharded: bool = True, loras: Outfit | None = None
+    ) -> EngineSession:
+        """Start a session where one was written to a file, as that was started."""
         ...
 
     def counts(self) -> Counts:

@@ -226,7 +226,9 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True, tag="counts"):
     `device_bytes` all that is allocated on the device (0 where it is the host's memory),
     `parked_bytes` what parked sessions take of the host. `moments` are places that sessions can go
     back to at once, and `moment_bytes` what these take of the host; what several of them share
-    counts once.
+    counts once. Then, since the worker began, how often sessions were moved to host memory and
+    back, rewound, branched, rebuilt from light snapshots and written to files, and the time of the
+    device's thread that all of each took together.
     """
 
     sessions: int = 0
@@ -238,6 +240,18 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True, tag="counts"):
     device_bytes: int = 0
     moments: int = 0
     moment_bytes: int = 0
+    parks: int = 0
+    parks_ms: float = 0.0
+    unparks: int = 0
+    unparks_ms: float = 0.0
+    rewinds: int = 0
+    rewinds_ms: float = 0.0
+    branches: int = 0
+    branches_ms: float = 0.0
+    rebuilds: int = 0
+    rebuilds_ms: float = 0.0
+    snapshots: int = 0
+    snapshots_ms: float = 0.0
 
 
 class CloseReply(msgspec.Struct, frozen=True, kw_only=True, tag="closed"):

@@ -114,6 +114,7 @@ class Rank:
         self._live: dict[str, _Live] = {}
         self._last: _Live | None = None
         self.moves = Moves()
+        self._journal = travels.Journal()
         self._films = Films(
             world, fps=world.info.fps, pixels=self._part.slots, writes=self._part.rank == 0
         )
@@ -160,6 +161,7 @@ class Rank:
             sessions=len(live),
             parked=sum(one.session.parked for one in live),
             slots=sum(len(one.slots) for one in live),
+            **self._journal.totals,
         )
 
     def prepare(self) -> None:
@@ -192,7 +194,8 @@ class Rank:
         self._live[request.session_id] = _Live(session, self._part.slots())
         if light is None:
             return travels.opened(request.session_id, session, fps=self._world.info.fps)
-        return self._travel(request.session_id, self._standing(request.session_id, light), tell)
+        pieces = self._journal.timed("rebuilds", self._standing(request.session_id, light))
+        return self._travel(request.session_id, pieces, tell)
 
     def _standing(self, session_id: str, light: LightSnapshot) -> Generator[None, None, OpenReply]:
         """Bring a session that has just begun to a light snapshot's place, or drop it."""
@@ -227,7 +230,7 @@ class Rank:
         if request.light is not None:
             raise SnapshotError("one place to open a session at", got="a light one and a file")
         assert request.snapshot is not None, "the caller looked"
-        return self._world.reopen(request.snapshot)
+        return self._world.reopen(request.snapshot, sharded=request.sharded, loras=request.loras)
 
     def _check_new(self, session_id: str) -> None:
         if session_id in self._live:
@@ -274,7 +277,9 @@ class Rank:
 
     def _park(self, request: ParkRequest, tell: Tell) -> None:
         live = self._session(request.session_id)
-        self.moves.begin(request.session_id, live.session.moving(back=request.back), tell)
+        moving = live.session.moving(back=request.back)
+        pieces = self._journal.timed("unparks" if request.back else "parks", moving)
+        self.moves.begin(request.session_id, pieces, tell)
 
     def _reset(self, request: ResetRequest) -> DoneReply:
         live = self._session(request.session_id)
@@ -287,18 +292,20 @@ class Rank:
         if self._world.info.ranks > 1:
             raise SnapshotError("a session of several ranks is not written", expected="one rank")
         self.moves.finish(place)
-        pieces = travels.written(live.session, request)
+        pieces = self._journal.timed("snapshots", travels.written(live.session, request))
         next(pieces)
         self.moves.begin(place, pieces, tell, patient=True)
 
     def _rewind(self, request: RewindRequest, tell: Tell) -> Reply | None:
         live = self._session(request.session_id)
-        return self._travel(request.session_id, travels.rewound(live.session, request), tell)
+        pieces = self._journal.timed("rewinds", travels.rewound(live.session, request))
+        return self._travel(request.session_id, pieces, tell)
 
     def _branch(self, request: BranchRequest, tell: Tell) -> Reply | None:
         live = self._session(request.session_id)
         self._check_new(request.new_id)
-        return self._travel(request.session_id, self._branching(live, request), tell)
+        pieces = self._journal.timed("branches", self._branching(live, request))
+        return self._travel(request.session_id, pieces, tell)
 
     def _branching(self, live: _Live, request: BranchRequest) -> Generator[None, None, OpenReply]:
         made, rebuilt = yield from live.session.branching(request.chunk)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import TypeVar
+import time
+from collections import Counter
+from collections.abc import Generator, Iterator
+from typing import Any, TypeVar
 
 from worldline.runtime.engine_shape import EngineSession
 from worldline.runtime.protocol import (
@@ -16,6 +18,39 @@ from worldline.runtime.protocol import (
 )
 
 T = TypeVar("T")
+
+
+class Journal:
+    """How often sessions travelled, by kind, and the milliseconds that all of each took."""
+
+    def __init__(self) -> None:
+        self._times: Counter[str] = Counter()
+        self._ms: dict[str, float] = {}
+
+    @property
+    def totals(self) -> dict[str, int | float]:
+        """As `Counts` has them."""
+        return {**self._times, **{f"{kind}_ms": round(ms, 3) for kind, ms in self._ms.items()}}
+
+    def timed(self, kind: str, pieces: Iterator[None]) -> Generator[None, None, Any]:
+        """The same pieces, and what they give; counted when they have come to their end."""
+        spent = 0.0
+        try:
+            while True:
+                begun = time.perf_counter()
+                try:
+                    next(pieces)
+                except StopIteration as end:
+                    spent += time.perf_counter() - begun
+                    self._times[kind] += 1
+                    self._ms[kind] = self._ms.get(kind, 0.0) + spent * 1000
+                    return end.value
+                spent += time.perf_counter() - begun
+                yield
+        finally:
+            close = getattr(pieces, "close", None)  # generators have one
+            if close is not None:
+                close()
 
 
 def opened(
