@@ -23,7 +23,7 @@ from worldline.core.motion import Motion, Rig
 DIGEST_BYTES: Final = 16
 COMPARED: Final = ("model", "weights", "mode", "dtype", "threads", "ranks", "torch", "machine")
 IN_PICTURES: Final = ("kernels", "kv", "decoder", "compile", "recache", "lossy")  # options
-OF_MEMORY: Final = ("first_chunks_mb", "timeline_mb")  # options that are this machine's affair
+OF_MEMORY: Final = ("first_chunks_mb", "timeline_mb", "loras")  # this machine's affair
 POSE_NUMBERS: Final = 16  # 3x4 of the relative pose, then w a s d
 
 Poses = NDArray[np.float32]  # [T, 16]

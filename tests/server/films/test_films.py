@@ -15,6 +15,7 @@ from tests.media.test_scene import psnr
 from tests.server.films.filming import lot
 from worldline.core.errors import GenerationError
 from worldline.core.motion import MOTIONLESS, Motion
+from worldline.core.worldfile import read_world
 from worldline.media.scene import decode_picture
 from worldline.server.films.store import FilmStore
 
@@ -53,6 +54,21 @@ async def test_a_film_from_the_request_to_the_file(tmp_path: Path) -> None:
             f"/v1/videos/{asked['id']}/content", params={"variant": "thumbnail"}
         )
         assert Image.open(io.BytesIO(thumbnail.content)).format == "WEBP"
+
+
+async def test_a_film_becomes_a_world_at_any_picture(tmp_path: Path) -> None:
+    async with lot(tmp_path) as here:
+        film = await here.ended((await here.ask(chunks=3, actions="w-12,wl-24", seed=9))["id"])
+        for query, chunks in (("", 3), ("?frame=0", 1), ("?frame=9", 2), ("?frame=32", 3)):
+            response = await here.client.get(f"/v1/videos/{film['id']}/world{query}")
+            world = read_world(response.content)
+            assert (world.start.prompt, world.start.seed) == ("a red gate", 9)
+            steps = list(world.chunks())
+            asked = [step.motions for step in here.handle.requests][:chunks]
+            assert [step.motions for step in steps] == asked
+            assert all(step.digest for step in steps)
+        again = await here.client.get(f"/v1/videos/{film['id']}/world?frame=33")
+        assert again.status_code == 400
 
 
 async def test_films_are_made_one_after_the_other(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def film(name: str, *, client: str = "a", model: str = "fake", chunks: int = 3) 
 
 
 def place(number: int, start: int = 0) -> ChunkPlace:
-    return ChunkPlace(number, 12 * number, start, 100, 0, 0)
+    return ChunkPlace(number, 12 * number, start, 100, 0, 0, bytes(16))
 
 
 @pytest.fixture

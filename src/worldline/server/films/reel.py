@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldline.core.errors import ShapeError
+from worldline.core.walk import frames_digest
 from worldline.media.fragmented import FragmentedMp4, Sample, sets_of
 from worldline.media.scene import decode_picture, encode_scene
 from worldline.server.films.store import ChunkPlace
@@ -65,6 +66,7 @@ class Reel:
             size=len(data),
             kept_start=self._kept_size,
             kept_size=len(kept or b""),
+            digest=frames_digest(frames),
         )
         _append(self.path, data)
         if kept:
@@ -75,15 +77,23 @@ class Reel:
 
     def picture(self, number: int) -> NDArray[np.uint8]:
         """Picture `number`, uint8 RGB `H W 3`. Raises: ShapeError when there is none."""
-        if not 0 <= number < self.frames:
-            expected = f"0 to {self.frames - 1}" if self.frames else "a film with pictures"
-            raise ShapeError("no such picture in the film", expected=expected, got=number)
-        place = next(place for place in reversed(self._places) if place.first <= number)
+        place = self._places[self.chunk_of(number)]
         with self.path.open("rb") as file:
             head = _head_of(file.read(_HEAD))
             file.seek(place.start)
             data = file.read(place.size)
         return decode_picture(data if place.start == 0 else head + data, number - place.first)
+
+    def chunk_of(self, number: int) -> int:
+        """The chunk that picture `number` is in. Raises: ShapeError when there is none."""
+        if not 0 <= number < self.frames:
+            expected = f"0 to {self.frames - 1}" if self.frames else "a film with pictures"
+            raise ShapeError("no such picture in the film", expected=expected, got=number)
+        return next(p.number for p in reversed(self._places) if p.first <= number)
+
+    def digests(self, until: int) -> list[bytes]:
+        """Of the first `until` chunks."""
+        return [place.digest for place in self._places[:until]]
 
     def kept(self, until: int) -> list[bytes]:
         """What the first `until` chunks left, in order; nothing where some of them left nothing."""

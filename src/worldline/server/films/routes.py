@@ -7,6 +7,7 @@
     DELETE /v1/videos/{id}                  cancel and forget it
     GET    /v1/videos/{id}/content          the film (MP4), or variant=thumbnail (WebP)
     GET    /v1/videos/{id}/frames/{number}  one picture (PNG): a world can be entered from it
+    GET    /v1/videos/{id}/world            the film as a world file, up to the picture ?frame=
 
 Whoever has a key sees the films that were asked for with it; administrators see all.
 """
@@ -38,6 +39,7 @@ from worldline.server.films.film import Film, frames_of
 from worldline.server.films.reading import read_body, read_film
 from worldline.server.films.reel import Reel
 from worldline.server.films.studio import Studio
+from worldline.server.films.walking import world_file
 from worldline.server.live.house import House
 from worldline.server.services import Services
 from worldline.server.waiting import in_thread, within
@@ -175,10 +177,26 @@ async def content(request: Request) -> Response:
 @answered
 async def frame(request: Request) -> Response:
     """One picture of a film, as it is in the file; of one under way too, as far as it is."""
-    film, number = await _film(request), request.path_params["number"]
-    if not (number.isascii() and number.isdecimal() and len(number) < 10):
-        raise InputError("no such picture", expected="a number from 0", got=repr(number[:20]))
-    return await _picture(request, film, int(number), "PNG")
+    film, number = await _film(request), _number(request.path_params["number"])
+    return await _picture(request, film, number, "PNG")
+
+
+@answered
+async def world(request: Request) -> Response:
+    """The walk that the film is, as a world file: to be walked on from the end of a chunk.
+
+    That with picture `frame`, by default the last one. Enter with `at_end`.
+    """
+    film = await _film(request)
+    reel = await _reel(request, film)
+    asked = request.query_params.get("frame")
+    chunks = reel.chunk_of(film.frames - 1 if asked is None else _number(asked)) + 1
+    folder = _studio(request).desk.store.folder / film.id
+    make = functools.partial(world_file, folder, film, reel, chunks)
+    data = await in_thread(_services(request).readers, make)
+    name = f'attachment; filename="{film.id}.wl"'
+    headers = {"Content-Disposition": name, **_PRIVATE}
+    return Response(data, media_type="application/octet-stream", headers=headers)
 
 
 ROUTES: Final = [
@@ -189,6 +207,7 @@ ROUTES: Final = [
     Route("/v1/videos/{id}/cancel", cancel, methods=["POST"]),
     Route("/v1/videos/{id}/content", content, methods=["GET"]),
     Route("/v1/videos/{id}/frames/{number}", frame, methods=["GET"]),
+    Route("/v1/videos/{id}/world", world, methods=["GET"]),
 ]
 
 
@@ -227,6 +246,13 @@ async def _reel(request: Request, film: Film) -> Reel:
     places = await _studio(request).desk.ask(functools.partial(store.chunks, film.id))
     places = places[: film.chunks]  # of the moment when the film was looked up
     return Reel(store.folder / film.id, film.fps, places=places, frames=film.frames)
+
+
+def _number(text: str) -> int:
+    """Of a picture. Raises: InputError."""
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise InputError("no such picture", expected="a number from 0", got=repr(text[:20]))
+    return int(text)
 
 
 async def _film(request: Request) -> Film:

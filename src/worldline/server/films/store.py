@@ -57,6 +57,7 @@ CREATE TABLE IF NOT EXISTS chunks (
     size INTEGER NOT NULL,
     kept_start INTEGER NOT NULL,
     kept_size INTEGER NOT NULL,
+    digest BLOB NOT NULL,
     PRIMARY KEY (film, number)
 );
 """
@@ -64,7 +65,10 @@ _FIELDS: Final = Film.__struct_fields__
 
 
 class ChunkPlace(msgspec.Struct, frozen=True):
-    """Where one chunk of a film lies: its first picture, its bytes, and those of what it left."""
+    """Where one chunk of a film lies: its first picture, its bytes, and those of what it left.
+
+    `digest` is that of its pictures as they were generated (`core.walk.frames_digest`).
+    """
 
     number: int
     first: int
@@ -72,6 +76,7 @@ class ChunkPlace(msgspec.Struct, frozen=True):
     size: int
     kept_start: int
     kept_size: int
+    digest: bytes = b""
 
 
 class FilmStore:
@@ -219,7 +224,7 @@ class FilmStore:
         """One more chunk is on the disk, `frames` pictures in all."""
         with self._transaction():
             self._db.execute(
-                "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 [id, *msgspec.structs.astuple(place)],
             )
             self._db.execute(
@@ -260,7 +265,7 @@ class FilmStore:
     def chunks(self, id: str) -> Sequence[ChunkPlace]:
         """Where the chunks of a film lie, in order."""
         rows = self._db.execute(
-            "SELECT number, first, start, size, kept_start, kept_size FROM chunks"
+            "SELECT number, first, start, size, kept_start, kept_size, digest FROM chunks"
             " WHERE film = ? ORDER BY number",
             [id],
         )
@@ -279,11 +284,14 @@ class FilmStore:
         shutil.rmtree(self.folder / id / WORK, ignore_errors=True)
 
     def expire(self, *, before: float, most_bytes: int) -> None:
-        """Forget films that ended before a moment, and the oldest ended ones beyond a size."""
+        """Forget films that ended before a moment, and the oldest ended ones beyond a size.
+
+        The one that ended last is left: somebody is about to fetch it.
+        """
         for (id,) in self._db.execute("SELECT id FROM films WHERE ended < ?", [before]).fetchall():
             self.remove(id)
         ended = "SELECT id FROM films WHERE ended IS NOT NULL ORDER BY ended"
-        for (id,) in self._db.execute(ended).fetchall():
+        for (id,) in self._db.execute(ended).fetchall()[:-1]:
             if self.total_bytes() <= most_bytes:
                 return
             self.remove(id)

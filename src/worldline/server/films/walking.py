@@ -19,19 +19,31 @@ import numpy as np
 
 from worldline.core.actions import LOOK, WALK, parse_action_string
 from worldline.core.chunk import PICTURES
-from worldline.core.errors import AbortedError, OtherWeightsError, SnapshotError
+from worldline.core.errors import (
+    AbortedError,
+    OtherWeightsError,
+    SnapshotError,
+    WorldFileError,
+)
 from worldline.core.motion import MOTIONLESS, Motion, from_actions
 from worldline.core.snapshot import decode_chunk, decode_snapshot
 from worldline.core.trajectory import motions_along
 from worldline.core.turns import HORIZON_S
+from worldline.core.walk import Stepped, WorldStart, made_with
+from worldline.core.walked import Walked
+from worldline.core.worldfile import read_world
 from worldline.runtime.handle import StepResult
 from worldline.runtime.protocol import OpenReply, OpenRequest, StepRequest
-from worldline.server.films.film import Wish
+from worldline.runtime.world_start import world_start
+from worldline.server.films.errors import FilmNotReadyError
+from worldline.server.films.film import Film, Wish
 from worldline.server.films.making import Making, Pixels, go_on
 from worldline.server.films.reel import Reel
+from worldline.server.films.store import START
 
 MOST_GIVEN_UP: Final = 4  # times that one chunk is given up for somebody else
 BEGINNING: Final = "beginning.light"  # the light snapshot before chunk 0
+WORLD: Final = "world.wl"  # the world file of a walk that has not begun
 MOST_EXACT_BYTES: Final = 256 * 2**20  # of latents that a film is gone on from
 
 
@@ -68,10 +80,19 @@ class Walking(Making):
                 light = await self.work(find)
                 return await self.engine.open(msgspec.structs.replace(request, light=light))
         opened = await self.engine.open(request)
-        if not film.chunks and opened.light:
-            keep = functools.partial((self.folder / BEGINNING).write_bytes, opened.light)
-            await self.work(keep)
+        if not film.chunks:
+            await self.work(functools.partial(self._remember, request, opened))
         return opened
+
+    def _remember(self, request: OpenRequest, opened: OpenReply) -> None:
+        """Write down what the film begins with: to go on from, and to be walked from."""
+        if opened.light:
+            (self.folder / BEGINNING).write_bytes(opened.light)
+        picture = (self.folder / START).read_bytes()
+        start = world_start(request, opened, picture=picture)
+        with contextlib.suppress(WorldFileError):  # a picture that is too large for one
+            world = Walked(start, made_with(self.engine.info)).encode()
+            (self.folder / WORLD).write_bytes(world)
 
     async def _step(self, index: int, *, motions: tuple[Motion, ...]) -> StepResult:
         """The next chunk; given up and made anew as long as others want the device more."""
@@ -119,7 +140,24 @@ def light_of(folder: Path, reel: Reel, chunks: int) -> bytes:
     return snapshot.encode()
 
 
-def motions_of(wish: Wish, opened: OpenReply) -> tuple[Motion, ...]:
+def world_file(folder: Path, film: Film, reel: Reel, chunks: int) -> bytes:
+    """The world of a film as a file: its walk up to and with chunk `chunks - 1`.
+
+    Raises: FilmNotReadyError where it is not known, WorldFileError.
+    """
+    try:
+        begun = read_world((folder / WORLD).read_bytes())
+    except OSError:
+        raise FilmNotReadyError("this film cannot be walked", expected="a live model's") from None
+    walked, size = Walked.of(begun), begun.start.chunk
+    motions = motions_of(film.wish, begun.start)
+    for index, digest in enumerate(reel.digests(chunks)):
+        span = motions[index * size : (index + 1) * size]
+        walked.add(Stepped(motions=span, digest=digest))
+    return walked.encode()
+
+
+def motions_of(wish: Wish, opened: OpenReply | WorldStart) -> tuple[Motion, ...]:
     """What moves the camera at every latent frame of the film. Raises: ControlError."""
     count = wish.chunks * opened.chunk
     if wish.poses:
