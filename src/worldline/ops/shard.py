@@ -13,8 +13,7 @@ time) the rows of that run. `WHOLE` shares nothing out.
 
 from __future__ import annotations
 
-import math
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -75,6 +74,14 @@ class Whole:
 WHOLE = Whole()
 
 
+class _Sizes(NamedTuple):
+    """Of a collective, in numbers by rank; none are said where all of them are equal."""
+
+    heads: Split
+    by_heads: tuple[int, ...]  # of our tokens, the heads of each rank
+    by_tokens: tuple[int, ...]  # of our heads, the tokens of each rank
+
+
 class TokenShard:
     """A `Shard` in a group.
 
@@ -86,6 +93,7 @@ class TokenShard:
         assert len(split.counts) == group.size, f"{split} for {group.size} ranks"
         self._group, self._split = group, split
         self._own = split.part(group.rank)
+        self._sizes: dict[tuple[int, int], _Sizes] = {}  # by heads and numbers of each
 
     @property
     def tokens(self) -> range:
@@ -114,46 +122,56 @@ class TokenShard:
 
     def to_heads(self, *parts: Tensor, name: str) -> list[Tensor]:
         """Each of `parts [B, L/P, N, D]` -> `[B, L, N/P, D]`, all in one collective."""
-        heads = Split.of(parts[0].shape[2], self._group.size)
+        batch, _, total, width = parts[0].shape
+        sizes = self._sizes_of(total, batch * len(parts) * width)
         # By ranks, then by tokens: what comes from all ranks lies in the order of tokens.
         turned = [part.transpose(0, 1) for part in parts]  # n B N D
-        if heads.even:
+        if sizes.heads.even:
             by_rank = [part.unflatten(2, (self.ranks, -1)).movedim(2, 0) for part in turned]
             sent = torch.stack(by_rank, dim=3)  # P n B q N/P D
         else:
-            each = zip(*(part.split(heads.counts, dim=2) for part in turned), strict=True)
+            each = zip(*(part.split(sizes.heads.counts, dim=2) for part in turned), strict=True)
             sent = torch.cat([torch.stack(some, dim=2).flatten() for some in each])
-        batch, width, own = parts[0].shape[0], parts[0].shape[3], heads.counts[self._group.rank]
+        own = sizes.heads.counts[self._group.rank]
         shape = (self._split.total, batch, len(parts), own, width)  # L B q N/P D
         received = sent.new_empty(shape)
-        row = batch * len(parts) * width  # of one token and head
-        given = [len(self._own) * count * row for count in heads.counts]
-        self._swap(received, sent, name, given=given, taken=self._rows(own * row))
+        self._swap(received, sent, name, given=sizes.by_heads, taken=sizes.by_tokens)
         return [received[:, :, i].transpose(0, 1) for i in range(len(parts))]
 
-    def to_tokens(self, x: Tensor, heads: Split) -> Tensor:
-        """`x [B, L, N/P, D]` of so many heads a rank -> `[B, L/P, N, D]`."""
+    def to_tokens(self, x: Tensor, heads: int) -> Tensor:
+        """`x [B, L, N/P, D]`, of so many heads on all ranks, -> `[B, L/P, N, D]`."""
+        batch, _, _, width = x.shape
+        sizes = self._sizes_of(heads, batch * width)
         sent = x.transpose(0, 1).contiguous()  # L B N/P D
-        shape = (len(self._own), sent.shape[1], heads.total, sent.shape[3])  # n B N D
-        received = sent.new_empty(math.prod(shape))
-        row = sent[0, :, 0].numel()
-        taken = [len(self._own) * count * row for count in heads.counts]
-        given = self._rows(sent[0].numel())
-        self._swap(received, sent, TO_TOKENS, given=given, taken=taken)
-        pieces = zip(received.split(taken), heads.counts, strict=True)
-        whole = [piece.view(*shape[:2], count, shape[3]) for piece, count in pieces]
+        received = sent.new_empty(len(self._own) * batch * heads * width)
+        self._swap(received, sent, TO_TOKENS, given=sizes.by_tokens, taken=sizes.by_heads)
+        parts = received.split([len(self._own) * batch * n * width for n in sizes.heads.counts])
+        shapes = ((len(self._own), batch, n, width) for n in sizes.heads.counts)
+        whole = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
         return torch.cat(whole, dim=2).transpose(0, 1)  # B n N D
 
-    def _rows(self, row: int) -> list[int]:
-        """Numbers of every rank's tokens, `row` of each."""
-        return [count * row for count in self._split.counts]
+    def _sizes_of(self, heads: int, row: int) -> _Sizes:
+        """Of an exchange of `row` numbers for every token and head, found once."""
+        known = self._sizes.get((heads, row))
+        if known is None:
+            split = Split.of(heads, self.ranks)
+            own = split.counts[self._group.rank]
+            by_heads = tuple(len(self._own) * count * row for count in split.counts)
+            by_tokens = tuple(count * own * row for count in self._split.counts)
+            fixed = split.even and self._split.even
+            known = _Sizes(split, () if fixed else by_heads, () if fixed else by_tokens)
+            self._sizes[heads, row] = known
+        return known
 
     def _swap(
-        self, received: Tensor, sent: Tensor, name: str, *, given: list[int], taken: list[int]
+        self,
+        received: Tensor,
+        sent: Tensor,
+        name: str,
+        *,
+        given: tuple[int, ...],
+        taken: tuple[int, ...],
     ) -> None:
-        """One all-to-all of numbers, of which no sizes are said where all of them are equal."""
-        if len(set(given)) == len(set(taken)) == 1:
-            given, taken = [], []
         self._group.all_to_all(
             received.flatten(), sent.flatten(), name=name, given=given, taken=taken
         )
@@ -180,7 +198,7 @@ class _ByHeads:
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend `q, k, v [B, L/P, N, D]` of block `layer`."""
-        heads = Split.of(q.shape[2], self._shard.ranks)
+        heads = q.shape[2]
         q, k, v = self._shard.to_heads(q, k, v, name=TO_HEADS)
         return self._shard.to_tokens(self._inner(layer, q, k, v), heads)
 

@@ -66,21 +66,23 @@ def chunk_inputs(
     cross = caches.get("cross_kv", (), lambda: project_text(engine, prompt), sources=(text,))
     times = range(frames.start - state.anchor, frames.stop - state.anchor)
     shard = engine.shards.of(len(frames) * rows * columns)
+    # What a rank has of a table: which tokens, how many in a frame and in a row, and where.
+    place = (shard.tokens, rows * columns, columns, dit.device)
     rope = caches.get(
         "rope",
-        (times, shard.tokens, rows * columns, columns, dit.device),
+        (times, place),
         lambda: turns(dit, times, rows, columns, tokens=shard.tokens),
     )
     pressed = (frames, motion.relative.tobytes(), motion.keys.tobytes())
     rays = caches.get("rays", pressed, lambda: _rays(dit, state, motion))
     verify.verify_control(rays, dit.params.control_channels, (len(frames), *state.geometry.latent))
-    embedding = caches.get("camera", (), lambda: dit.embed_camera(rays, shard), sources=(rays,))
+    embedding = caches.get("camera", place, lambda: dit.embed_camera(rays, shard), sources=(rays,))
     camera = embedding
     if engine.camera_cache and "camera" not in engine.without:
         # All blocks' scale and shift: gigabytes at 14B, so it belongs to the worker, not the state.
         camera = engine.workspace.get(
             "camera_modulation",
-            (state.session_id, frames),
+            (state.session_id, frames, place),
             lambda: engine.passes.camera(embedding),
             sources=(embedding,),
         )
