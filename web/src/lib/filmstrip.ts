@@ -1,6 +1,6 @@
 /**
  * Where moments stand on a strip of so many cells. While there are few, each has a cell; then every
- * second, every fourth, so that a picture stays where it is until the strip is full and folds by half.
+ * second, third, fourth, sixth, so that a picture stays where it is until the strip is full and folds.
  */
 
 export interface Strip {
@@ -13,7 +13,9 @@ export interface Strip {
 export function strip(moments: number, cells: number): Strip {
   const room = Math.max(1, cells);
   let stride = 1;
-  while (moments > room * stride) stride *= 2;
+  for (let whole = 1; moments > room * stride; whole *= 2) {
+    stride = moments > room * 2 * whole ? 3 * whole : 2 * whole;
+  }
   const drawn = Math.ceil(moments / stride);
   return {
     cells: Array.from({ length: drawn }, (_, i) => i * stride),
