@@ -39,6 +39,24 @@ def test_fast_mode_lets_torch_choose() -> None:
     assert torch.get_num_threads() in (1, 2)
 
 
+@pytest.mark.parametrize(
+    ("cards", "name", "stands_for"),
+    [(0, "auto:1", "cpu"), (2, "auto:1", "cuda:1"), (2, "cuda:0", "cuda:0"), (2, "cpu", "cpu")],
+)
+def test_a_rank_has_a_device_of_its_own(
+    cards: int, name: str, stands_for: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is made without naming a device is made on the rank's, not on the first one."""
+    current: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cards > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    found = device.setup(name, "exact", 1)
+    assert found == torch.device(stands_for)
+    assert current == [found] * (found.type == "cuda")
+
+
 @pytest.mark.parametrize("mode", device.MODES)
 def test_asked_for_threads_win(mode: str) -> None:
     device.setup("cpu", mode, 3)
