@@ -41,7 +41,7 @@ def test_fast_mode_lets_torch_choose() -> None:
 
 @pytest.mark.parametrize(
     ("cards", "name", "stands_for"),
-    [(0, "auto:1", "cpu"), (2, "auto:1", "cuda:1"), (2, "cuda:0", "cuda:0"), (2, "cpu", "cpu")],
+    [(0, "auto:1", "cpu"), (2, "auto:1", "cuda:1"), (2, "cuda:0", "cuda:0"), (2, "cpu:0", "cpu:0")],
 )
 def test_a_rank_has_a_device_of_its_own(
     cards: int, name: str, stands_for: str, monkeypatch: pytest.MonkeyPatch

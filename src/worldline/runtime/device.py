@@ -41,7 +41,7 @@ def setup(device: str = "auto", mode: str = "exact", threads: int | None = None)
     if threads is not None and threads < 1:
         raise ConfigError("threads must be positive", expected="1 or more", got=threads)
     target = resolve(device)
-    if target.index is not None:  # graphs, events and kernels are made on the current device
+    if target.type == "cuda" and target.index is not None:  # what names no device is made there
         torch.cuda.set_device(target)
     exact = mode == "exact"
     if exact and target.type == "cuda":
