@@ -40,8 +40,8 @@ from worldline.runtime.timeline import Record
 from worldline.runtime.transfer import settled, upload
 
 # Latent frames that a decoder is run over before the first picture that is shown. Of the pocket
-# world's nothing older reaches a picture; with Wan's, less than a hundredth of a level of it does.
-DECODER_FRAMES = {"pocket": 8}
+# world's nothing older reaches a picture; with Wan's, less than a twentieth of a level of it does.
+DECODER_FRAMES = {"pocket": 7}
 OTHER_DECODERS = 20
 
 
