@@ -12,7 +12,7 @@ from tests.contract import tree
 
 # What each package may import of the others; `runtime.handle` and the messages it carries are the
 # only door from the server to the engine.
-DOOR = ("runtime.handle", "runtime.protocol", "runtime.world_start")
+DOOR = ("runtime.handle", "runtime.protocol", "runtime.film_calls", "runtime.world_start")
 ENGINE = ("runtime", "models", "sampling", "quant", "kernels", "ops", "core")
 ALLOWED: dict[str, tuple[str, ...]] = {
     "core": ("core",),

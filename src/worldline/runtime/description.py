@@ -14,6 +14,7 @@ from worldline.runtime.shared import Engine
 def describe(
     components: Components, mode: str, shared: Engine, options: EngineOptions
 ) -> WorldInfo:
+    """What a client must know of a loaded model; nothing has been planned yet."""
     preset, dit = components.preset, components.dit
     settings = resolve_runtime(preset, components.checkpoint)
     return WorldInfo(

@@ -101,6 +101,16 @@ class World:
         self.loras = wardrobe_of(components, self.shared)
         self._plan: MemoryPlan | None = None
 
+    def wear_always(self, loras: Sequence[str]) -> None:
+        """Load adapters, `[NAME=]FILE[@SCALE]`, for every session that names none itself.
+
+        Raises the `CheckpointError` family, and `ConfigError` for names that cannot be had.
+        """
+        for spec in loras:
+            self.loras.always(spec)
+        weights = self.shared.weights + self.loras.mark()
+        self.info = msgspec.structs.replace(self.info, weights=weights)
+
     def plan_memory(self) -> None:
         """Find out what sessions take, tell it in `info`, and let no more in than fit."""
         self._plan = plan = MemoryPlan(self.components, self.shared, self.options)
@@ -155,11 +165,9 @@ class World:
     ) -> Session:
         """Open a world from a picture (uint8 `H W 3`, RGB) and a prompt.
 
-        Sizes are pixels (multiples of 16; by default the preset's size of the picture's
-        orientation), `chunk`, `window` and `sink` latent frames, `steps` a number of denoise steps
-        or their indices. `intrinsics` are those of an 832x480 picture, `rig` is the camera's full
-        speed. `keep_latents` is for `Session.recording`; without `sharded` every rank of a group
-        computes all of it. Raises `ImageError`, `PromptError`, `ControlError`, `ConfigError`.
+        Sizes are pixels (multiples of 16; by default the preset's size of that orientation); for
+        the rest see `StartOptions`. Raises `ImageError`, `PromptError`, `ControlError` and
+        `ConfigError`.
         """
         options = StartOptions(
             width=width,
@@ -367,11 +375,7 @@ def load(
     )
     tune_for_cpu(components.dit, components.vae, target, mode=mode)
     world = World(components, mode=mode, options=options, synchronise=synchronise, group=group)
-    for spec in options.loras:
-        world.loras.always(spec)
-    world.info = msgspec.structs.replace(
-        world.info, weights=world.info.weights + world.loras.mark()
-    )
+    world.wear_always(options.loras)
     world.plan_memory()
     return world
 

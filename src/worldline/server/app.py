@@ -46,10 +46,8 @@ def create_app(
 ) -> Starlette:
     """The server for one loaded engine. `clock` and `make` replace time and worlds in tests.
 
-    `revivals` tells of every worker that replaces one which died. Films are kept in `store`, which
-    stays its opener's to close.
-
-    Raises: ConfigError when others can reach the address and the keyring is empty.
+    `revivals` tells of every worker that replaces one which died. Who opened `store`, where films
+    are kept, closes it. Raises: ConfigError when others can reach the address without keys.
     """
     clock = clock or LoopClock()
 
@@ -60,8 +58,7 @@ def create_app(
             census = Census(services, house)
             app.state.services, app.state.house, app.state.census = services, house, census
             try:
-                async with filming(services, store) as app.state.studio:
-                    census.count_films(app.state.studio)
+                async with filming(services, store, census) as app.state.studio:
                     yield
             finally:
                 await house.close()

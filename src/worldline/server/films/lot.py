@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import get_args
 
+from worldline.server.census import Census
 from worldline.server.films.film import Status
 from worldline.server.films.making import Desk
 from worldline.server.films.store import FilmStore
@@ -16,7 +17,9 @@ from worldline.server.services import Services
 
 
 @asynccontextmanager
-async def filming(services: Services, store: FilmStore | None) -> AsyncGenerator[Studio | None]:
+async def filming(
+    services: Services, store: FilmStore | None, census: Census
+) -> AsyncGenerator[Studio | None]:
     """A studio for the films of `store`, until this is left; None where there is no store."""
     if store is None:
         _watch(services, None)
@@ -26,6 +29,7 @@ async def filming(services: Services, store: FilmStore | None) -> AsyncGenerator
     codec = ThreadPoolExecutor(1, thread_name_prefix="film-codec")
     studio = Studio(services, Desk(store, disk, codec))
     _watch(services, studio)
+    census.count_films(studio)
     try:
         yield studio
     finally:
