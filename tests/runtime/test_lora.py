@@ -329,7 +329,7 @@ def film(world: World, loras: Outfit | None, chunks: int = 2) -> Tensor:
 def test_sessions_side_by_side_wear_what_they_began_with(tmp_path: Path) -> None:
     world = tiny.world()
     plain = film(world, None)
-    world.loras.load("a", adapter(tmp_path / "a.safetensors", network(), seed=1))
+    world.loras.load("a", str(adapter(tmp_path / "a.safetensors", network(), seed=1)))
     world.loras.load("b", adapter(tmp_path / "b.safetensors", network(), seed=2))
     alone = {name: film(world, ((name, 1.0),)) for name in "ab"}
     assert not torch.equal(alone["a"], plain) and not torch.equal(alone["a"], alone["b"])

@@ -88,7 +88,9 @@ class Wardrobe:
         kept = sum(t.nbytes for parts in self._originals.values() for t in parts.values())
         return matrices + kept
 
-    def load(self, name: str, path: Path, *, experts: Sequence[int] | None = None) -> LoraPlan:
+    def load(
+        self, name: str, path: Path | str, *, experts: Sequence[int] | None = None
+    ) -> LoraPlan:
         """Load an adapter from a file, for all experts or some.
 
         Raises: CheckpointError, KeysError, ConfigError for a name that is taken.
@@ -98,7 +100,9 @@ class Wardrobe:
         wanted = range(len(self._dits)) if experts is None else experts
         if not wanted or not all(0 <= expert < len(self._dits) for expert in wanted):
             raise ConfigError("no such expert", expected=f"0 to {len(self._dits) - 1}", got=wanted)
-        plan = plan_lora(path, {n: tuple(t.shape) for n, t in self._dits[0].named_parameters()})
+        plan = plan_lora(
+            Path(path), {n: tuple(t.shape) for n, t in self._dits[0].named_parameters()}
+        )
         self._loras[name] = Lora(plan, _read(plan), frozenset(wanted))
         return plan
 
