@@ -320,3 +320,21 @@ def test_a_place_that_was_forgotten_is_made_from_its_window_or_refused() -> None
         assert np.abs(frames.astype(int) - plain[44]).mean() < 40
         assert session.rewind(chunk=0) == 0
         assert np.array_equal(walk(session, range(1), controls=ONE)[0], plain[0])
+
+
+def test_sessions_share_the_room_for_moments() -> None:
+    """Each from its next chunk on; nothing that can be gone back to is lost by that."""
+    world = tiny.world()
+    world.shared = world.shared._replace(timeline_bytes=6 * 700_000)
+    session = start(world)
+    plain = walk(session, range(7))
+    alone = world.counts()
+    assert 4 <= alone.moments <= 6 and alone.moment_bytes <= 6 * 700_000
+    others = [start(world, seed) for seed in (4, 5)]
+    for other in others:
+        walk(other, range(5))
+    session.step()
+    counts = world.counts()
+    assert counts.moments <= 6 and counts.moment_bytes <= 6 * 700_000
+    assert session.rewind(chunk=1) == 1
+    assert equal(walk(session, range(1, 3)), plain[1:3])

@@ -64,7 +64,7 @@ class ModelOptions:
     first_chunks_mb: Annotated[int, arg(metavar="N")] = 1024
     """Host memory for first chunks of equal starts, which then open at once; 0: none."""
     timeline_mb: Annotated[int, arg(metavar="N")] = 256
-    """Host memory per session for its past, so that it can go back; 0: none."""
+    """Host memory for what sessions were, so that they can go back at once; 0: none."""
     lora: Annotated[tuple[str, ...], arg(metavar="[NAME=]FILE[@SCALE]")] = ()
     """Adapters (LoRA, .safetensors) to wear; docs/lora.md."""
     random_weights: bool = False

@@ -23,7 +23,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     `recache` makes the window's history anew when the prompt changes. `lossy` names levers that
     make chunks cheaper and change the picture (`runtime.savings.LEVERS`), each with `=N` where it
     has a number. `first_chunks_mb` of host memory keep first chunks of equal starts, `timeline_mb`
-    what one session was, so that it can go back; 0 keeps only what a light snapshot takes.
+    what sessions were, so that they can go back; 0 keeps only what a light snapshot takes.
     `loras` are adapters that sessions wear unless they name others: `[NAME=]FILE[@SCALE]`.
     """
 

@@ -105,12 +105,16 @@ def restoring(engine: Engine, state: SessionState, snapshot: Snapshot) -> Iterat
 
 
 def note(engine: Engine, state: SessionState) -> None:
-    """Keep the moment in which a session stands, if that is to be kept and is not yet."""
+    """Keep the moment in which a session stands, if that is to be kept and is not yet.
+
+    All sessions that are open share the room for moments evenly.
+    """
     timeline = timeline_of(state)
     if not timeline.keeps_moments or state.next_chunk == 0 or timeline.knows(state.next_chunk):
         return
-    if moment.bytes_to_take(state) <= timeline.limit:
-        timeline.keep(moment.take(engine, state))
+    room = engine.timeline_bytes // max(1, len(engine.sessions))
+    if moment.bytes_to_take(state) <= room:
+        timeline.keep(moment.take(engine, state), room)
 
 
 def rewinding(engine: Engine, state: SessionState, chunk: int) -> Generator[None, None, Rebuilt]:
@@ -170,8 +174,8 @@ def standing_at(
     snapshot_light.check_fits(engine, state, light)
     records = [snapshot_light.record_of(one, state.geometry.latent) for one in light.chunks]
     said = snapshot_light.Said(engine, state.origin.prompt)
-    for record in records:
-        said.states(record.prompt)  # what cannot be said is found before anything has changed
+    for prompt in (light.prompt, *(record.prompt for record in records)):
+        said.states(prompt)  # what cannot be said is found before anything has changed
     yield from parking.unparking(engine, state)
     state.begin_again(light.seed)
     if light.is_whole:

@@ -5,9 +5,9 @@ a place whose bits are known give the bits of every later place. A `Moment` is s
 the session before one chunk, bit for bit, its frames shared with the moments around it. The start
 of the walk is one too and costs nothing.
 
-Both live in host memory, within `limit` bytes. What is too much leaves like this: moments first,
-the denser the older, so that from wherever one goes back to the last moment is not far; then the
-oldest records, except those that the next chunk reaches back to.
+Both live in host memory, within `limit` bytes, of which moments may get less. What is too much
+leaves like this: moments first, the denser the older, so that from wherever one goes back to the
+last moment is not far; then the oldest records, except those that the next chunk reaches back to.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ class Timeline:
                 break
             self.record_bytes -= self._records.pop(oldest).latents.nbytes
 
-    def keep(self, moment: Moment) -> None:
-        """Keep the newest moment, at the price of others."""
+    def keep(self, moment: Moment, room: int) -> None:
+        """Keep the newest moment, at the price of others; `room` bytes are for all of them."""
         assert all(place < moment.next_chunk for place in self._moments), "the newest"
         self._moments[moment.next_chunk] = moment
         for part, nbytes in moment.parts():
@@ -112,7 +112,8 @@ class Timeline:
             if part not in self._held:
                 self._held[part] = nbytes
                 self.moment_bytes += nbytes
-        while self._moments and self.moment_bytes > self.limit - self.record_bytes:
+        room = min(room, self.limit - self.record_bytes)
+        while self._moments and self.moment_bytes > room:
             self._drop(_least_missed(list(self._moments)))
 
     def knows(self, chunk: int) -> bool:
