@@ -36,7 +36,8 @@ from worldline.core.live.server import (
     Saved,
     Seat,
 )
-from worldline.core.walk import Walk
+from worldline.core.motion import Motion
+from worldline.core.walk import Run, Walk
 from worldline.core.worldfile import read_world, write_world
 
 SEED = 77
@@ -272,6 +273,9 @@ def test_files_that_cannot_be_walked_into_are_refused(server: LiveServer) -> Non
         name: refused(server, write_world(replace(file, start=one, walk=empty))).code
         for name, one in wrong.items()
     }
+    long = Walk(chunks=5000, runs=(Run(3 * 5000, Motion()),))
+    endless = write_world(replace(file, walk=long))
+    assert refused(server, endless, at_end=True).expected == "at most 3600 s"
     assert codes["picture"] == "invalid_image"
     assert codes["window"] == "invalid_config"
     assert codes["steps"] == "invalid_world"

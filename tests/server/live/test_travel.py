@@ -174,6 +174,20 @@ async def test_a_paused_world_goes_back_and_stays_paused() -> None:
         assert audience.all(Chunk)[-1].place == 1
 
 
+async def test_a_reset_goes_back_to_the_start() -> None:
+    async with a_stage() as stage, stage.walking() as (world, audience):
+        await walk_three(stage, world, audience)
+        await stage.until(lambda: len(world.moments) == 2)
+        world.take(Reset(id=2, seed=9))
+        stage.handle.allow(2)
+        await shown(stage, audience, 5)
+        (back,) = audience.all(Rewound)
+        assert (back.chunk, back.seconds, back.prompt) == (0, 0.0, "a lake")
+        assert audience.all(Chunk)[-1].place == 0
+        assert world.opened.seed == 9
+        await stage.until(lambda: [m.chunk for m in world.moments] == [0])
+
+
 async def test_moments_are_of_the_walk_as_it_is() -> None:
     async with a_stage() as stage, stage.walking() as (world, audience):
         await walk_three(stage, world, audience)

@@ -227,9 +227,10 @@ class Moment(Message, frozen=True, kw_only=True, tag="moment"):
 
 
 class Rewound(Message, frozen=True, kw_only=True, tag="rewound"):
-    """The walk stands before `chunk`, under `prompt`; picture `number` is the first after it.
+    """The walk went back to before `chunk`, by `rewind` or `reset`, under `prompt`.
 
-    `seconds` is the walk's length now. Running numbers of pictures go on. Sent to everybody.
+    `seconds` is the walk's length now. Picture `number` is the first after it: running numbers go
+    on. Sent to everybody.
     """
 
     chunk: int

@@ -6,6 +6,8 @@ enter with a picture. Reading it takes a thread: up to 32 MiB are summed.
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec.structs import replace
 
 from worldline.core.config import ServerConfig, WorldInfo
@@ -15,6 +17,8 @@ from worldline.core.walk import WorldFile, made_with
 from worldline.core.worldfile import read_world
 from worldline.server.inbox import check_prompt
 from worldline.server.requests import check_window
+
+LONGEST_UNSEEN_S: Final = 3600.0
 
 
 def usable(data: bytes, *, info: WorldInfo, config: ServerConfig, at_end: bool) -> WorldFile:
@@ -35,10 +39,11 @@ def usable(data: bytes, *, info: WorldInfo, config: ServerConfig, at_end: bool) 
     most = max(steps, *(at.steps for at in file.walk.steps)) if file.walk.steps else steps
     if most > info.steps:
         raise WorldFileError("more passes than a live world has", expected=info.steps, got=most)
-    if at_end and 0 < config.max_lifetime_s < file.seconds:
+    longest = min(config.max_lifetime_s or LONGEST_UNSEEN_S, LONGEST_UNSEEN_S)
+    if at_end and file.seconds > longest:
         raise WorldFileError(
             "the walk is too long to be walked unseen",
-            expected=f"at most {config.max_lifetime_s:g} s",
+            expected=f"at most {longest:g} s",
             got=f"{file.seconds:g} s",
         )
     return file

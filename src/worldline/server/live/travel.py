@@ -116,7 +116,7 @@ class Travel:
     async def _restart(self, seed: int | None) -> None:
         await self._machine.restart(seed)
         self._walk.moments.cut(0)
-        self._walk.went_back()
+        self._stands()
 
     async def _rewind(self, wish: Rewind) -> Rewound:
         chunk = self._machine.place_of(wish.chunk)

@@ -198,9 +198,10 @@ export interface Moment {
 }
 
 /**
- * The walk stands before `chunk`, under `prompt`; picture `number` is the first after it.
+ * The walk went back to before `chunk`, by `rewind` or `reset`, under `prompt`.
  *
- * `seconds` is the walk's length now. Running numbers of pictures go on. Sent to everybody.
+ * `seconds` is the walk's length now. Picture `number` is the first after it: running numbers go
+ * on. Sent to everybody.
  */
 export interface Rewound {
   readonly type: "rewound";
