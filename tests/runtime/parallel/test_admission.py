@@ -1,4 +1,4 @@
-"""Who has room for a session is decided by all ranks together: the one with the least has its say."""
+"""Who has room for a session is decided by all ranks together: the one with least has its say."""
 
 from __future__ import annotations
 
