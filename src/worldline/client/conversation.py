@@ -21,6 +21,7 @@ from worldline.client.hand import Hand
 from worldline.client.picture import Picture
 from worldline.client.playhead import Player
 from worldline.client.receipts import Receipt, Receipts
+from worldline.client.timeline import Timeline
 from worldline.core.clock import Clock
 from worldline.core.errors import UnknownWorldError, WorkerDiedError, WorldlineError
 from worldline.core.live.client import (
@@ -123,14 +124,12 @@ class Conversation:
         self.control: ControlOf | None = None
         self.recording: Recording | None = None
         self.traced: Traced | None = None
-        self.moments: list[Moment] = []
-        self.rewound: Rewound | None = None
+        self.timeline = Timeline()
         self.live = False  # whether inputs can be sent on this connection
         self.setback: Failure | None = None  # why we were sent away; it passes by itself
         self.sent_away = False  # on this connection
-        self.over = False
+        self.over, self.dropped = False, 0
         self.reason: WorldlineError | None = None  # why it is over; None for an end that was due
-        self.dropped = 0
 
     @property
     def stalls(self) -> int:
@@ -189,7 +188,7 @@ class Conversation:
                 self.queued = message
             case Opened(state=state):
                 self.opened, self.state, self.live = message, state, True
-                self.moments = []  # who holds the controls is told all of them again
+                self.timeline.begin()
                 self.setback = None
                 self._stalled = self.stalls
                 self._player = Player(fps=message.fps, realtime=self._options.realtime)
@@ -207,11 +206,8 @@ class Conversation:
                 self.recording = message
             case Traced():
                 self.traced = message
-            case Moment():
-                self.moments.append(message)
-            case Rewound(chunk=chunk):
-                self.rewound = message
-                self.moments = [moment for moment in self.moments if moment.chunk < chunk]
+            case Moment() | Rewound():
+                self.timeline.take(message)
             case Branched() | Saved():
                 self.receipts.answered(message)
             case Failure():

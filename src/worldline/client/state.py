@@ -86,12 +86,12 @@ class Known:
     @property
     def moments(self) -> Sequence[Moment]:
         """Thumbnails of the walk so far, about one a second, for who has the controls."""
-        return tuple(self._talk.moments)
+        return tuple(self._talk.timeline.moments)
 
     @property
     def rewound(self) -> Rewound | None:
         """Where the walk went back to last."""
-        return self._talk.rewound
+        return self._talk.timeline.rewound
 
     @property
     def clock(self) -> ClockSync:
