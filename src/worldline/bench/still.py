@@ -8,9 +8,10 @@ as large as the pocket world, `still-832x480` as large as that.
 
 from __future__ import annotations
 
+import copy
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -28,11 +29,12 @@ from worldline.core.camera import (
 )
 from worldline.core.chunk import PICTURES, Chunk, Decoded, StageTimings
 from worldline.core.config import EngineOptions, WorldInfo
-from worldline.core.errors import AbortedError, ConfigError
+from worldline.core.errors import AbortedError, ConfigError, SnapshotError
 from worldline.core.film import FilmRequest
-from worldline.core.motion import Motion, Rig
+from worldline.core.motion import Motion, Pose, Rig
+from worldline.core.snapshot import LightChunk, LightPrompt, LightSnapshot
 from worldline.runtime.film_calls import EngineFilm
-from worldline.runtime.protocol import Counts
+from worldline.runtime.protocol import Counts, Rebuilt
 
 NAME: Final = re.compile(r"still(?:-(\d{2,4})x(\d{2,4}))?")
 SIZE: Final = (160, 96)
@@ -82,6 +84,17 @@ class StillSession:
         self.intrinsics = scale_intrinsics(intrinsics, info.width, info.height)
         image = Image.fromarray(picture).resize((info.width, info.height))
         self._picture = np.asarray(image)
+        self._light = self._begun = LightSnapshot(
+            weights=info.weights,
+            seed=0,
+            width=info.width,
+            height=info.height,
+            chunk=chunk,
+            window=info.window,
+            sink=info.sink,
+            history=0,
+            prompt=LightPrompt("still"),
+        )
         self._index = 0
         self._camera = START
 
@@ -115,6 +128,8 @@ class StillSession:
         self._index += 1
         spent = StageTimings(total_ms=1000 * (time.perf_counter() - began))
         poses = tuple(camera.pose for camera in cameras[1:])
+        self._last = self._kept(poses)
+        self._light = self._light.with_chunk(self._last)
         return Chunk(self._index - 1, np.concatenate(parts), spent, poses)
 
     def moving(self, *, back: bool = False) -> Iterator[None]:
@@ -124,7 +139,61 @@ class StillSession:
 
     def reset(self, seed: int | None = None) -> None:
         """Back to the start."""
-        self._index, self._camera = 0, START
+        self._index, self._camera, self._light = 0, START, self._begun
+
+    @property
+    def next_chunk(self) -> int:
+        """The chunk that the next step makes."""
+        return self._index
+
+    def last_chunk(self) -> LightChunk:
+        """What the last step adds to a light snapshot."""
+        return self._last
+
+    def light_snapshot(self) -> LightSnapshot:
+        """The session as it stands; its latents are nothing."""
+        return self._light
+
+    def restoring(self, kept: LightSnapshot) -> Generator[None, None, Rebuilt]:
+        """Stand where a light snapshot was taken: all there is to it is the camera."""
+        yield
+        pose = kept.camera
+        rows = np.array([*pose.c2w, 0.0, 0.0, 0.0, 1.0]).reshape(4, 4)
+        self._camera = CameraState(rows, pitch_deg=pose.pitch, yaw_deg=pose.yaw)
+        self._index, self._light = kept.next_chunk, kept
+        return "exact"
+
+    def rewinding(self, chunk: int) -> Generator[None, None, Rebuilt]:
+        """Go back. Raises: SnapshotError, further than the light snapshot reaches."""
+        found = self._light.before(chunk, self._begun)
+        if found is None:
+            raise SnapshotError("no such place in the walk", got=chunk)
+        return (yield from self.restoring(found))
+
+    def branching(self, chunk: int | None) -> Generator[None, None, tuple[StillSession, Rebuilt]]:
+        """Another one that stands here, or before a chunk."""
+        made = copy.copy(self)
+        if chunk is None:
+            yield
+            return made, ""
+        return made, (yield from made.rewinding(chunk))
+
+    def writing(self, path: str) -> Generator[None, None, int]:
+        """Nothing is worth a file. Raises: SnapshotError."""
+        yield
+        raise SnapshotError("there is no model, and nothing to write", got=path)
+
+    def _kept(self, poses: tuple[Pose, ...]) -> LightChunk:
+        cells = (self.width // 8) * (self.height // 8)
+        return LightChunk(
+            index=self._index - 1,
+            frames=self.chunk,
+            latents=bytes(16 * cells * self.chunk * 4),
+            relative=bytes(64 * self.chunk),
+            keys=bytes(16 * self.chunk),
+            poses=poses,
+            prompt=self._light.prompt,
+        )
 
     def prepare(self) -> None:
         """There is nothing to prepare."""
@@ -178,6 +247,16 @@ class StillWorld:
             intrinsics=intrinsics or DEFAULT_INTRINSICS,
             chunk=chunk or self.info.chunk,
         )
+
+    def reopen(
+        self,
+        path: str,
+        *,
+        sharded: bool = True,
+        loras: tuple[tuple[str, float], ...] | None = None,
+    ) -> StillSession:
+        """No session was ever written. Raises: SnapshotError."""
+        raise SnapshotError("there is no model, and nothing was written", got=path)
 
     def counts(self) -> Counts:
         """Nothing is held."""
