@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +12,11 @@ from playwright.sync_api import Page, WebSocketRoute
 
 from tests.e2e.motion import mean_change, median_shift
 from tests.e2e.walking import (
+    HEIGHT,
+    WIDTH,
     begin_record,
     drawn,
+    drop_file,
     enter,
     hold,
     last_input,
@@ -23,11 +28,30 @@ from tests.e2e.walking import (
     until_shown,
     wait_for_frames,
 )
+from worldline.core.worldfile import read_world
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 TURN = 28  # frames recorded of a turn: seven latent frames
 LEAST_SHIFT = 2.0  # pixels per latent frame; a full turn of the pocket world moves about eight
+OVERSCAN = 1.04  # how much the page enlarges what it paints
+FILM = "[role=slider]"
+GREY = """
+([width, height, overscan]) => {
+  const moment = document.querySelector(".moment img");
+  const copy = new OffscreenCanvas(width, height).getContext("2d");
+  const [w, h] = [moment.naturalWidth, moment.naturalHeight];
+  const edge = (1 - 1 / overscan) / 2;
+  const from = [edge * w, edge * h, w / overscan, h / overscan];
+  copy.drawImage(moment, ...from, 0, 0, width, height);
+  const rgba = copy.getImageData(0, 0, width, height).data;
+  let grey = "";
+  for (let i = 0; i < rgba.length; i += 4) {
+    grey += String.fromCharCode(Math.round((rgba[i] + 2 * rgba[i + 1] + rgba[i + 2]) / 4));
+  }
+  return btoa(grey);
+}
+"""
 
 
 def test_frames_arrive_and_turning_moves_the_picture_the_right_way(
@@ -186,3 +210,69 @@ def test_a_lost_connection_resumes_with_nothing_held(page: Page, complaints: lis
     assert number(page) > before
     assert drawn(page) > count
     assert complaints == []
+
+
+def test_a_walk_is_taken_back_branched_saved_and_walked_again(
+    page: Page, complaints: list[str]
+) -> None:
+    enter(page)
+    start = record(page, 1)[0]
+    page.keyboard.press("KeyY")
+    hold(page, "KeyL", 40)
+    page.wait_for_function("(film) => document.querySelector(film).ariaValueMax >= 3", arg=FILM)
+    before = record(page, 1)[0]
+    page.focus(FILM)
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    moment = _moment(page)
+    chunk = int(page.get_attribute(".moment img", "data-chunk") or 0)
+    screenshot(page, "timeline")
+    made = number(page)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".moment", state="detached")
+    after = record(page, 1)[0]
+    assert number(page) > made
+    assert _away(after, moment) < _away(after, before) / 2
+    assert _away(after, moment) < _away(moment, before) / 2
+
+    walked = hold(page, "KeyJ", 24)[-1]  # the other way this time
+    assert _away(walked, after) > _away(after, moment)
+    page.wait_for_function("(film) => document.querySelector(film).ariaValueMax >= 2", arg=FILM)
+
+    with page.expect_popup() as opened:
+        page.get_by_role("button", name="Branch").click()
+    tab = opened.value
+    tab.wait_for_selector(".stage.live.shown")
+    assert "#" not in tab.url
+    branch = record(tab, 1)[0]
+    until_shown(page)
+    assert _away(branch, record(page, 1)[0]) < _away(branch, before) / 2
+    tab.get_by_role("button", name="Leave").click()
+    tab.wait_for_selector(".stage", state="detached")
+    tab.close()
+
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save this world").click()
+    data = Path(download.value.path()).read_bytes()
+    file = read_world(data)
+    assert file.walk.chunks > chunk
+    page.get_by_role("button", name="Leave").click()
+    page.wait_for_selector(".stage", state="detached")
+    drop_file(page, "walk.wl", data)
+    page.wait_for_selector(".stage.live.shown")
+    assert _away(record(page, 1)[0], start) < _away(before, start) / 2
+    wait_for_frames(page, 24)  # it is walked as it was
+    assert complaints == []
+
+
+def _moment(page: Page) -> np.ndarray:
+    """The moment that is looked at, as the page would paint it: `H W`, grey."""
+    page.wait_for_selector(".moment img")
+    page.evaluate("document.querySelector('.moment img').decode()")
+    encoded = page.evaluate(GREY, [WIDTH, HEIGHT, OVERSCAN])
+    flat = np.frombuffer(base64.b64decode(encoded), np.uint8)
+    return flat.reshape(HEIGHT, WIDTH).astype(np.float64)
+
+
+def _away(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a - b).mean())

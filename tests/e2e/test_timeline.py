@@ -11,7 +11,7 @@ from tests import worlds
 from tests.e2e.audit import findings
 from tests.e2e.conftest import PHONE, Visit
 from tests.e2e.scripted import WORLD, Scripted, picture
-from tests.e2e.walking import screenshot
+from tests.e2e.walking import drop_file, screenshot
 from worldline.core.live import client, server
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
@@ -19,16 +19,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 MOMENTS = 24
 TURN = 3.0  # degrees between two moments
 FILE = worlds.walked().encode()
-DROP = """
-([name, bytes, type]) => {
-  const data = new DataTransfer();
-  data.items.add(new File([new Uint8Array(bytes)], name, { type }));
-  const target = document.querySelector(".stage") ?? document.querySelector("form.start");
-  const init = { bubbles: true, cancelable: true, dataTransfer: data };
-  target.dispatchEvent(new DragEvent("drop", init));
-}
-"""
-
 SEEN = """
 () => {
   const view = document.querySelector("canvas.view");
@@ -111,7 +101,6 @@ def test_dragging_back_shows_the_moment_and_letting_go_walks_on_from_there(
     assert 4 < chunk < 16
     assert not [m for m in scripted.heard if isinstance(m, client.Rewind)]
     walk.wait_for_selector(f".timeline b:text-is('0:{int(0.75 * chunk):02d}')")
-    screenshot(walk, "timeline")
     assert findings(walk) == []
     walk.mouse.up()
     rewind = scripted.await_message(client.Rewind)
@@ -216,6 +205,7 @@ def test_a_branch_opens_in_another_tab_or_behind_a_link(
     scripted.say(_branched(branch.id))
     link = walk.get_by_role("link", name="Open it")
     assert (link.get_attribute("href") or "").endswith("/#rejoin=other-secret")
+    walk.wait_for_timeout(700)  # what fades in has its final contrast
     assert findings(walk) == []
     assert walk.locator(".stage.live").count() == 1
 
@@ -247,24 +237,20 @@ def test_a_world_is_saved_and_a_dropped_one_asks_first(walk: Page, scripted: Scr
     assert Path(download.value.path()).read_bytes() == FILE
     walk.wait_for_selector(".toast:has-text('17.8 s in')")
     walk.keyboard.press("Escape")
-    _drop(walk, "picture.png", b"\x89PNG", "image/png")
+    drop_file(walk, "picture.png", b"\x89PNG", "image/png")
     walk.wait_for_selector(".toast.warning:has-text('Only a saved world')")
-    _drop(walk, "mine.wl", FILE)
+    drop_file(walk, "mine.wl", FILE)
     dialog = walk.get_by_role("dialog", name="Walk into this world?")
     dialog.get_by_text("mine.wl").wait_for()
     assert findings(walk) == []
     dialog.get_by_role("button", name="Stay here").click()
     dialog.wait_for(state="detached")
     assert not [m for m in scripted.heard if isinstance(m, client.Leave)]
-    _drop(walk, "mine.wl", FILE)
+    drop_file(walk, "mine.wl", FILE)
     after = len(scripted.heard)
     walk.get_by_role("button", name="Walk into it").click()
     scripted.await_message(client.Leave, after=after)
     assert scripted.await_message(client.Enter, after=after).world == FILE
-
-
-def _drop(page: Page, name: str, data: bytes, kind: str = "") -> None:
-    page.evaluate(DROP, [name, list(data), kind])
 
 
 def test_a_file_on_the_start_is_walked_into_or_answered_in_words(
@@ -277,7 +263,7 @@ def test_a_file_on_the_start_is_walked_into_or_answered_in_words(
     }
     for code, title in refusals.items():
         after = len(scripted.heard)
-        _drop(start, "walk.wl", b"no world at all")
+        drop_file(start, "walk.wl", b"no world at all")
         assert scripted.await_message(client.Enter, after=after).world == b"no world at all"
         scripted.say(server.Failure(code=code, message="the reason", retryable=False))
         start.wait_for_selector(f".card:has-text('{title}')")

@@ -46,6 +46,16 @@ RECORD = """
 })
 """
 
+DROP = """
+([name, bytes, type]) => {
+  const data = new DataTransfer();
+  data.items.add(new File([new Uint8Array(bytes)], name, { type }));
+  const target = document.querySelector(".stage") ?? document.querySelector("form.start");
+  const init = { bubbles: true, cancelable: true, dataTransfer: data };
+  target.dispatchEvent(new DragEvent("drop", init));
+}
+"""
+
 
 def last_input(page: Page) -> int:
     """The id of the newest input that was sent; the page was opened with `?probe`."""
@@ -120,6 +130,11 @@ def until_shown(page: Page) -> None:
         " >= window.__worldline.inputs().at(-1).id",
         timeout=FRAME_LIMIT_MS,
     )
+
+
+def drop_file(page: Page, name: str, data: bytes, kind: str = "") -> None:
+    """Drop a file on the stage, or on the start screen where there is none."""
+    page.evaluate(DROP, [name, list(data), kind])
 
 
 def screenshot(page: Page, name: str) -> None:

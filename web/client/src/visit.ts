@@ -142,6 +142,7 @@ export class Visit {
       case "opened":
         if (message.speed !== undefined) this.screen.speed = message.speed;
         this.timeline.clear(); // all are sent again
+        this.recorder.opened();
         this.screen.open(message);
         this.#follow();
         this.#offerRtc(message.fps);
@@ -158,6 +159,7 @@ export class Visit {
         break;
       case "rewound":
         this.timeline.cut(message.chunk);
+        this.recorder.back(message.chunk, message.number);
         this.screen.cut(message.number);
         break;
       case "rtc_answer":
@@ -172,6 +174,7 @@ export class Visit {
         break;
       case "chunk":
         this.#chunk = message;
+        this.recorder.made(message.index, message.place);
         this.ledger.chunk(message);
         break;
       case "error":

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 import type { ServerMessage } from "../src/protocol.js";
 import { MOST, Timeline } from "../src/timeline.js";
-import { OPENED, settled } from "./fakes.js";
+import { frame, OPENED, settled } from "./fakes.js";
 import { live, SEAT, show, stubBrowser, welcome } from "./visiting.js";
 
 type Message<T extends ServerMessage["type"]> = Extract<ServerMessage, { type: T }>;
@@ -98,6 +98,27 @@ describe("a visit through time", () => {
     expect(painted).toEqual([14, 15, 16, 17]);
     expect(heard).toEqual([1]);
     expect(codecs.pictures.slice(6, 14).every(({ closed }) => closed)).toBe(true);
+  });
+
+  it("records no way that was taken back", async () => {
+    const { browser, world } = await live();
+    const pose = (x: number): number[] => [1, 0, 0, x, 0, 1, 0, 0, 0, 0, 1, 0];
+    const say = (index: number, place: number): void => {
+      browser.socket.say(frame(12 * index, { pose: pose(index) }));
+      browser.socket.say({
+        type: "chunk", levers: [], index, place, frames: 12, input: 0, stages: {}, bytes: 0, lead_ms: 0, real_time_factor: 1, misses: 0,
+      });
+    };
+    const recorder = world.recorder();
+    recorder.start();
+    for (let i = 0; i < 5; i++) say(i, i);
+    browser.socket.say(rewound(2, 60));
+    browser.socket.say(frame(48, { pose: pose(99) })); // it was on its way
+    say(5, 2);
+    say(6, 3);
+    browser.socket.say(rewound(3, 84));
+    say(7, 3);
+    expect(recorder.stop().poses.map((row) => row[3])).toEqual([0, 1, 5, 7]);
   });
 
   it("begins its thumbnails anew with a connection, a reset, and other hands", async () => {

@@ -96,8 +96,8 @@ export function App() {
       const token = BRANCH.exec(location.hash)?.[1];
       if (token) {
         forgetHash(); // it is a secret
-        begin({ kind: "rejoin", token: decodeURIComponent(token), url: liveUrl(), place: memory.place });
-      } else if (world) begin({ kind: "watch", world: decodeURIComponent(world) });
+        begin({ kind: "rejoin", token: decoded(token), url: liveUrl(), place: memory.place });
+      } else if (world) begin({ kind: "watch", world: decoded(world) });
       else if (location.hash === FILE) void walkFile();
     };
     const last = resumable();
@@ -168,6 +168,15 @@ export function App() {
       {asksKey.value && <AccessKey use={open} close={() => (asksKey.value = false)} />}
     </>
   );
+}
+
+/** As it was before it was put into an address; what nobody encoded stays as it is. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 /** Takes away what follows the # of the address: it was used, and would be used again by a refresh. */

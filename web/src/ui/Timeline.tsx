@@ -95,7 +95,9 @@ export function Timeline({ walk }: { readonly walk: Walk }) {
         </p>
         {looked && !dragging.value && (
           <button type="button" class="enter small" onClick={() => time.goBack()}>
-            Walk on from here
+            <span>
+              Walk on<span class="more"> from here</span>
+            </span>
           </button>
         )}
         {!dragging.value && (
@@ -107,7 +109,7 @@ export function Timeline({ walk }: { readonly walk: Walk }) {
             onClick={() => void time.branch()}
           >
             <Icon name="branch" />
-            {looked ? "Branch here" : "Branch"}
+            <span>Branch{looked && <span class="more"> here</span>}</span>
           </button>
         )}
         {looked && !dragging.value && (
