@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 
+from tests import worlds
 from tests.fuzz.arena import AT_ONCE, MANY, PATIENCE_S, run
 from tests.fuzz.grammar import EDGES, bytes_of, message_of, simple
 from tests.server.live.wire import LiveSocket, wish
@@ -21,11 +22,15 @@ from worldline.core.live import ClientMessage, ServerMessage
 from worldline.core.live.client import Hello, Playhead, Watch
 from worldline.core.live.codes import Close
 from worldline.core.live.server import Bye, Failure, Frame, Pong, Ready, Seat
+from worldline.core.walked import Walked
 from worldline.server.live.talk import Talk
 
 FRAMES = 24  # that the bystander looks at: two chunks
 WORLD = b"W" * 12  # stands for the bystander's world, as long as a real name
 IMAGES = (picture(), picture("red", (300, 2)), b"", picture()[:50], b"\x89PNG\r\n\x1a\n")
+START = worlds.start(picture=picture(), width=64, height=48, window=9)
+FILE = Walked(START, worlds.made(), worlds.chunks()).encode()
+FILES = (FILE, FILE[:-1], FILE[:200] + b"?" + FILE[201:], worlds.walked().encode(), b"", b"RIFF")
 DECODER = msgspec.msgpack.Decoder(ServerMessage)
 STRUCTS: tuple[type[msgspec.Struct], ...] = get_args(ClientMessage)
 sizes = st.none() | st.sampled_from((16, 64, 128, 15, 0, -1, 2**31))
@@ -33,7 +38,10 @@ KNOWN: dict[str, st.SearchStrategy[Any]] = {
     "image": st.sampled_from(IMAGES),
     "width": sizes,
     "height": sizes,
-    "world": st.just(WORLD.decode()) | st.text(max_size=12),
+    "world": st.just(WORLD.decode()) | st.text(max_size=12) | st.sampled_from(FILES),
+    "at_end": st.booleans() | simple,
+    "chunk": st.none() | st.integers(0, 3) | st.sampled_from(EDGES),
+    "seconds": st.none() | st.floats(0, 3) | simple,
     "id": st.integers(1, 40) | st.sampled_from(EDGES),
     "version": st.just(1) | simple,
     "token": st.none() | st.text(max_size=12),
