@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
+from tests import film_worlds as worlds
+from tests import tiny
+from tests.runtime.test_lora import adapter, network
 from worldline.core.errors import PromptError
+from worldline.runtime.films import open_film
 from worldline.runtime.negative_cache import NegativeCache, digest_of, frozen, guards_wanted
 
 GUIDED = 5.0
@@ -143,3 +149,44 @@ def test_digests_see_every_bit() -> None:
     before = digest_of(states)
     states[1, 2] = -0.0
     assert digest_of(states) != before
+
+
+def test_ten_films_encode_their_negative_prompt_once() -> None:
+    pytest.importorskip("diffusers")
+    world = worlds.pretrain()
+    kept = world.shared.negatives
+    for seed in range(10):
+        with open_film(world, worlds.request(4, chunks=2, seed=seed), tiny.picture()):
+            pass
+    assert kept.encoded == 1
+    with open_film(world, worlds.request(4, chunks=2, guidance=1.0), tiny.picture()):
+        pass
+    assert kept.encoded == 1
+    with open_film(world, worlds.request(4, chunks=2, negative_prompt="dark"), tiny.picture()):
+        pass
+    assert (kept.encoded, len(kept)) == (2, 1)
+
+
+def test_films_wear_adapters_and_changed_weights_invalidate(tmp_path: Path) -> None:
+    pytest.importorskip("diffusers")
+    world = worlds.pretrain()
+    path = adapter(tmp_path / "a.safetensors", network(), layers=("blocks.1.self_attn.q",))
+    world.loras.load("a", path)
+    asked = worlds.request(4, chunks=2)
+    plain = worlds.made(world, asked)
+    assert len(world.shared.negatives) == 1
+    worn = worlds.request(4, chunks=2, loras=(("a", 1.0),))
+    alone = worlds.made(world, worn)
+    assert (alone != plain).any()
+    assert len(world.shared.negatives) == 0  # with other weights nothing is taken for granted
+    with (
+        open_film(world, asked, tiny.picture()) as one,
+        open_film(world, worn, tiny.picture()) as two,
+    ):
+        parts: dict[str, list[Tensor]] = {"one": [], "two": []}
+        while not (one.done and two.done):  # by turns, as in a worker
+            for name, job in (("one", one), ("two", two)):
+                shown = None if job.done else job.advance()
+                parts[name] += [] if shown is None else [torch.from_numpy(shown)]
+    assert torch.equal(torch.cat(parts["one"]), torch.from_numpy(plain))
+    assert torch.equal(torch.cat(parts["two"]), torch.from_numpy(alone))
