@@ -13,11 +13,11 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
 from torch import Tensor
 
 from worldline.models.lingbot.params import ACTION_CHANNELS
 from worldline.ops.vae import StreamState
+from worldline.runtime.transfer import download
 from worldline.runtime.tree import map_tensors, tensors_of
 
 if TYPE_CHECKING:
@@ -150,14 +150,4 @@ def remember(engine: Engine, state: SessionState) -> None:
     ring = state.kv.take(range(state.settings.chunk))
     kept = Kept(opening.generated, ring, state.image.latents, state.image.encoder)
     if engine.first_chunks.has_room(kept.nbytes):
-        engine.first_chunks.put(opening.key, map_tensors(kept, to_host))
-
-
-def to_host(tensor: Tensor) -> Tensor:
-    """A copy on the host, pinned where it comes from a GPU; the host does not wait for it."""
-    if tensor.device.type != "cuda":
-        return tensor.to("cpu", copy=True)
-    # The decoder's tensors belong to its own stream, which must not use them again while we copy.
-    tensor.record_stream(torch.cuda.current_stream(tensor.device))
-    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-    return host.copy_(tensor, non_blocking=True)
+        engine.first_chunks.put(opening.key, map_tensors(kept, download))
