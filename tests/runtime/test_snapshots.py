@@ -338,3 +338,21 @@ def test_sessions_share_the_room_for_moments() -> None:
     assert counts.moments <= 6 and counts.moment_bytes <= 6 * 700_000
     assert session.rewind(chunk=1) == 1
     assert equal(walk(session, range(1, 3)), plain[1:3])
+
+
+def test_a_recording_is_of_the_path_that_was_kept() -> None:
+    """Of a session that went back, of its branch, and of one that was restored."""
+    world = tiny.world()
+    session = world.start(tiny.picture(), tiny.PROMPT, 3, steps=1, keep_latents=True)
+    shown = walk(session, range(4))
+    kept = session.snapshot()
+    session.rewind(chunk=2)
+    branch = session.branch()[0]
+    shown[2:] = walk(session, range(2, 4), controls=OTHER)
+    assert equal(list(session.recording()), shown)
+    assert equal(list(branch.recording()), shown[:2])
+    session.restore(kept)
+    again = list(session.recording())
+    assert len(again) == 4 and not np.array_equal(again[2], shown[2])
+    light = kept.timeline.records
+    assert [record.chunk for record in light] == [0, 1, 2, 3]
