@@ -36,10 +36,12 @@ class Time:
 class Rig:
     """Ranks that share a board with the one who watches."""
 
-    def __init__(self, ranks: int = 1) -> None:
+    def __init__(self, ranks: int = 1, *, compiles: bool = False) -> None:
         self.time = Time()
         cells = board(ranks)
-        self.ranks = [Stamps(cells, rank, now=self.time) for rank in range(ranks)]
+        self.ranks = [
+            Stamps(cells, rank, compiles=compiles, now=self.time) for rank in range(ranks)
+        ]
         self.watch = Watch(cells, ranks)
         self.sent = 0
 
@@ -153,6 +155,24 @@ def test_a_cold_stage_is_waited_for_but_not_for_ever() -> None:
     rig.ranks[0].begin("denoise")
     assert rig.is_quiet(COLD_S - 1)
     assert rig.until_stall()[1].stage == "denoise"
+
+
+@pytest.mark.parametrize("compiles", [False, True])
+def test_a_first_time_is_like_its_kin_where_nothing_is_compiled(compiles: bool) -> None:
+    rig = Rig(compiles=compiles)
+    for where, seconds in (("chunk 0", 0.5), ("chunk 1", 0.02)):
+        rig.take()
+        rig.ranks[0].begin("step", where, kin="small")
+        rig.ranks[0].enter("denoise")
+        rig.time.seconds += seconds
+        rig.ranks[0].wait()
+    for kin, limit_s in (("small", 5.0), ("large", COLD_S), (None, COLD_S)):
+        rig.take()
+        rig.ranks[0].begin("step", f"chunk 2 of {kin}", kin=kin)
+        rig.ranks[0].enter("denoise")
+        took_s, _ = rig.until_stall()
+        expected = COLD_S if compiles else limit_s
+        assert expected - SLACK_S <= took_s <= expected
 
 
 def test_a_call_that_may_take_long_each_time() -> None:

@@ -5,8 +5,9 @@ A rank stamps whenever it enters a stage of its work, and says how long that sta
     max(2 s, 3 x the p99 of what it took before at the same place of a session of that size)
 
 or ten minutes when it has never been there (loading has no limit: compiling and warming up are such
-first times). The parent only looks whether the stamp moves; it needs no clock in common and knows
-nothing of stages. A rank that waits for work may wait for ever, but not while work waits for it.
+first times; where nothing is compiled, ten times the longest it took elsewhere in such a session).
+The parent only looks whether the stamp moves; it needs no clock in common and knows nothing of
+stages. A rank that waits for work may wait for ever, but not while work waits for it.
 Torch-free.
 """
 
@@ -22,6 +23,7 @@ from typing import Any, Final, NamedTuple
 
 FLOOR_S: Final = 2.0
 FACTOR: Final = 3.0
+KIN_FACTOR: Final = 10.0
 # Nobody waits for it, and now and then it copies gigabytes to the host (`first_chunk`).
 PREPARING_S: Final = 10.0
 COLD_S: Final = 600.0  # a first time: may compile, measure, record
@@ -79,17 +81,25 @@ class StageTimes:
     def __init__(self) -> None:
         self._first: OrderedDict[Hashable, float] = OrderedDict()
         self._later: dict[Hashable, deque[float]] = {}
+        self._longest: OrderedDict[Hashable, float] = OrderedDict()  # among kin
 
-    def allowed_s(self, place: Hashable) -> float:
-        """How long a stage at `place` may take now."""
+    def allowed_s(self, place: Hashable, kin: Hashable = None) -> float:
+        """How long a stage at `place` may take now; a first time may not be unlike its `kin`."""
         if place not in self._first:
-            return COLD_S
+            if kin is None or kin not in self._longest:
+                return COLD_S
+            return max(FLOOR_S, KIN_FACTOR * self._longest[kin])
         later = self._later[place]
         samples = later if len(later) >= WARM_SAMPLES else [self._first[place], *later]
         return max(FLOOR_S, FACTOR * p99(samples))
 
-    def note(self, place: Hashable, seconds: float) -> None:
+    def note(self, place: Hashable, seconds: float, kin: Hashable = None) -> None:
         """It took so long; places not seen for long are forgotten."""
+        if kin is not None:
+            self._longest[kin] = max(seconds, self._longest.get(kin, 0.0))
+            self._longest.move_to_end(kin)
+            if len(self._longest) > PLACES:
+                self._longest.popitem(last=False)
         if place in self._first:
             self._later[place].append(seconds)
         else:
@@ -104,8 +114,16 @@ class Stamps:
     """The row of one rank, written by its main thread only."""
 
     def __init__(
-        self, cells: Cells, rank: int, *, now: Callable[[], float] = time.perf_counter
+        self,
+        cells: Cells,
+        rank: int,
+        *,
+        compiles: bool = False,
+        now: Callable[[], float] = time.perf_counter,
     ) -> None:
+        """With `compiles` any first time may take long."""
+        self._compiles = compiles
+        self._kin: Hashable = None
         self._cells, self._at, self._now = cells, rank * _Row.WIDTH, now
         self._times = StageTimes()
         self._where: Hashable = ()
@@ -113,13 +131,17 @@ class Stamps:
         self._stage = "waiting"
         self._since = now()
 
-    def begin(self, stage: str, where: Hashable = (), *, patient: bool = False) -> None:
+    def begin(
+        self, stage: str, where: Hashable = (), *, kin: Hashable = None, patient: bool = False
+    ) -> None:
         """A call begins; `where` tells its place in a session of what size.
 
+        Stages of the same `kin` take about as long at every place, unless they are compiled there.
         `patient` is for calls that may take long each time: all their stages count as first times.
         """
         self._end()
         self._where, self._patient = where, patient
+        self._kin = None if self._compiles else kin
         self._begin(stage)
 
     def enter(self, stage: str) -> None:
@@ -148,14 +170,16 @@ class Stamps:
     def _begin(self, stage: str) -> None:
         self._stage, self._since = stage, self._now()
         place = self._where, stage
-        allowed_s = COLD_S if self._patient else self._times.allowed_s(place)
+        kin = None if self._kin is None else (self._kin, stage)
+        allowed_s = COLD_S if self._patient else self._times.allowed_s(place, kin)
         if stage == "preparing":
             allowed_s = max(PREPARING_S, allowed_s)
         self._stamp(math.ceil(1000 * allowed_s))
 
     def _end(self) -> None:
         if self._stage != "waiting" and not self._patient:
-            self._times.note((self._where, self._stage), self._now() - self._since)
+            kin = None if self._kin is None else (self._kin, self._stage)
+            self._times.note((self._where, self._stage), self._now() - self._since, kin)
 
     def _stamp(self, allowed_ms: int) -> None:
         stage = STAGES.index(self._stage) if self._stage in STAGES else _OTHER

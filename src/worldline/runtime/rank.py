@@ -248,7 +248,8 @@ class Rank:
             )
         assert request.slot is not None, "the handle names a slot in every step"
         told = (request.prompt is not None, request.steps, live.session.parked)
-        self._stamps.begin("step", (live.size, live.place, told))
+        kin = None if live.session.parked else live.size
+        self._stamps.begin("step", (live.size, live.place, told), kin=kin)
         out = _Out(live.slots, request.slot, tell, self._stamps)
         chunk = live.session.step(
             request.actions if request.motions is None else request.motions,

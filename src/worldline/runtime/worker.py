@@ -57,6 +57,13 @@ def passes_of(settings: WorkerSettings) -> int:
     return settings.ranks - (settings.own_vae and settings.ranks > 1)
 
 
+def compiles(settings: WorkerSettings) -> bool:
+    """Whether something may be compiled, recorded or measured whenever it is met first."""
+    options = settings.options
+    eager = (options.compile, options.graphs) == ("off", "off") and options.kernels != "triton"
+    return settings.mode != "exact" or not eager
+
+
 class Seat(NamedTuple):
     """What a process is given: its rank, its pipe to the parent, the stamps of all ranks.
 
@@ -139,7 +146,7 @@ def work(settings: WorkerSettings, seat: Seat) -> None:
     """Load the model and answer calls until the parent says otherwise or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it cannot be blocked: spawn.start_ranks
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    stamps = Stamps(seat.board, seat.rank)
+    stamps = Stamps(seat.board, seat.rank, compiles=compiles(settings))
     if seat.rank >= passes_of(settings):
         return _decode(settings, seat, stamps)
     if seat.rank:
