@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,12 @@ from PIL import Image
 from tests.fakes import LIMIT_S, FakeHandle, settle
 from tests.media.test_scene import psnr
 from tests.server.films.filming import lot
-from worldline.core.errors import GenerationError
+from worldline.core.errors import CapacityError, GenerationError
 from worldline.core.motion import MOTIONLESS, Motion
 from worldline.core.worldfile import read_world
 from worldline.media.scene import decode_picture
+from worldline.server.films.film import Film
+from worldline.server.films.reel import Reel
 from worldline.server.films.store import FilmStore
 
 pytestmark = pytest.mark.anyio
@@ -222,3 +225,61 @@ async def test_a_chunk_is_given_up_for_a_live_world_but_not_for_ever(tmp_path: P
 async def _turn(device: object, now: float) -> None:
     async with device.turn("live", deadline=now), asyncio.timeout(LIMIT_S):  # pyright: ignore
         pass
+
+
+async def test_a_disk_that_fails_fails_the_film_and_not_the_queue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with lot(tmp_path) as here:
+        store, take = here.studio.desk.store, here.studio.desk.store.take
+        failures = [sqlite3.OperationalError("database or disk is full")]
+
+        def failing(model: str, weights: str, now: float) -> Film | None:
+            if failures:
+                raise failures.pop()
+            return take(model, weights, now)
+
+        monkeypatch.setattr(store, "take", failing)
+        film = await here.ask(chunks=2)
+        assert (await here.ended(film["id"]))["status"] == "completed"
+        assert failures == []
+
+        def full(reel: Reel, frames: object, kept: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Reel, "append", full)
+        failed = await here.ended((await here.ask(chunks=2))["id"])
+        assert failed["status"] == "failed" and "No space" in failed["error"]["message"]
+        monkeypatch.undo()
+        assert (await here.ended((await here.ask(chunks=2))["id"]))["status"] == "completed"
+
+
+async def test_what_does_not_fit_waits_for_others_to_leave_and_fails_alone(tmp_path: Path) -> None:
+    handle = FakeHandle()
+    async with lot(tmp_path, handle) as here:
+        seats = here.services.seats
+        assert seats.take("visitor")
+        handle.fail_open = CapacityError("no memory")
+        film = await here.ask(chunks=1)
+        assert (await here.ended(film["id"]))["status"] == "completed"  # the second time
+        seats.release("visitor")
+        handle.fail_open = CapacityError("no memory")
+        failed = await here.ended((await here.ask(chunks=1))["id"])
+        assert (failed["status"], failed["error"]["code"]) == ("failed", "capacity")
+
+
+async def test_a_film_that_was_cancelled_before_it_began_is_not_made(tmp_path: Path) -> None:
+    handle = FakeHandle()
+    async with lot(tmp_path, handle) as here:
+        handle.hold()
+        first = (await here.ask(chunks=1))["id"]
+        await here.until(lambda: handle.running == 1)
+        second = (await here.ask(chunks=1))["id"]
+        await here.client.post(f"/v1/videos/{second}/cancel")
+        handle.allow(100)
+        assert (await here.ended(first))["status"] == "completed"
+        await settle()
+        assert len(handle.opened) == 1
+        assert (await here.shown(second))["status"] == "cancelled"
+        response = await here.client.get(f"/v1/videos/{second}/content")
+        assert (response.status_code, response.json()["code"]) == (409, "film_not_ready")
