@@ -194,6 +194,20 @@ async def test_idleness_is_announced_and_an_input_ends_it(start: Start) -> None:
     await rig.empty()
 
 
+async def test_who_waits_for_a_worker_is_not_idle(start: Start) -> None:
+    rig = await start(idle_lease_s=60.0, heartbeat_s=0, max_lifetime_s=0)
+    socket = rig.connect()
+    await socket.walk()
+    rig.worlds.last.recovering = True
+    await rig.clock.advance(200)
+    rig.worlds.last.recovering = False
+    await heard(socket)
+    assert not any(isinstance(message, Notice) for message in socket.seen)
+    await rig.clock.advance(61)
+    assert (await socket.until(Notice)).code == "idle"
+    assert (await socket.closed())[0].code == "idle"
+
+
 async def test_who_holds_a_key_or_plays_a_script_is_not_idle(start: Start) -> None:
     rig = await start(heartbeat_s=0)
     socket = rig.connect()

@@ -80,6 +80,7 @@ class FakeWorld:
         self.complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.fail_open: Exception | None = None
         self.closed_for: str | None = None
+        self.recovering = False
         self.parks = True  # else it takes longer than anybody has waited
 
     @property

@@ -118,6 +118,9 @@ class Host:
             room.lend()
             return
         assert due.term is not None, "only what waits has no term"
+        if due.term == "idle" and room.world is not None and room.world.recovering:
+            room.stir()  # nobody walks where nothing moves
+            return
         if due.what == "announce":
             left = max(0, round((due.ends - self._clock.now()) * 1000))
             room.tell(Notice(code=due.term, message=_ANNOUNCED[due.term], in_ms=left))

@@ -29,6 +29,7 @@ class Rescue:
         self._opening = opening
         self._audience = audience
         self._recovery = Recovery(services)
+        self.waiting = False  # for another worker
 
     async def open(self) -> Begun:
         """Open it for the first time, in the next worker if one dies under that.
@@ -51,6 +52,15 @@ class Rescue:
         """
         self._recovery.begin(error, walk.production.next_chunk)
         self._audience.tell(Notice(code="recovering", message="the world waits for a new worker"))
+        self.waiting = True
+        try:
+            return await self._run(error, walk, seed=seed, given_up=given_up)
+        finally:
+            self.waiting = False
+
+    async def _run(
+        self, error: WorkerDiedError, walk: Walk, *, seed: int, given_up: Callable[[], bool]
+    ) -> bool:
         while True:
             await self._recovery.worker(error, given_up=given_up)
             if given_up():

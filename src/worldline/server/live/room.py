@@ -236,6 +236,11 @@ class Room:
         self.beginning = self.beginning._replace(picture=picture, file=file, at_end=at_end)
         self.enter = msgspec.structs.replace(self.enter, image=b"")
 
+    def stir(self) -> None:
+        """The lease for idleness begins anew."""
+        self.tenancy = self.tenancy._replace(heard=self._clock.now())
+        self.changed.set()
+
     def drain(self) -> None:
         """Let the world end after the chunk in flight."""
         if self.world is not None and self.is_open:

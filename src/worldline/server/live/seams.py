@@ -29,6 +29,11 @@ class World(Protocol):
         ...
 
     @property
+    def recovering(self) -> bool:
+        """Whether its worker died and it waits for another."""
+        ...
+
+    @property
     def moments(self) -> Sequence[Moment]:
         """Its timeline, for who takes the controls."""
         ...

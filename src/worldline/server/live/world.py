@@ -124,6 +124,11 @@ class LiveWorld:
         )
 
     @property
+    def recovering(self) -> bool:
+        """Whether its worker died and it waits for another."""
+        return self._rescue.waiting
+
+    @property
     def moments(self) -> Sequence[Moment]:
         """Its timeline, for who takes the controls."""
         return () if self._walk is None else self._walk.moments.all
