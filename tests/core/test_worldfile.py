@@ -19,6 +19,7 @@ from worldline.core.errors import DamagedWorldError, NewerWorldError, WorldFileE
 from worldline.core.motion import Motion
 from worldline.core.tape import tape
 from worldline.core.walk import (
+    Guided,
     PromptAt,
     Run,
     Stepped,
@@ -130,6 +131,9 @@ def test_what_made_it_keeps_no_path() -> None:
     assert engine_options(made) == wanted
     walked = Walked(worlds.start(), made)
     assert read_world(walked.encode()).made == made
+    told = {"loras": ("/home/somebody/own.safetensors",), "first_chunks_mb": -1, "timeline_mb": 0}
+    theirs = msgspec.structs.replace(made, options={**made.options, **told})
+    assert engine_options(theirs) == wanted, "a file says nothing of what is read or kept here"
     for options_of in ({"sparkle": True}, {"kv": "1bit"}):
         with pytest.raises(NewerWorldError):
             engine_options(msgspec.structs.replace(made, options=options_of))
@@ -266,6 +270,10 @@ BAD_STARTS: list[dict[str, object]] = [
     {"shift": float("inf")},
     {"intrinsics": (0.0, 1.0, 1.0, 1.0)},
     {"rig": {"move": 0.0}},
+    {"guided": Guided(overlap=2)},
+    {"guided": Guided(guidance=float("nan"))},
+    {"guided": Guided(solver="x" * 513)},
+    {"guided": Guided(negative_prompt="x" * 65_537)},
 ]
 
 
@@ -275,6 +283,18 @@ def test_starts_that_cannot_be(changes: dict[str, object]) -> None:
         changes = {"rig": msgspec.structs.replace(worlds.start().rig, move=0.0)}
     with pytest.raises(WorldFileError):
         Walked(worlds.start(**changes), worlds.made()).encode()
+
+
+def test_films_of_guided_models_change_nothing_on_their_way() -> None:
+    def film(chunks: int, **changes: object) -> Walked:
+        start = worlds.start(guided=Guided(overlap=1), chunk=1)
+        step = Stepped(actions=((),))._replace(**changes)
+        return Walked(start, worlds.made(), [step] * chunks)
+
+    assert read_world(film(1).encode()).pictures == 1
+    for bad in (film(1, prompt="rain"), film(1, steps=2), film(2)):
+        with pytest.raises(WorldFileError):
+            bad.encode()
 
 
 def test_other_kinds_of_values() -> None:

@@ -206,10 +206,14 @@ def made_with(info: WorldInfo) -> MadeWith:
 
 
 def engine_options(made: MadeWith) -> EngineOptions:
-    """The options that a walk was made with. Raises `NewerWorldError` for ones not known here."""
+    """The options that a walk was made with. Raises `NewerWorldError` for ones not known here.
+
+    What is this machine's affair stays so: no file of anybody says what is read or kept here.
+    """
     unknown = sorted(made.options.keys() - set(EngineOptions.__struct_fields__))
+    recorded = {name: value for name, value in made.options.items() if name not in OF_MEMORY}
     try:
-        options = msgspec.convert(made.options, EngineOptions)
+        options = msgspec.convert(recorded, EngineOptions)
     except msgspec.ValidationError as error:
         raise NewerWorldError("an option has an unknown value", got=error) from None
     if unknown:

@@ -39,6 +39,7 @@ def check_file(file: WorldFile) -> None:
         _check_start(file.start)
         _check_made(file.made)
         _check_walk(file.walk, file.start.chunk)
+        _check_film(file)
     except ControlError as error:
         raise WorldFileError(error.message, expected=error.expected, got=error.got) from None
 
@@ -62,13 +63,13 @@ def _check_start(start: WorldStart) -> None:
         raise WorldFileError("unusable shift", expected="a positive number", got=start.shift)
     check_rig(start.rig)
     if start.guided is not None:
-        _check_guided(start.guided, start.chunk)
+        _check_guided(start.guided)
     if start.intrinsics is not None:
         check_intrinsics(Intrinsics(*start.intrinsics))
 
 
-def _check_guided(guided: Guided, chunk: int) -> None:
-    _within("overlap", guided.overlap, 0, min(1, chunk - 1))
+def _check_guided(guided: Guided) -> None:
+    _within("overlap", guided.overlap, 0, 1)
     _within("guidance", 1.0 if guided.guidance is None else guided.guidance, 0, MAX_GUIDANCE)
     for name in (guided.solver or "", guided.branches):
         _within("name", len(name), 0, MAX_WORD)
@@ -101,6 +102,18 @@ def _check_walk(walk: Walk, chunk: int) -> None:
     for steps in walk.steps:
         _within("number of steps", steps.steps, 1, MAX_STEPS)
     _check_poses(walk)
+
+
+def _check_film(file: WorldFile) -> None:
+    """A film of a guided model has one text and one number of steps; each clip adds something."""
+    if file.start.guided is None:
+        return
+    if file.walk.prompts or file.walk.steps:
+        raise WorldFileError("a film of a guided model changes nothing on its way")
+    if file.walk.chunks > 1 and file.overlap >= file.start.chunk:
+        raise WorldFileError(
+            "clips that add nothing", expected="2 latent frames or more", got=file.start.chunk
+        )
 
 
 def _check_run(run: Run) -> None:
