@@ -14,6 +14,7 @@ from PIL import Image
 
 from tests import film_worlds as worlds
 from tests import tiny
+from worldline.cli.guided import alone
 from worldline.cli.main import main
 from worldline.runtime.engine import World
 from worldline.runtime.films import FilmJob
@@ -129,6 +130,18 @@ def test_ctrl_c_keeps_the_film_and_the_same_command_goes_on(
     assert not (tmp_path / "film.part").exists()
 
 
+def test_one_place_is_for_one_film_at_a_time(
+    run: Run, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "film"
+    with alone(tmp_path / "film.part"):
+        (tmp_path / "film.part" / "pictures").mkdir()
+        assert main([*words, "--actions", "w-4", "--out", str(out)]) == 2
+        assert "somebody is making a film here" in capsys.readouterr().err
+        assert (tmp_path / "film.part" / "pictures").exists()
+    assert run("--actions", "w-4", "--out", out)["frames"] == 5
+
+
 def test_it_is_kept_from_time_to_time(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +181,7 @@ def test_what_cannot_be_made_is_said(
     monkeypatch.chdir(tmp_path)
     assert main([*words, *arguments]) == 2
     assert words_of_it in capsys.readouterr().err
+    assert not list(tmp_path.glob("x.part"))
 
 
 @pytest.mark.parametrize(
@@ -177,6 +191,7 @@ def test_what_cannot_be_made_is_said(
         ["--negative-prompt", "grey"],
         ["--solver", "unipc"],
         ["--guidance-device", "cpu"],
+        ["--branches", "batched"],
     ],
 )
 def test_a_distilled_model_takes_no_guidance(

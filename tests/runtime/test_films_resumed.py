@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -112,6 +113,10 @@ def test_another_film_finds_the_folder_taken(tmp_path: Path) -> None:
             )
     with pytest.raises(ConfigError, match="another film"):
         open_film(world, asked, tiny.picture(1), folder=tmp_path)
+    other = msgspec.structs.replace(world.info.options, kv="8bit")
+    world.info = msgspec.structs.replace(world.info, options=other)
+    with pytest.raises(ConfigError, match="another film"):
+        open_film(world, asked, tiny.picture(), folder=tmp_path)
     assert world.counts().rings == 0
 
 

@@ -10,9 +10,10 @@ import contextlib
 import hashlib
 import shutil
 import sys
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,11 @@ from worldline.core.film import (
 )
 from worldline.media.record import Recorder, open_recorder
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 if TYPE_CHECKING:
     from worldline.cli.saving import Saving
     from worldline.models.preset import RuntimeParams
@@ -40,6 +46,7 @@ if TYPE_CHECKING:
 
 SAVE_S = 10.0  # what a crash may cost, beside the pass under way
 PART = ".part"
+LOCK = "lock"
 
 
 class Size(NamedTuple):
@@ -70,6 +77,7 @@ def check_distilled(options: Generate) -> None:
         "--guidance-device": options.guidance_device,
     }
     given = [name for name, value in guided.items() if value is not None]
+    given += ["--branches"] if options.branches != "auto" else []
     if given:
         raise ConfigError(
             f"{options.load.model} is distilled and takes no guidance",
@@ -125,7 +133,10 @@ def make_guided(
     from worldline.runtime.films import open_film
 
     place = Place(options.out)
-    with open_film(world, request, image, folder=place.folder, partner=partner) as job:
+    with (
+        alone(place.folder),
+        open_film(world, request, image, folder=place.folder, partner=partner) as job,
+    ):
         keep = _keeping(options, world, job, request, image=image)
         with place.recorder(world.info.fps, job) as recorder, keep as walk:
             try:
@@ -161,6 +172,40 @@ def _keeping(
         prompt=request.prompt,
         guided=guided_of(job, request),
     )
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Nobody else makes a film in `folder` meanwhile; a process that dies holds nothing.
+
+    Raises `ConfigError` where somebody does, or nothing can be written.
+    """
+    with _locked(folder):
+        try:
+            yield
+        finally:
+            if folder.is_dir() and [path.name for path in folder.iterdir()] == [LOCK]:
+                shutil.rmtree(folder)  # nothing came of it
+
+
+def _locked(folder: Path) -> IO[bytes]:
+    """The lock of a folder, ours until it is closed; of no effect where the system has none."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("wb")
+    except OSError as error:
+        raise ConfigError("the film cannot be written", expected="--out", got=error) from None
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise ConfigError(
+                "somebody is making a film here", expected="another --out", got=folder
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+    return file
 
 
 class Place:

@@ -244,8 +244,9 @@ class FilmJob:
                 self._done += self._setup.steps
             else:
                 latents = yield from self._denoise(model_input)
-                self._chunks.append(latents.cpu())
-                self._half = None
+                made = latents.cpu()
+                self._half = None  # first: a Ctrl-C in between loses a chunk, and mixes no two
+                self._chunks.append(made)
             yield from self._decode(latents)
             if frames.causal and self._chunk + 1 < frames.chunks:
                 self._setup.branches.commit(model_input.with_latents(latents))

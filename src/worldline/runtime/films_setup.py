@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from worldline.runtime.engine import World
 
 MAX_GUIDANCE = 100.0
+OPTIONS_OF_FILMS = ("kernels", "kv", "lossy")  # those of the engine's that show in a film
 PIXELS_PER_TOKEN = 256
 
 
@@ -168,9 +169,10 @@ def path_of(request: FilmRequest, frames: Frames) -> Path:
 def film_digest(world: World, request: FilmRequest, image: NDArray[np.uint8]) -> str:
     """Digest of all that the film's pixels depend on."""
     info = world.info
+    options = [getattr(info.options, name) for name in OPTIONS_OF_FILMS]
     parts = [
         msgspec.msgpack.encode(request),
-        repr((image.shape, info.model, info.weights, info.dtype, info.mode)).encode(),
+        repr((image.shape, info.model, info.weights, info.dtype, info.mode, options)).encode(),
         np.ascontiguousarray(image).tobytes(),
     ]
     digest = hashlib.blake2b(digest_size=16)
