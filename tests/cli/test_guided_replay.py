@@ -65,6 +65,25 @@ def test_a_film_is_replayed_and_exported(run: Run, kind: str, tmp_path: Path) ->
         assert len(np.load(tmp_path / "data" / name)) == film["frames"]
 
 
+def test_a_film_of_one_picture(run: Run, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "film.wl"
+    picture = ["--image", tmp_path / "picture.png", "--prompt", tiny.PROMPT]
+    run(
+        "generate",
+        *picture,
+        "--chunk",
+        "1",
+        "--chunks",
+        "1",
+        "--out",
+        tmp_path / "a",
+        "--save",
+        path,
+    )
+    assert load_world_file(path).pictures == 1
+    assert run("replay", path)["identical"] is True
+
+
 def test_the_chunk_that_differs_is_named(run: Run, kind: str, tmp_path: Path) -> None:
     path = tmp_path / "film.wl"
     picture = ["--image", tmp_path / "picture.png", "--prompt", tiny.PROMPT]

@@ -241,6 +241,19 @@ def test_a_world_file_that_cannot_be_written_is_told_first(
     assert not (tmp_path / "other").exists()
 
 
+def test_a_file_that_is_there_stays_until_there_is_a_chunk(
+    save: Save, command: Command, tmp_path: Path
+) -> None:
+    path = save(2)
+    before, picture = path.read_bytes(), tmp_path / "picture.png"
+    Image.new("RGB", (80, 48)).save(picture)
+    film = ("generate", "--random-weights", "--image", picture, "--prompt", "x")
+    for out, where in (("film.avi", path), (path, path), ("other", "."), ("other", tmp_path)):
+        code, _, told = command(*film, "--out", out, "--save", where)
+        assert code == 2 and told.startswith("error [")
+        assert path.read_bytes() == before and not Path("other").exists()
+
+
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

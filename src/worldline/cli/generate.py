@@ -64,6 +64,8 @@ def generate(options: Generate) -> int:
     image = read_image(options.image)
     if options.chunks is not None and options.chunks < 1:
         raise ConfigError("nothing to generate", expected="--chunks 1 or more", got=options.chunks)
+    if options.save is not None and options.save.absolute() == Path(options.out).absolute():
+        raise ConfigError("film and world file in one place", expected="another --save than --out")
     film = make_film(options, image, path, size=size)
     if options.json:
         print(msgspec.json.encode(film).decode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,12 +38,15 @@ class Saving:
         prompt: str,
         guided: Guided | None = None,
     ) -> None:
-        """Raises: WorldFileError where the picture or the path cannot be used, before any work."""
+        """Raises: WorldFileError where the picture or the path cannot be used, before any work.
+
+        A file that is there stays until there is a chunk to replace it with.
+        """
         start = start_of(world, session, picture=picture, pixels=pixels, prompt=prompt)
         start = msgspec.structs.replace(start, guided=guided)
         self._walked = Walked(start, made_with(world.info))
         self._path = path
-        self._write()
+        check_place(path, self._walked.encode())
 
     def __call__(self, controls: PoseControls | None, chunk: Chunk) -> None:
         """A chunk is finished, led by recorded poses or by nothing."""
@@ -56,19 +60,31 @@ class Saving:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._write()
+        if len(self._walked):
+            write_file(self._path, self._walked.encode())
 
-    def _write(self) -> None:
-        write_file(self._path, self._walked.encode())
+
+def check_place(path: Path, data: bytes) -> None:
+    """Raise `WorldFileError` where a file like this cannot be written; touches none that is there."""
+    if path.is_dir() or not path.name:
+        raise WorldFileError("the world file cannot be written", expected="a file", got=path)
+    with _beside(path, data) as part:
+        part.unlink()
 
 
 def write_file(path: Path, data: bytes) -> None:
     """Write a file whole or not at all. Raises: WorldFileError."""
+    with _beside(path, data) as part:
+        os.replace(part, path)
+
+
+@contextlib.contextmanager
+def _beside(path: Path, data: bytes) -> Iterator[Path]:
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(data)
-        os.replace(part, path)
+        yield part
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink()
