@@ -132,6 +132,6 @@ def test_stretches_that_are_none(world: Path, since: float, until: float | None)
 
 
 def test_nothing_is_written_over(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for out in (world.parent, world):
+    for out in (world.parent, world, world / "inside"):
         assert main(["export", str(world), "--out", str(out)]) == 2
         assert "error [invalid_config]: the " in capsys.readouterr().err

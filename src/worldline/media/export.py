@@ -54,7 +54,10 @@ class Export:
         self._folder, self._shape, self._dataset = folder, shape, dataset
         self._actions: list[Motion] = []
         check_folder(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError("the export cannot be written", got=error) from None
         where = folder / (FRAMES if dataset else FILM)
         self._frames: Recorder = open_recorder(
             where, shape.fps, width=shape.width, height=shape.height
