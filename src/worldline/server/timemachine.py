@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
-from worldline.core.errors import SnapshotError
+from worldline.core.errors import SnapshotError, WorldlineError
 from worldline.core.live.client import Rewind
 from worldline.core.snapshot import chunk_back
 from worldline.core.walk import WorldStart, made_with
@@ -118,9 +118,14 @@ class TimeMachine:
 
     async def branch(self, name: str, chunk: int) -> tuple[OpenReply, History]:
         """Another session `name` that stands before `chunk`, and the walk to there."""
-        with self._timed("branch"):
-            async with self._turn():
-                reply = await self._engine.branch(self._id, name, chunk)
+        try:
+            with self._timed("branch"):
+                async with self._turn():
+                    reply = await self._engine.branch(self._id, name, chunk)
+        except BaseException:  # also when nobody waits for it any more: it may be there
+            with suppress(WorldlineError):
+                await self._engine.close(name)
+            raise
         history = self.history.branch(chunk)
         history.opened(reply)
         return reply, history

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
 import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.fakes import FakeHandle
+from tests.fakes import LIMIT_S, FakeHandle, settle
 from tests.server.live.audience import FakeAudience, Stage, a_stage
 from worldline.core.errors import ControlError, RateError, SnapshotError
-from worldline.core.live.client import Keys, Pause, Prompt, Reset, Resume, Rewind, Save
+from worldline.core.live.client import Branch, Keys, Pause, Prompt, Reset, Resume, Rewind, Save
 from worldline.core.live.server import Applied, Chunk, Failure, Moment, Rewound, Saved
 from worldline.core.motion import MOTIONLESS, Motion
 from worldline.core.walk import WorldFile, frames_digest
 from worldline.core.worldfile import read_world
+from worldline.runtime.protocol import OpenReply
 from worldline.server.errands import MOST
 from worldline.server.history import seconds_at
-from worldline.server.live.beginning import Beginning
+from worldline.server.live.beginning import Beginning, Fork
 from worldline.server.live.world import LiveWorld
 
 pytestmark = pytest.mark.anyio
@@ -186,6 +190,55 @@ async def test_a_reset_goes_back_to_the_start() -> None:
         assert audience.all(Chunk)[-1].place == 0
         assert world.opened.seed == 9
         await stage.until(lambda: [m.chunk for m in world.moments] == [0])
+
+
+class Nursery:
+    """A family whose branches never come about."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.given_up: list[str] = []
+
+    def reserve(self) -> str:
+        self.names.append(f"branch-{len(self.names)}")
+        return self.names[-1]
+
+    def found(self, name: str, fork: Fork) -> str:
+        raise AssertionError(f"{name} of {fork}")
+
+    def give_up(self, name: str) -> None:
+        self.given_up.append(name)
+
+
+class SlowBranches(FakeHandle):
+    """Branches are there long before it is said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branched, self.tell = threading.Event(), threading.Event()
+
+    def branch(self, session_id: str, new_id: str, chunk: int | None = None) -> OpenReply:
+        reply = super().branch(session_id, new_id, chunk)
+        self.branched.set()
+        assert self.tell.wait(LIMIT_S)
+        return reply
+
+
+async def test_a_branch_of_a_world_that_ends_meanwhile_leaves_nothing() -> None:
+    handle, family = SlowBranches(), Nursery()
+    async with a_stage(handle=handle) as stage:
+        beginning = a_beginning(stage, family=family)
+        async with stage.walking(beginning=beginning) as (world, audience):
+            await walk_three(stage, world, audience)
+            world.take(Branch(id=2))
+            stage.handle.allow()
+            await stage.until(handle.branched.is_set)
+            closing = asyncio.create_task(world.close("over"))
+            await settle()
+            handle.tell.set()
+            await closing
+        assert family.given_up == family.names == ["branch-0"]
+        assert "branch-0" in handle.closed
 
 
 async def test_moments_are_of_the_walk_as_it_is() -> None:

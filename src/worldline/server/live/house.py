@@ -199,6 +199,8 @@ class House:
         self._rooms[name] = branch
         branch.seated.set()
         self._begin(branch)
+        if self._draining:
+            branch.end(ending("draining"))
         return self._key_of(branch)
 
     def give_up(self, name: str) -> None:
