@@ -1,6 +1,6 @@
 """A real server killed under its films, at any moment: none is lost, none is made twice.
 
-Two kills by default; `WORLDLINE_KILL_SERVERS=20` for as many.
+One kill by default; `WORLDLINE_KILL_SERVERS=20` for as many.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from tests.server.films.filming import picture
 
 pytest.importorskip("av")
 
-KILLS = int(os.environ.get("WORLDLINE_KILL_SERVERS", "2"))
-CHUNKS = 40 + 20 * KILLS
+KILLS = int(os.environ.get("WORLDLINE_KILL_SERVERS", "1"))
+CHUNKS = 20 + 20 * KILLS
 MODEL = "still-64x48"  # quick to start, and always makes the same
 
 
