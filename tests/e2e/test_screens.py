@@ -68,7 +68,7 @@ def test_the_line_tells_its_position_and_lets_go(start: Page, scripted: Scripted
     scripted.seat()
     scripted.say(server.Queued(position=3, ahead=2, retry_after_ms=2000))
     start.wait_for_selector("text=You are 3rd in line")
-    assert start.title().startswith("(3)")
+    start.wait_for_function("() => document.title.startsWith('(3)')")
     _check(start, "queue")
     scripted.say(server.Queued(position=1, ahead=0, retry_after_ms=2000))
     start.wait_for_selector("text=You are next in line")

@@ -16,7 +16,7 @@ const GROUPS: readonly { readonly name: string; readonly rows: readonly (readonl
     rows: [
       ["T", "new prompt"],
       ["P", "pause and go on"],
-      ["Y", "timeline: arrows look back, Enter walks on from there"],
+      ["Y", "timeline: look back, walk on from there"],
       ["B", "back to the start"],
       ["R", "record"],
       ["C", "save a picture"],

@@ -52,12 +52,16 @@ export function Start({ model, gallery, server, preferences, support, problem, e
   const lens = useRef<HTMLInputElement>(null);
   const saved = useRef<HTMLInputElement>(null);
 
-  const choose = (entry: GalleryEntry): void => {
+  const place = (entry: GalleryEntry): void => {
     picture.value = galleryPicture(entry);
     chosen.value = entry;
-    problem.value = null;
     if (!edited.value) prompt.value = entry.prompt;
     seed.value = String(entry.seed);
+  };
+
+  const choose = (entry: GalleryEntry): void => {
+    problem.value = null;
+    place(entry);
   };
 
   const chooseOwn = (): void => {
@@ -90,7 +94,7 @@ export function Start({ model, gallery, server, preferences, support, problem, e
 
   useEffect(() => {
     const first = gallery?.[0];
-    if (first && !picture.value) choose(first);
+    if (first && !picture.value) place(first); // nobody chose: what was said stays
   }, [gallery]);
 
   useEffect(() => {
