@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from tests import tiny
 from worldline.core.errors import ConfigError, ControlError, ImageError, PromptError
 from worldline.envs import POCKET_ID, Step, WorldEnv, WorldVectorEnv, register
-from worldline.runtime.engine import World, load
+from worldline.runtime.engine import World
 
 STEPS = int(os.environ.get("WORLDLINE_AGENT_STEPS", "40"))
 pytestmark = pytest.mark.timeout(120 + STEPS)
@@ -24,7 +25,8 @@ pytestmark = pytest.mark.timeout(120 + STEPS)
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return load("pocket", threads=1)
+    """Small, with chunks of one latent frame as the pocket world has, and soon full."""
+    return tiny.world(chunk=1)
 
 
 @pytest.fixture
@@ -78,11 +80,11 @@ def test_hooks_say_what_a_step_is_worth_and_when_it_ends(world: World) -> None:
     env = WorldEnv(world, reward=worth, ended=lambda step: step.pose.yaw > 8, max_steps=3)
     env.reset(seed=1)
     _, reward, terminated, truncated, info = env.step(6)
-    assert (reward, terminated, truncated) == (pytest.approx(5), False, False)
-    assert info["frames"].shape == (4, 96, 160, 3)
+    assert (reward, terminated, truncated) == (pytest.approx(6), False, False)
+    assert info["frames"].shape == (4, tiny.HEIGHT, tiny.WIDTH, 3)
     env.say("a quiet lake")
-    assert env.step(6)[1:4] == (pytest.approx(10), True, False)
-    assert env.step(0)[1:4] == (pytest.approx(10), True, True)
+    assert env.step(6)[1:4] == (pytest.approx(12), True, False)
+    assert env.step(0)[1:4] == (pytest.approx(12), True, True)
     assert [step.number for step in steps] == [1, 2, 3]
     assert steps[1].prompt == steps[2].prompt == "a quiet lake" != steps[0].prompt
     env.close()
@@ -138,7 +140,7 @@ def test_walks_side_by_side_become_branches_of_the_best(world: World, env: World
     walk(env, [1])
     side = WorldVectorEnv.branches(env, 3)
     frames, rewards, *_ = side.step(np.array([5, 0, 6]))
-    assert frames.shape == (3, 96, 160, 3) and rewards.tolist() == [0, 0, 0]
+    assert frames.shape == (3, tiny.HEIGHT, tiny.WIDTH, 3) and rewards.tolist() == [0, 0, 0]
     assert not np.array_equal(frames[0], frames[2])
     assert np.array_equal(side.spread(2), [frames[2]] * 3)
     after = side.step(np.array([0, 1, 0]))[0]
@@ -157,6 +159,10 @@ def test_ended_walks_side_by_side_begin_anew(world: World) -> None:
     assert truncated.tolist() == [True, False]
     *_, infos = side.step(np.array([1, 1]))
     assert infos["step"].tolist() == [0, 2]
+    seen = side.seen()
+    with pytest.raises(ConfigError, match="0 to 0 steps"):
+        side.rewind(1)
+    assert np.array_equal(side.seen(), seen), "the other one stayed too"
     assert first.shape == side.seen().shape
     side.close()
 
@@ -192,6 +198,10 @@ def test_wrong_input_is_refused_and_the_walk_goes_on(world: World, env: WorldEnv
             WorldEnv(world, **wrong)
     with pytest.raises(ConfigError):
         WorldVectorEnv([])
+    env.become(env)
+    with WorldEnv(world, size=(96, 160)) as other, pytest.raises(ConfigError, match="another kind"):
+        env.become(other)
+    assert np.array_equal(env.seen, before)
 
 
 def test_the_search_in_the_docs_finds_its_way_back(repo_root: Path) -> None:

@@ -123,6 +123,11 @@ class WorldEnv(gymnasium.Env[Frame, Any]):
         """The observation of the last step, or of `reset`: uint8 `H W 3`."""
         return self._seen()[0]
 
+    @property
+    def history(self) -> int:
+        """How many steps `rewind` may go back now."""
+        return max(len(self._shown) - 1, 0)
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Frame, dict[str, Any]]:
@@ -176,7 +181,7 @@ class WorldEnv(gymnasium.Env[Frame, Any]):
         `info["rebuilt"]` is empty or "exact" where every bit is as it was, "window" where the
         past was made anew from less. Raises `ConfigError`, `SnapshotError`; the walk then stays.
         """
-        session, most = self.session, len(self._shown) - 1
+        session, most = self.session, self.history
         if not 0 <= steps <= most:
             raise ConfigError("cannot go back so far", expected=f"0 to {most} steps", got=steps)
         rebuilt = moment.run(session.rewinding(session.next_chunk - steps))
@@ -207,7 +212,12 @@ class WorldEnv(gymnasium.Env[Frame, Any]):
         return self._seen()
 
     def become(self, other: WorldEnv) -> None:
-        """Leave this walk and branch off another, in place."""
+        """Leave this walk and branch off another, in place. Raises: ConfigError for one of another
+        world or size."""
+        if (other.world, other._size) != (self.world, self._size):
+            raise ConfigError("a walk of another kind", expected=self._size, got=other._size)
+        if other is self:
+            return
         (session,) = other.session.branch()
         self._drop()
         self._stand(session, other)
@@ -238,9 +248,7 @@ class WorldEnv(gymnasium.Env[Frame, Any]):
             self.world,
             image=self._start.image,
             prompt=self._start.prompt,
-            actions="keys"
-            if isinstance(self.action_space, gymnasium.spaces.Discrete)
-            else "motion",
+            actions=self._actions,
             reward=self._reward,
             ended=self._ended,
             max_steps=self._max_steps,

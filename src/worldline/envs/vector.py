@@ -56,7 +56,11 @@ class WorldVectorEnv(SyncVectorEnv):
         return self.seen()
 
     def rewind(self, steps: int) -> Frame:
-        """Take every walk back by so many steps; the observations. Raises as `WorldEnv.rewind`."""
+        """Take every walk back by so many steps; the observations. Raises as `WorldEnv.rewind`, and
+        where one of them has not come so far all stay."""
+        most = min(walk.history for walk in self.walks)
+        if not 0 <= steps <= most:
+            raise ConfigError("cannot go back so far", expected=f"0 to {most} steps", got=steps)
         for walk in self.walks:
             walk.rewind(steps)
         self._autoreset_envs[:] = False
