@@ -175,6 +175,7 @@ def test_a_paused_world_is_looked_through_and_goes_back(walk: Page, scripted: Sc
     scripted.say(server.Rewound(chunk=chunk, seconds=3.0, number=12, prompt="a court"))
     walk.wait_for_selector(f"[role=slider][aria-valuemax='{chunk}']")
     assert _shown(walk) == chunk
+    walk.wait_for_selector(".overlay.paused")
     walk.keyboard.press("KeyP")
     scripted.await_message(client.Resume)
     scripted.say(server.StateChange(state="live"))

@@ -99,7 +99,8 @@ export function Stage({ walk, model, warming, gallery, preferences, support, aga
   const known = model?.family === "pocket" ? gallery : [];
   const settled = phase === "live" || phase === "paused";
   const plays = phase === "live" && shown && !walk.recovering.value;
-  const elsewhere = phase === "paused" && (walk.time.looked.value ?? walk.time.going.value) !== null;
+  const { looked, going } = walk.time;
+  const elsewhere = phase === "paused" && (looked.value !== null || going.value?.number === null);
   const { timeline } = preferences.value;
   return (
     <main

@@ -16,6 +16,7 @@ export function Timeline({ walk }: { readonly walk: Walk }) {
   const count = moments.length;
   const looked = time.looked.value;
   const going = time.going.value;
+  const arrived = walk.phase.value === "paused" && going?.number != null; // no picture comes before it goes on
   const index = looked ? moments.indexOf(looked) : count;
   const film = useRef<HTMLDivElement>(null);
   const room = useSignal(1);
@@ -80,7 +81,11 @@ export function Timeline({ walk }: { readonly walk: Walk }) {
     <section class={`timeline ${looked ? "looking" : ""}`} aria-label="Timeline">
       <header>
         <p>
-          {going ? (
+          {going && arrived ? (
+            <>
+              <b>{clockWords(going.to.seconds)}</b> here it goes on
+            </>
+          ) : going ? (
             <>
               <span class="spinner" aria-hidden="true" />
               Back to {clockWords(going.to.seconds)}
