@@ -26,6 +26,7 @@ from tests.checkpoints import (
     write_root_shards,
 )
 from worldline.core.errors import (
+    CapacityError,
     ConfigError,
 )
 from worldline.models.presets import V2_NOTICE
@@ -189,6 +190,12 @@ def test_weights_id(tmp_path: Path, tiny: Tiny) -> None:
     assert here == there and len(here) == 16
     other = load(write_root_shards(tmp_path / "other", make_tiny(seed=1))).weights_id
     assert other != here
+
+
+def test_random_weights_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worldline.runtime.loader.host_bytes", lambda: 20 << 30)
+    with pytest.raises(CapacityError, match="at most 20480 MiB"):
+        load("lingbot-world-base-cam", random_weights=True)
 
 
 def test_random_weights_need_no_files_and_repeat() -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from worldline.core.config import DEFAULT_OPTIONS, EngineOptions
-from worldline.core.errors import ConfigError
+from worldline.core.errors import CapacityError, ConfigError
 from worldline.models.layouts import Layout, find_layout, stated_frames
 from worldline.models.lingbot.dit import LingBotDiT
 from worldline.models.pocket.text import PocketText
@@ -29,6 +29,7 @@ from worldline.models.wan.tiny import TinyDecoder
 from worldline.runtime.device import autoencoder_dtype
 from worldline.runtime.fill import Progress, fill_from, fill_random
 from worldline.runtime.hub import locate
+from worldline.runtime.memory import host_bytes
 from worldline.runtime.parts import Networks, Plan, Vae, build_networks, make_plan
 from worldline.runtime.placement import Placement
 from worldline.runtime.preview import load_preview, random_preview
@@ -253,9 +254,13 @@ def _text_of(plan: Plan, layout: Layout, placement: Placement) -> TextEncoder:
 def _load_random(preset: Preset, placement: Placement, *, seed: int, decoder: str) -> Components:
     preview = random_preview(decoder, preset, placement, seed=seed)
     networks = build_networks(preset)
-    wanted = [pair for pair in networks.labelled() if pair[0] != "text encoder"]
-    for label, module in wanted:
-        spot = placement.prepare(module)
+    wanted = [
+        (label, module, placement.prepare(module))
+        for label, module in networks.labelled()
+        if label != "text encoder"
+    ]
+    _check_room(sum(placement.least_bytes(module, spot) for _, module, spot in wanted))
+    for label, module, spot in wanted:
         fill_random(
             module,
             device=spot.device,
@@ -281,6 +286,18 @@ def _load_random(preset: Preset, placement: Placement, *, seed: int, decoder: st
         layout="random",
         preview=preview,
     )
+
+
+def _check_room(taken: int) -> None:
+    """Raise `CapacityError` where made-up weights do not fit the host: a world file may name any
+    preset, and a host without memory ends processes without a word."""
+    room = host_bytes()
+    if taken > room:
+        raise CapacityError(
+            "the weights do not fit into memory",
+            expected=f"at most {room >> 20} MiB",
+            got=f"{taken >> 20} MiB",
+        )
 
 
 def _assemble(

@@ -43,6 +43,16 @@ class Placement:
         self._eight_bit = mode == EIGHT_BIT_MODE
         self._options = options
 
+    def least_bytes(self, module: nn.Module, spot: Spot) -> int:
+        """Bytes that a prepared network takes of the host at least."""
+        if spot.device.type != "cpu":
+            return 0
+        small = self._eight_bit and isinstance(module, LingBotDiT)
+        return sum(
+            p.numel() * (1 if small else (spot.dtype_of(name) or p.dtype).itemsize)
+            for name, p in module.named_parameters()
+        )
+
     def prepare(self, module: nn.Module) -> Spot:
         """Rearrange a network on the meta device and say where its tensors go.
 
