@@ -197,6 +197,6 @@ def _check(params: RuntimeParams) -> RuntimeParams:
         raise ConfigError(
             "steps cannot be used",
             expected=f"rising indices from 0 to {TRAIN_STEPS - 1}",
-            got=steps,
+            got=steps if len(steps) <= 8 else f"{len(steps)} from {steps[0]} to {steps[-1]}",
         )
     return params
