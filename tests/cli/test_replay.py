@@ -248,7 +248,14 @@ def test_a_file_that_is_there_stays_until_there_is_a_chunk(
     before, picture = path.read_bytes(), tmp_path / "picture.png"
     Image.new("RGB", (80, 48)).save(picture)
     film = ("generate", "--random-weights", "--image", picture, "--prompt", "x")
-    for out, where in (("film.avi", path), (path, path), ("other", "."), ("other", tmp_path)):
+    for out, where in (
+        ("film.avi", path),
+        (path, path),
+        ("other", "other/walk.wl"),
+        ("other", "other.part/walk.wl"),
+        ("other", "."),
+        ("other", tmp_path),
+    ):
         code, _, told = command(*film, "--out", out, "--save", where)
         assert code == 2 and told.startswith("error [")
         assert path.read_bytes() == before and not Path("other").exists()

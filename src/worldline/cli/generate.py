@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import TextColumn
 
-from worldline.cli.guided import Size, check_distilled, make_guided, request_of
+from worldline.cli.guided import PART, Size, check_distilled, make_guided, request_of
 from worldline.cli.loading import load_world, parse_size, progress_bar, worker_settings
 from worldline.cli.options import Generate
 from worldline.core.actions import Keys, parse_action_string
@@ -64,14 +64,24 @@ def generate(options: Generate) -> int:
     image = read_image(options.image)
     if options.chunks is not None and options.chunks < 1:
         raise ConfigError("nothing to generate", expected="--chunks 1 or more", got=options.chunks)
-    if options.save is not None and options.save.absolute() == Path(options.out).absolute():
-        raise ConfigError("film and world file in one place", expected="another --save than --out")
+    check_places(options)
     film = make_film(options, image, path, size=size)
     if options.json:
         print(msgspec.json.encode(film).decode())
     else:
         print(f"{film.frames} frames in {film.seconds:.2f} s: {film.fps:.1f} fps -> {film.out}")
     return 0
+
+
+def check_places(options: Generate) -> None:
+    """Refuse a world file where the film is, or is kept. Raises: ConfigError."""
+    if options.save is None:
+        return
+    save, out = options.save.absolute(), Path(options.out).absolute()
+    if any(save.is_relative_to(place) for place in (out, Path(f"{out}{PART}"))):
+        raise ConfigError(
+            "film and world file in one place", expected="--save outside of --out", got=save
+        )
 
 
 def read_path(options: Generate) -> CameraPath | None:

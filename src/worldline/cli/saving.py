@@ -65,7 +65,7 @@ class Saving:
 
 
 def check_place(path: Path, data: bytes) -> None:
-    """Raise `WorldFileError` where a file like this cannot be written; touches none that is there."""
+    """Raise `WorldFileError` where such a file cannot be written; touches none that is there."""
     if path.is_dir() or not path.name:
         raise WorldFileError("the world file cannot be written", expected="a file", got=path)
     with _beside(path, data) as part:
