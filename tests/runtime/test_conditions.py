@@ -76,6 +76,22 @@ def test_known_stationary_latent_saves_the_rest() -> None:
     assert condition[0, 4, :, 0, 0].tolist() == [5, 5, 5]
 
 
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_what_is_encoded_together_is_nobodys_business(one_by_one: bool) -> None:
+    """An autoencoder whose batches differ in rounding is given one latent frame at a time."""
+    vae, image, calls = CountingVae(), ImageCondition(torch.zeros(1, 3, 1, 16, 16)), list[int]()
+    vae.frame_by_frame = not one_by_one
+    encode = vae.encode_stream
+
+    def counted(video: Tensor, state: StreamState | None) -> tuple[Tensor, StreamState]:
+        calls.append(video.shape[2])
+        return encode(video, state)
+
+    vae.encode_stream = counted
+    conditions.encode_picture(vae, image, 3, None)
+    assert calls == ([1, 4, 4] if one_by_one else [9]) and image.encoded == 3
+
+
 def test_first_latent_frame_stands_still() -> None:
     motion = conditions.fold_motion(START, [["w"], ["w"], ["l"]], RIG, range(3))
     assert np.array_equal(motion.relative[0], np.eye(4, dtype=np.float32))

@@ -30,7 +30,7 @@ class StreamingVae(Protocol):
 
     @property
     def frame_by_frame(self) -> bool:
-        """Whether latent frames decoded one at a time give the bits of all of them at once."""
+        """Whether latent frames one at a time, either way, give the bits of all of them at once."""
         ...
 
     def encode_stream(self, video: Tensor, state: Any) -> tuple[Tensor, StreamState]:

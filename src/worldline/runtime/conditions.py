@@ -123,10 +123,12 @@ def encode_picture(
     """Encode the condition clip up to latent frame `until`; return its stationary latent if known.
 
     `stationary [1, 16, 1, h, w]` is what an earlier session of the same size found: it does not
-    depend on the picture, so nothing past that index is encoded again.
+    depend on the picture, so nothing past that index is encoded again. What is encoded together
+    changes no bit.
     """
-    limit = min(until, vae.stationary_latent + (stationary is None))
-    while image.encoded < limit:
+    most = min(until, vae.stationary_latent + (stationary is None))
+    while image.encoded < most:
+        limit = most if vae.frame_by_frame else image.encoded + 1
         if image.latents is None:
             grey = 4 * (limit - 1)
             video = torch.cat([image.picture, _grey(image.picture, grey)], dim=2)
