@@ -116,5 +116,7 @@ def test_our_page_asks_for_the_key_and_walks_with_it(page: Page) -> None:
         dialog.locator("input").fill(VISITOR)
         dialog.get_by_role("button", name="Use this key").click()
         page.get_by_role("button", name="Leave", exact=False).first.wait_for()
+        page.keyboard.press("g")
+        page.locator(".details").get_by_text("fake", exact=True).wait_for()  # the model's name
         assert VISITOR not in page.url
         assert page.evaluate("() => document.cookie") == ""

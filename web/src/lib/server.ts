@@ -12,8 +12,9 @@ export interface ModelInfo {
   readonly notice: string | null;
 }
 
-export async function fetchModel(): Promise<ModelInfo | null> {
-  const body = await json("v1/models");
+/** `access` is the key of a server that asks for one. */
+export async function fetchModel(access: string | null): Promise<ModelInfo | null> {
+  const body = await json("v1/models", access);
   const list = field(body, "data");
   const entry: unknown = Array.isArray(list) ? list[0] : null;
   const id = field(entry, "id");
@@ -85,9 +86,10 @@ export function takeUrl(url: string, file: string | null): string {
   return take.href;
 }
 
-async function json(path: string): Promise<unknown> {
+async function json(path: string, access: string | null = null): Promise<unknown> {
+  const headers: HeadersInit = access === null ? {} : { Authorization: `Bearer ${access}` };
   try {
-    const reply = await fetch(address(path));
+    const reply = await fetch(address(path), { headers });
     return reply.ok ? ((await reply.json()) as unknown) : null;
   } catch {
     return null;

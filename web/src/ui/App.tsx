@@ -123,7 +123,7 @@ export function App() {
         const walking = walk.value !== null && walk.value.size.value !== null;
         if (!walking || model.value === null) {
           const ready = await isReady();
-          model.value ??= await fetchModel();
+          model.value ??= await fetchModel(memory.access);
           if (!gallery.value?.length) gallery.value = await fetchGallery();
           server.value = ready ? "ready" : model.value ? "warming" : "away";
         }
