@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from tests.ranks import on_ranks
+from tests.runtime.parallel import cases
 from worldline.bench.machine import describe_machine
 from worldline.bench.parallel import ParallelFigures, Walk, WalkReport, as_table, compare, walk
 from worldline.bench.parallel_ranks import Job, run_ranks
-from worldline.bench.parallel_world import small_world
 from worldline.cli.main import main
 from worldline.core.errors import WorkerDiedError
 
@@ -39,8 +39,8 @@ def test_the_command_runs_real_processes_and_tells_what_they_sent(
 
 
 def test_a_difference_in_latents_or_bytes_is_a_miss() -> None:
-    world_of_one = on_ranks(1, lambda group: walk(small_world(group), group, ASKED, 1))
-    found = on_ranks(2, lambda group: walk(small_world(group), group, ASKED, 1))
+    world_of_one = on_ranks(1, lambda group: walk(cases.world(group), group, ASKED, 1))
+    found = on_ranks(2, lambda group: walk(cases.world(group), group, ASKED, 1))
     reports, latents = [report for report, _ in found], [x for _, x in found]
     case = compare(reports, latents, alone=world_of_one[0])
     figures = ParallelFigures(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
 from typing import NamedTuple
 
@@ -13,8 +14,11 @@ from torch import Tensor
 from tests import tiny
 from worldline.core.config import DEFAULT_OPTIONS, EngineOptions
 from worldline.models.lingbot.params import DiTParams
+from worldline.models.pocket.params import PocketVAEParams
+from worldline.models.pocket.vae import PocketVAE
 from worldline.ops.collectives import ALONE, Collectives
 from worldline.runtime.engine import World
+from worldline.runtime.loader import Components
 from worldline.runtime.session import Session
 
 HEADS = 12
@@ -46,15 +50,31 @@ def dit_params() -> DiTParams:
     return msgspec.structs.replace(tiny.dit_params(), dim=96, num_heads=HEADS)
 
 
+def components(*, published: bool = False) -> Components:
+    """Networks of the tiny world of twelve heads.
+
+    Unless it has the `published` class, the autoencoder is one of few layers: it has columns and a
+    history too, and where a test is about something else its halos would be most of the work.
+    """
+    made = tiny.world(dit=dit_params()).components
+    if published:
+        return made
+    params = PocketVAEParams(latent_channels=16, encoder=(8, 8), decoder=(8, 8, 8), blocks=1)
+    vae = PocketVAE(params)
+    tiny.build(vae, 1)
+    return dataclasses.replace(made, vae=vae)
+
+
 def world(
     group: Collectives = ALONE,
     *,
+    published: bool = False,
     options: EngineOptions = DEFAULT_OPTIONS,
     without: Collection[str] = (),
     reanchor_at: int = 1024,
 ) -> World:
     """The tiny world of twelve heads, as a rank of `group`."""
-    made = tiny.world(dit=dit_params()).components
+    made = components(published=published)
     return World(made, options=options, without=without, reanchor_at=reanchor_at, group=group)
 
 

@@ -91,8 +91,10 @@ def test_nobody_waits_for_what_is_decoded() -> None:
     assert slow.begun == 2
 
 
-@pytest.mark.parametrize("streams", [False, True])
-def test_a_world_shows_the_same_pictures(streams: bool) -> None:
+@pytest.mark.parametrize(
+    ("streams", "published"), [(False, True), (True, False)], ids=["published", "streams"]
+)
+def test_a_world_shows_the_same_pictures(streams: bool, published: bool) -> None:
     def walk(world: World) -> list[NDArray[np.uint8]]:
         seen: list[NDArray[np.uint8]] = []
         with cases.begin(world, SIZE) as session:
@@ -110,12 +112,12 @@ def test_a_world_shows_the_same_pictures(streams: bool) -> None:
         return seen
 
     def run(group: Group) -> list[NDArray[np.uint8]]:
-        world = cases.world()
+        world = cases.world(published=published)
         world.shared = far(world.shared, group)
         return walk(world)
 
-    alone = walk(cases.world())
-    (found, _), served = beside(run, cases.world().components.vae)
+    alone = walk(cases.world(published=published))
+    (found, _), served = beside(run, cases.components(published=published).vae)
     assert found is not None
     assert [f.shape[0] for f in found] == [5, 8, 8, 8]
     assert all(np.array_equal(a, b) for a, b in zip(found, alone, strict=True))
@@ -154,7 +156,7 @@ def test_two_ranks_of_the_transformer_and_one_of_the_autoencoder() -> None:
         assert not any(name.startswith("vae") for name in passes.traffic.calls)
         return found
 
-    (first, other, _), _ = beside(run, cases.world().components.vae, ranks=2)
+    (first, other, _), _ = beside(run, cases.components().vae, ranks=2)
     assert first is not None and other is not None
     assert cases.farthest(first, alone) <= 1e-5 and cases.farthest(first, other) == 0
     assert np.abs(first.frames.astype(int) - alone.frames).max() <= 1

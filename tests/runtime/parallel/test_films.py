@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import threading
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from tests import film_worlds
 from tests.ranks import on_ranks
+from tests.runtime.parallel import cases
 from worldline.core.film import BranchesName
 from worldline.ops.collectives import ALONE, Collectives
 from worldline.runtime import films_sides
@@ -33,7 +35,8 @@ def test_a_guided_film_is_shared_out(kind: str, branches: BranchesName) -> None:
 
     def film(group: Collectives = ALONE) -> NDArray[np.uint8]:
         made = film_worlds.base() if kind == "base" else film_worlds.pretrain()
-        return film_worlds.made(World(made.components, group=group), request)
+        parts = dataclasses.replace(made.components, vae=cases.components().vae)
+        return film_worlds.made(World(parts, group=group), request)
 
     alone = film()
     shared, other = on_ranks(2, film)

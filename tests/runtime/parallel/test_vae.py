@@ -28,9 +28,10 @@ from worldline.runtime.parallel.vae import SharedVae, share_vae, whole_vae
 EXACT = 1e-5  # max abs, float32: what the issue asks for
 GOLDEN = 1e-4
 ROWS = 3
-# Latent columns and ranks: odd, uneven, one column each.
-WIDTHS = [(5, 2), (7, 3), (3, 3), (9, 4)]
 ALL_WIDTHS = [(width, ranks) for ranks in (2, 3, 4) for width in range(ranks, 14)]
+EXHAUSTIVE = "WORLDLINE_ALL_WIDTHS" in os.environ
+# Latent columns and ranks: odd, uneven, one column each; four ranks also in float64.
+WIDTHS = [(5, 2), (7, 3), (3, 3), *([(9, 4)] if EXHAUSTIVE else [])]
 ENCODED = [(1, 4, 4), (9,)]  # pixel frames per call
 DECODED = [(1, 1, 2), (4,)]  # latent frames per call
 
@@ -118,9 +119,7 @@ def test_other_ranks_hold_no_pictures(pocket: PocketVAE) -> None:
     assert held == 4 * 3 * 5 * 24 * 40 and none == 4
 
 
-@pytest.mark.parametrize(
-    ("width", "ranks"), ALL_WIDTHS if os.environ.get("WORLDLINE_ALL_WIDTHS") else [(7, 3), (5, 4)]
-)
+@pytest.mark.parametrize(("width", "ranks"), ALL_WIDTHS if EXHAUSTIVE else [(7, 3), (5, 4)])
 def test_in_float64_no_more_than_rounding_differs(wan: WanVAE, width: int, ranks: int) -> None:
     """In float32 this network itself is 5e-6 from the truth, so only here a lost column shows."""
     exact = copy.deepcopy(wan).double()

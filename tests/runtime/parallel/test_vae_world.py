@@ -36,7 +36,7 @@ def decibels(ours: NDArray[np.uint8], theirs: NDArray[np.uint8]) -> float:
 @pytest.mark.parametrize("decoder", ["full", "tiny"])
 def test_viewers_see_what_one_rank_shows(decoder: str) -> None:
     def world(group: Collectives = ALONE) -> World:
-        parts = tiny.world(dit=cases.dit_params()).components
+        parts = cases.components(published=True)
         if decoder == "tiny":
             parts = dataclasses.replace(parts, preview=random_decoder())
         return World(parts, group=group)
@@ -72,10 +72,10 @@ def test_a_session_that_is_not_shared_exchanges_nothing() -> None:
 @pytest.mark.parametrize("own", [False, True])
 def test_histories_of_shares_come_back_with_a_snapshot(own: bool, tmp_path: Path) -> None:
     """In memory; a file would hold one rank's columns, or a key, and is refused."""
-    vae = cases.world().components.vae
+    vae = cases.components().vae
 
     def walk(group: Group) -> bool:
-        world = cases.world(ALONE if own else group)
+        world = cases.world(ALONE if own else group, published=not own)
         if own:
             attach(world, group)
         with cases.begin(world, ODD) as session:
