@@ -17,6 +17,7 @@ from worldline.cli.main import main
 from worldline.core.walk import DIGEST_BYTES
 from worldline.core.worldfile import load_world_file, write_world
 from worldline.runtime.engine import World
+from worldline.runtime.replaying_films import film_request
 
 pytest.importorskip("diffusers")
 Run = Callable[..., dict[str, Any]]
@@ -63,6 +64,15 @@ def test_a_film_is_replayed_and_exported(run: Run, kind: str, tmp_path: Path) ->
     assert done["pictures"] == film["frames"] and done["identical"] is True
     for name in ("poses.npy", "actions.npy"):
         assert len(np.load(tmp_path / "data" / name)) == film["frames"]
+    path_asked = film_request(file).path
+    assert path_asked is not None
+    at, expected = np.eye(4), list[np.ndarray]()
+    for relative in path_asked.arrays()[0].astype(np.float64):
+        relative[:3, 3] *= file.start.rig.move
+        at = at @ relative
+        expected.append(at)
+    poses = np.load(tmp_path / "data" / "poses.npy")[::4]  # at every latent frame
+    np.testing.assert_allclose(poses, expected, atol=1e-5)
 
 
 def test_a_film_of_one_picture(run: Run, kind: str, tmp_path: Path) -> None:

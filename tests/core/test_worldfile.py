@@ -105,6 +105,21 @@ def test_a_walk_with_some_digests_or_none() -> None:
     assert [chunk.digest for chunk in read_world(bare.encode()).chunks()] == [b"", b""]
 
 
+def test_zeros_keep_their_sign() -> None:
+    motions = (Motion(), Motion(x=-0.0), Motion())
+    walked = Walked(worlds.start(), worlds.made(), [Stepped(motions=motions)])
+    (chunk,) = read_world(walked.encode()).chunks()
+    assert repr(chunk.motions) == repr(motions)
+
+
+def test_a_tape_follows_recorded_poses_at_their_speed() -> None:
+    poses = np.tile(np.eye(4), (3, 1, 1))
+    poses[:, 2, 3] = 0.5  # of full speed
+    walked = Walked(worlds.start(), worlds.made(), [Stepped(poses=pose_rows(poses))])
+    (motions,) = tape(walked.file())
+    assert [motion.z for motion in motions] == pytest.approx([0.5] * 3, abs=1e-6)
+
+
 def test_what_made_it_keeps_no_path() -> None:
     options = EngineOptions(decoder="/home/somebody/small.safetensors", lossy=("still_window=5",))
     info = WorldInfo(
