@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from worldline.cli.export import meta_of, stretch_of
+from worldline.cli.loading import load_world
 from worldline.cli.main import main
 from worldline.core.errors import ConfigError
 from worldline.core.motion import Motion
@@ -21,6 +23,16 @@ from worldline.core.walked import Walked
 from worldline.core.worldfile import load_world_file, write_world
 
 Export = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded_once() -> Generator[None]:
+    """Equal settings give one loaded world: walks do not change it."""
+    with pytest.MonkeyPatch.context() as patch:
+        load = functools.cache(load_world)
+        for module in ("generate", "saved"):
+            patch.setattr(f"worldline.cli.{module}.load_world", load)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 from tests import worlds
+from worldline.cli.loading import load_world
 from worldline.cli.main import main
 from worldline.core.motion import Motion
 from worldline.core.walk import DIGEST_BYTES, Stepped, WorldFile, frames_digest, pose_rows
@@ -26,6 +28,16 @@ from worldline.runtime.replaying import again, open_again
 
 Command = Callable[..., tuple[int, str, str]]
 Save = Callable[..., Path]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded_once() -> Generator[None]:
+    """Equal settings give one loaded world: walks do not change it."""
+    with pytest.MonkeyPatch.context() as patch:
+        load = functools.cache(load_world)
+        for module in ("generate", "saved"):
+            patch.setattr(f"worldline.cli.{module}.load_world", load)
+        yield
 
 
 @pytest.fixture
