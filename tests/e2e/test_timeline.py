@@ -271,7 +271,8 @@ def test_a_file_on_the_start_is_walked_into_or_answered_in_words(
         start.get_by_role("button", name="Choose a start").click()
         start.wait_for_selector(".stage", state="detached")
     after = len(scripted.heard)
-    unnamed: FilePayload = {"name": "renamed", "mimeType": "", "buffer": FILE}  # known by its first bytes
+    # It is known by its first bytes.
+    unnamed: FilePayload = {"name": "renamed", "mimeType": "", "buffer": FILE}
     start.get_by_label("World file").set_input_files(unnamed)
     assert scripted.await_message(client.Enter, after=after).world == FILE
     scripted.open()

@@ -16,8 +16,8 @@ from tests import tiny
 from worldline.bench.chunk import ChunkRequest, controls, open_session, warmup_chunks
 from worldline.bench.plan import Wanted, plan_memory
 from worldline.bench.workspace import workspace_bytes
-from worldline.core.errors import CapacityError
 from worldline.core.config import EngineOptions
+from worldline.core.errors import CapacityError
 from worldline.models.preset import resolve_runtime
 from worldline.runtime import memory
 from worldline.runtime.engine import World

@@ -52,7 +52,8 @@ async def test_entering_gives_a_seat_then_the_world(rig: Rig) -> None:
     opened = await socket.until(Opened)
     assert (opened.width, opened.height, opened.seed) == (128, 96, 5)
     assert opened.controls and opened.state == "live"
-    assert rig.worlds.last.picture.shape == (24, 32, 3)
+    picture = rig.worlds.last.picture
+    assert picture is not None and picture.shape == (24, 32, 3)
     assert rig.worlds.last.enter.image == b""  # taken out: nobody keeps it
     assert rig.services.seats.taken == 1
 

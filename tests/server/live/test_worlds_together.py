@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
+from typing import Any
 
 import msgspec
 import pytest
@@ -51,7 +52,7 @@ async def run_all(stage: Stage, *worlds: LiveWorld) -> None:
 
 
 async def test_a_world_walked_beside_others_gives_the_frames_it_gives_alone() -> None:
-    wishes: list[dict[str, object]] = [
+    wishes: list[dict[str, Any]] = [
         {"seed": 1, "max_chunks": 5, "prompt": "a lake"},
         {"seed": 2, "max_chunks": 7, "prompt": "a street"},
     ]
