@@ -13,6 +13,8 @@ import pytest
 from tests.runtime import fake_engine
 from tests.runtime.fake_engine import CHUNK, open_request, shared_names
 from worldline.core.errors import SessionMissingError, WorkerDiedError
+from worldline.core.film import FilmRequest
+from worldline.runtime.film_calls import FilmAdvance, FilmCall, FilmClose, FilmOpen, FilmTurn
 from worldline.runtime.handle import EngineHandle, WorkerHandle
 from worldline.runtime.protocol import StepRequest, WorkerSettings
 from worldline.runtime.supervisor import (
@@ -144,6 +146,30 @@ def test_a_step_under_way_fails_when_its_worker_dies(rig: Rig) -> None:
     rig.handle.close("a")
     rig.handle.open(open_request("a", seed=3))
     assert step(rig.handle, "a", 0) == 3
+
+
+def test_a_film_stays_with_its_worker(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one knows nothing of it: whoever drives it is to hear that its worker died."""
+    asked: list[WorkerHandle] = []
+
+    def film(handle: WorkerHandle, call: FilmCall) -> FilmTurn:
+        del call
+        asked.append(handle)
+        return FilmTurn(None)
+
+    monkeypatch.setattr(WorkerHandle, "film", film)
+    opening = FilmOpen(
+        film_id="f", request=FilmRequest(prompt="a"), image=b"", image_width=0, image_height=0
+    )
+    rig.handle.film(opening)
+    rig.kill()
+    rig.pauses.pass_by()
+    rig.again()
+    rig.handle.film(FilmAdvance(film_id="f"))
+    rig.handle.film(FilmClose(film_id="f"))
+    assert asked == [rig.first] * 3
+    rig.handle.film(opening)
+    assert asked[-1] is rig.handles[1]
 
 
 def test_pauses_double_until_one_lives_long(rig: Rig) -> None:

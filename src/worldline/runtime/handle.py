@@ -235,7 +235,12 @@ class WorkerHandle:
 
     def film(self, call: FilmCall) -> FilmTurn:
         """See `EngineHandle.film`."""
-        return self._films.call(call)
+        try:
+            return self._films.call(call)
+        except (SessionMissingError, SessionClosedError):
+            if not self.alive():
+                raise self._died() from None
+            raise
 
     def counts(self) -> Counts:
         """See `EngineHandle.counts`."""

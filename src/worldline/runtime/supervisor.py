@@ -15,7 +15,7 @@ from typing import Final
 from worldline.core.clock import Clock, MonotonicClock
 from worldline.core.config import WorldInfo
 from worldline.core.errors import WorldlineError
-from worldline.runtime.film_calls import FilmCall, FilmTurn
+from worldline.runtime.film_calls import FilmCall, FilmClose, FilmOpen, FilmTurn
 from worldline.runtime.handle import OnFrames, StepResult, WorkerHandle
 from worldline.runtime.protocol import (
     Counts,
@@ -117,8 +117,20 @@ class SupervisedHandle:
         return reply
 
     def film(self, call: FilmCall) -> FilmTurn:
-        """See `EngineHandle.film`."""
-        return self._current().film(call)
+        """See `EngineHandle.film`; a film stays with its worker as a session does."""
+        name = call.film_id
+        if isinstance(call, FilmOpen):
+            handle = self._current()
+            turn = handle.film(call)
+            with self._lock:
+                self._owners[name] = handle
+            return turn
+        try:
+            return self._owner(name).film(call)
+        finally:
+            if isinstance(call, FilmClose):
+                with self._lock:
+                    self._owners.pop(name, None)
 
     def counts(self) -> Counts:
         """See `EngineHandle.counts`."""
