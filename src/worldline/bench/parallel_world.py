@@ -1,7 +1,7 @@
 """A small world with twelve heads and random weights: to try sharing out on any CPU, in seconds.
 
-Two blocks of the published architecture and a narrow autoencoder; no files. Twelve heads go evenly
-on 2, 3, 4, 6 and 12 ranks.
+Two blocks of the published architecture, and its autoencoder narrow and shallow; no files. Twelve
+heads go evenly on 2, 3, 4, 6 and 12 ranks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ VAE = WanVAEParams(
     dim=4,
     z_dim=LATENT,
     dim_mult=(1, 2, 4, 4),
-    num_res_blocks=2,
+    num_res_blocks=1,
     temporal_downsample=(False, True, True),
     mean=(0.0,) * LATENT,
     std=(1.0,) * LATENT,
@@ -35,7 +35,7 @@ VAE = WanVAEParams(
 
 
 def small_preset() -> Preset:
-    """`lingbot-world-fast` with small numbers; a window that rolls over at the third chunk."""
+    """`lingbot-world-fast` with small numbers; a window that rolls over in the third chunk."""
     fast = get_preset("lingbot-world-fast")
     changed = {"dim": 96, "ffn_dim": 128, "num_heads": 12, "num_layers": 2}
     text = {"freq_dim": 32, "text_dim": 24, "text_len": 16}
