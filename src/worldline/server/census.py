@@ -66,7 +66,7 @@ class Census:
         """Whether nobody is here who could own anything."""
         services = self._services
         here = services.sockets.taken or services.seats.taken or self._house.rooms
-        here = here or (self._studio is not None and self._studio.busy)
+        here = here or self._films
         return not here and services.readiness.state is not Warmth.WARMING
 
     async def count(self) -> Leaks:
@@ -107,7 +107,7 @@ class Census:
     @property
     def _films(self) -> int:
         """Sessions of films, which have no seat while they are parked."""
-        return int(self._studio is not None and self._studio.busy)
+        return 0 if self._studio is None else self._studio.busy
 
     def _judge(self, seats: int) -> None:
         counts, quiet = self._counts, self.is_quiet
@@ -145,7 +145,7 @@ class Census:
     def _tasks(self) -> list[asyncio.Task[object]]:
         mine = {asyncio.current_task(), self._asking, *self._own}
         if self._studio is not None:
-            mine.add(self._studio.running)
+            mine |= self._studio.tasks
         return [task for task in asyncio.all_tasks() if task not in mine and _is_ours(task)]
 
     def _in_state(self, state: State) -> float:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import io
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.fakes import LIMIT_S, FakeHandle, settle
+from tests.fakes import LIMIT_S, FakeHandle, fake_info, settle
 from tests.media.test_scene import psnr
 from tests.server.films.filming import lot
 from worldline.core.errors import CapacityError, GenerationError
 from worldline.core.motion import MOTIONLESS, Motion
 from worldline.core.worldfile import read_world
 from worldline.media.scene import decode_picture
-from worldline.server.films.film import Film
+from worldline.server.films.film import Film, Status
 from worldline.server.films.reel import Reel
 from worldline.server.films.store import FilmStore
 
@@ -92,6 +94,47 @@ async def test_films_are_made_one_after_the_other(tmp_path: Path) -> None:
         assert (listed["object"], listed["has_more"], listed["last_id"]) == ("list", True, ids[1])
         rest = await here.client.get("/v1/videos", params={"after": ids[1]})
         assert [one["id"] for one in rest.json()["data"]] == [ids[0]]
+
+
+async def test_every_replica_makes_a_film_and_each_ends_by_itself(tmp_path: Path) -> None:
+    handle = FakeHandle(msgspec.structs.replace(fake_info(), replicas=2))
+    async with lot(tmp_path, handle, seats=3) as here:
+        handle.hold()
+        ids = [(await here.ask(chunks=2, seed=i))["id"] for i in range(3)]
+        await here.until(lambda: len(handle.opened) == 2)
+        await settle()
+        shown = [(await here.shown(id))["status"] for id in ids]
+        assert shown == ["in_progress", "in_progress", "queued"]
+        assert here.studio.busy == 2 and here.services.seats.taken == 2
+        handle.allow(2)
+        assert (await here.client.post(f"/v1/videos/{ids[0]}/cancel")).json()["status"] == (
+            "cancelled"
+        )
+        assert (await here.shown(ids[1]))["status"] == "in_progress"
+        await here.until(lambda: len(handle.opened) == 3)
+    with closing(FilmStore(tmp_path)) as store:
+        films = [store.find(id) for id in ids]
+        assert [film and (film.status, film.barren) for film in films[1:]] == [("queued", 0)] * 2
+
+
+async def test_a_disk_that_fails_under_one_film_ends_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = FakeHandle(msgspec.structs.replace(fake_info(), replicas=2))
+    async with lot(tmp_path, handle, seats=2) as here:
+        store, end = here.studio.desk.store, here.studio.desk.store.end
+        failures = [sqlite3.OperationalError("database or disk is full")]
+
+        def failing(id: str, status: Status, now: float, **said: str) -> Film | None:
+            if failures:
+                raise failures.pop()
+            return end(id, status, now, **said)
+
+        monkeypatch.setattr(store, "end", failing)
+        ids = [(await here.ask(chunks=3, seed=i))["id"] for i in range(2)]
+        assert [(await here.ended(id))["status"] for id in ids] == ["completed"] * 2
+        assert failures == []
+        assert [(await here.shown(id))["chunks"] for id in ids] == [3] * 2
 
 
 async def test_cancelled_films_stop_and_keep_what_there_is(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """The queue at work: one film after the other, from the moment the model is warm until the end.
 
-One film at a time: it shares the device with live worlds, and two would only delay each other. What
-ends a film is written down before the next one begins. When the server ends, or the worker under
-it, the film stays in the queue, first in line.
+As many films at a time as the engine has replicas: they share the devices with live worlds, and
+more would only delay each other. What ends a film is written down before the next one begins in its
+place. When the server ends, or the worker under it, the film stays in the queue, first in line.
 """
 
 from __future__ import annotations
@@ -46,17 +46,24 @@ class Studio:
         self.now = wall
         self._services = services
         self._wake = asyncio.Event()
-        self._making: tuple[str, asyncio.Task[None]] | None = None
-        self._under_way: Making | None = None
+        self._making: dict[str, asyncio.Task[None]] = {}
+        self._under_way: dict[str, Making] = {}
         self._counts: dict[Status, int] = {}
         self._bytes = 0
         services.readiness.tell_when_decided(self._wake.set)
-        self.running = asyncio.create_task(self._run())
+        self._closed = False
+        self._lines: set[asyncio.Task[None]] = set()
+        self._running = asyncio.create_task(self._run())
 
     @property
-    def busy(self) -> bool:
-        """Whether a film is being made, or is parked while others have the seats."""
-        return self._making is not None
+    def busy(self) -> int:
+        """Films that are being made, or are parked while others have the seats."""
+        return len(self._making)
+
+    @property
+    def tasks(self) -> set[asyncio.Task[None]]:
+        """What runs as long as the studio is open."""
+        return {self._running, *self._lines}
 
     @property
     def bytes(self) -> int:
@@ -71,9 +78,8 @@ class Studio:
         """How much of a film is made; of the one under way by the work and not by what is there."""
         if film.status != "in_progress":
             return film.progress
-        making = self._under_way
-        is_it = making is not None and making.film.id == film.id
-        return min(99, max(film.progress, making.percent if is_it and making else 0))
+        making = self._under_way.get(film.id)
+        return min(99, max(film.progress, making.percent if making else 0))
 
     def expires(self, film: Film) -> int | None:
         """When a film will be forgotten, in seconds since 1970; None: nobody knows yet."""
@@ -94,8 +100,7 @@ class Studio:
         """
         end = functools.partial(self.desk.store.end, id, "cancelled", self.now())
         film = await self.desk.ask(end)
-        if self._making is not None and self._making[0] == id:
-            await stop(self._making[1])
+        await stop(self._making.get(id))
         await self.desk.ask(functools.partial(self.desk.store.tidy, id))
         await self._changed()
         return film
@@ -119,18 +124,27 @@ class Studio:
             raise CapacityError("the disk is full", expected=f"{MIN_FREE_BYTES} bytes free")
 
     async def close(self) -> None:
-        """Make no more films; the one that is being made stays first in line."""
-        await stop(self.running)
+        """Make no more films; those that are being made stay first in line."""
+        self._closed = True
+        await stop(self._running)
 
     async def _run(self) -> None:
         while True:
             try:
                 await self._recover()
-                while True:
-                    await self._next()
+                async with asyncio.TaskGroup() as group:
+                    places = range(self._services.engine.info.replicas)
+                    self._lines = {group.create_task(self._line()) for _ in places}
             except Exception:  # a disk that is full now may not be later: no film is lost
                 logger.exception("the films cannot be gone on with")
+                if self._closed:
+                    return
                 await self._services.clock.sleep(LOOK_S)
+
+    async def _line(self) -> None:
+        """One film after the other; when one line fails the others end before it is gone on."""
+        while True:
+            await self._next()
 
     async def _recover(self) -> None:
         store = self.desk.store
@@ -156,7 +170,7 @@ class Studio:
     async def _make(self, film: Film) -> None:
         """Make one film and write down what became of it."""
         making = asyncio.create_task(self._unless_ended(film))
-        self._making = film.id, making
+        self._making[film.id] = making
         try:
             await asyncio.wait({making})
         except asyncio.CancelledError:  # the server ends: its chunk is given up, the film is not
@@ -165,7 +179,8 @@ class Studio:
             await self.desk.ask(functools.partial(store.put_back, film.id, now, blameless=True))
             raise
         finally:
-            self._making = self._under_way = None
+            del self._making[film.id]
+            self._under_way.pop(film.id, None)
         if not making.cancelled():
             await self._judge(film, making.exception())
 
@@ -175,8 +190,8 @@ class Studio:
         if now is not None and not now.has_ended:
             log(logger, logging.INFO, "film begins", film=film.id, chunk=film.chunks)
             kind = Walking if self._services.engine.info.live else Guided
-            self._under_way = kind(self._services, self.desk, film)
-            await self._under_way.run()
+            self._under_way[film.id] = kind(self._services, self.desk, film)
+            await self._under_way[film.id].run()
 
     async def _judge(self, film: Film, error: BaseException | None) -> None:
         """Write down how it ended. What may succeed later is put back, and waited with."""
