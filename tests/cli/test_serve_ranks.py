@@ -56,8 +56,16 @@ def serving(*options: str) -> Generator[tuple[subprocess.Popen[str], str]]:
 def ranks_of(pid: int) -> list[int]:
     """The children that hold a model."""
     children = Path(f"/proc/{pid}/task").glob("*/children")
-    ids = [int(name) for file in children for name in file.read_text().split()]
-    return [i for i in ids if b"spawn_main" in Path(f"/proc/{i}/cmdline").read_bytes()]
+    ids = [int(name) for file in children for name in _read(file).split()]
+    return [i for i in ids if b"spawn_main" in _read(Path(f"/proc/{i}/cmdline"))]
+
+
+def _read(file: Path) -> bytes:
+    """Nothing of a thread or process that has ended since it was listed."""
+    try:
+        return file.read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def walked(address: str, chunks: int, *, kill: int | None = None) -> NDArray[np.uint8]:
