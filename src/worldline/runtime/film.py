@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worldline.ops.image import to_uint8
 from worldline.ops.vae import StreamingVae
+from worldline.runtime.lane import Lane
 
 
 class LatentFilm:
@@ -65,12 +65,16 @@ class LatentFilm:
         self._coming = None
 
     @torch.no_grad()
-    def decode(self, vae: StreamingVae, device: torch.device) -> Iterator[NDArray[np.uint8]]:
-        """Frames of chunk after chunk, uint8 `F H W 3`, decoded on `device`."""
+    def decode(
+        self, vae: StreamingVae, device: torch.device, lane: Lane
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Frames of chunk after chunk, uint8 `F H W 3`, decoded on `device`, fetched by `lane`."""
         state = None
         for chunk in list(self._all()):
-            video, state = vae.decode_stream(chunk.to(device), state)
-            yield to_uint8(video).cpu().numpy()
+            latents = chunk.to(device)
+            with lane.decoding(latents):
+                video, state = vae.decode_stream(latents, state)
+            yield lane.fetch(video)
 
     def _all(self) -> list[Tensor]:
         self._receive()

@@ -278,7 +278,7 @@ class Session:
         if state.film is None:
             raise ConfigError("this session has kept no latents", expected="keep_latents=True")
         vae = engine.vae.full if isinstance(engine.vae, PreviewVae) else engine.vae
-        return state.film.decode(vae, engine.dit.device)
+        return state.film.decode(vae, engine.dit.device, engine.lane)
 
     def close(self) -> None:
         """Drop everything this session holds; calling it again does no harm."""

@@ -107,6 +107,8 @@ def test_a_world_shows_the_same_pictures(streams: bool, published: bool) -> None
                 assert not streams or np.array_equal(np.concatenate(parts), chunk.frames)
                 seen.append(chunk.frames)
                 session.prepare()
+            for shown, recorded in zip(seen, session.recording(), strict=True):
+                assert np.array_equal(shown, recorded)
         with cases.begin(world, SIZE) as again:  # an equal start
             assert np.array_equal(again.step([cases.WALK[0]] * again.chunk).frames, seen[0])
         return seen
@@ -141,6 +143,21 @@ def test_messages_do_not_pile_up() -> None:
     found, served = beside(run, quick)
     assert found[0] is not None and found[0] <= UNDER_WAY + 8
     assert len(served._under_way) <= UNDER_WAY + 2
+
+
+def test_what_only_rank_0_says_piles_up_on_no_other_rank() -> None:
+    video = latents(1, 3, 1, 16, 16)
+
+    def run(group: Group) -> tuple[int, int]:
+        vae = FarVae(cases.components().vae, group)
+        for _ in range(UNDER_WAY):
+            vae.encode_stream(video, None)
+        return len(vae._under_way), len(vae._dropped)
+
+    for found in beside(run, cases.components().vae, ranks=2)[0][:2]:
+        assert found is not None
+        waiting, dropped = found
+        assert waiting <= UNDER_WAY + 8 and dropped <= 2
 
 
 def test_two_ranks_of_the_transformer_and_one_of_the_autoencoder() -> None:

@@ -137,8 +137,8 @@ class FarVae:
     def _ask(self, ask: Ask, x: Tensor, state: FarState | None) -> int:
         """Say what to do with `x` and the history of `state`; the key of the next history."""
         key = next(self._keys)
+        self._tidy()
         if self._group.rank == 0:
-            self._tidy()
             self._post(_head(ask, NO_KEY if state is None else state.key, key, x.shape))
             self._post(x.detach().to("cpu", torch.float32, copy=True).contiguous())
         return key
@@ -153,9 +153,11 @@ class FarVae:
         return FarState(key, self._dropped.append)
 
     def _tidy(self) -> None:
-        """Tell of histories that nobody holds, and forget messages that have long arrived."""
+        """Forget histories that nobody holds, and messages that have long arrived; rank 0 tells."""
         while self._dropped:
-            self._post(_head(Ask.DROP, self._dropped.popleft()))
+            key = self._dropped.popleft()
+            if self._group.rank == 0:
+                self._post(_head(Ask.DROP, key))
         settle(self._under_way)
 
     def _post(self, tensor: Tensor) -> Sending:
