@@ -131,7 +131,7 @@ def numbers_of(world: World, request: FilmRequest) -> Numbers:
     if request.width is not None and request.height is not None:
         # Before the picture is brought to that size.
         cells = max(request.width, 0) * max(request.height, 0) // PIXELS_PER_TOKEN
-        check_pass(world.components.dit, settings.chunk * cells)
+        check_pass(world.shared, settings.chunk * cells)
     frames = frames_of(world.preset, settings, request.chunks)
     return Numbers(frames, path_of(request, frames), guidance_of(world.preset, request))
 

@@ -127,10 +127,14 @@ def pass_bytes(dit: LingBotDiT, tokens: int) -> int:
     return tokens * (stream + heads + inner + 32 * params.control_channels)
 
 
-def check_pass(dit: LingBotDiT, tokens: int) -> tuple[int, int]:
-    """Bytes that are free, and what a pass takes. Raises `CapacityError` where it does not fit."""
+def check_pass(engine: Engine, tokens: int) -> tuple[int, int]:
+    """Bytes that are free, and what a pass takes.
+
+    Raises `CapacityError` where it does not fit: on all ranks, if one of them has too little.
+    """
+    dit = engine.dit
     room, once = budget_bytes(dit.device, 0), pass_bytes(dit, tokens)
-    if once > room:
+    if not engine.shards.group.every(once <= room):
         raise CapacityError(
             "this many latent frames at once do not fit",
             expected=f"a smaller --chunk or --size: {room >> 20} MiB are free",
@@ -143,7 +147,7 @@ def choose_way(engine: Engine, request: FilmRequest, *, tokens: int, partner: bo
     """How both branches run: as asked for, or as fits. Raises `CapacityError` where none does."""
     if partner:
         return APART
-    room, once = check_pass(engine.dit, tokens)
+    room, once = check_pass(engine, tokens)
     if request.branches != "auto":
         return request.branches
     fits = tokens <= BATCHED_TOKENS and 2 * once <= room and engine.math.name == "torch"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tests import film_worlds
 from tests.ranks import on_ranks
 from tests.runtime.parallel import cases
+from worldline.core.errors import CapacityError
 from worldline.core.film import BranchesName
 from worldline.ops.collectives import ALONE, Collectives
 from worldline.runtime import films_sides
@@ -63,3 +64,23 @@ def test_ranks_go_the_same_way_whatever_memory_each_has(monkeypatch: pytest.Monk
     assert ways == {"batched", "sequence"}  # one alone goes by its own memory
     for _ in range(3):
         assert len(set(on_ranks(2, choose))) == 1
+
+
+def test_a_pass_that_one_rank_has_no_room_for_is_refused_by_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    request, rooms = film_worlds.request(3), itertools.cycle([1 << 40, 1 << 10])
+    lock = threading.Lock()
+
+    def room(*_: object) -> int:
+        with lock:
+            return next(rooms)
+
+    def choose(group: Collectives) -> str:
+        engine = World(film_worlds.base().components, group=group).shared
+        with pytest.raises(CapacityError, match="do not fit"):
+            choose_way(engine, request, tokens=54, partner=False)
+        return "refused"
+
+    monkeypatch.setattr(films_sides, "budget_bytes", room)
+    assert on_ranks(2, choose, patience_s=5.0) == ["refused"] * 2
