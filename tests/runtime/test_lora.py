@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from worldline.core.errors import CheckpointError, ConfigError, KeysError
 from worldline.core.lora import Outfit, parse_outfit, parse_spec
 from worldline.models.lingbot.dit import LingBotDiT
 from worldline.ops.packed import pack_linears
+from worldline.runtime import lora as lora_module
 from worldline.runtime.engine import World
 from worldline.runtime.lora import NOTHING, Wardrobe
 
@@ -129,6 +131,9 @@ def test_alpha_and_its_config(tmp_path: Path) -> None:
         loras.wear(((name, 1.0),))
         expected = before[f"{Q}.weight"] + factor * (up @ down)
         torch.testing.assert_close(dit.get_parameter(f"{Q}.weight"), expected, rtol=0, atol=1e-5)
+    loras.load("bare", write(tmp_path / "bare.safetensors", peft(Q, down, up)))
+    marks = {loras.mark(((name, 1.0),)) for name in ("bare", "config")}
+    assert len(marks) == 2, "equal files, another factor beside one of them"
     (folder / "adapter_config.json").write_text(
         json.dumps({"r": 4, "lora_alpha": 8, "use_dora": 1})
     )
@@ -156,6 +161,28 @@ def test_switching_adds_up_in_any_order_and_leaves_nothing(tmp_path: Path) -> No
     assert loras.nbytes == 0
 
 
+def test_a_change_that_fails_half_way_is_mended_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dit = network()
+    before, loras = state(dit), wardrobe(dit)
+    loras.load("a", adapter(tmp_path / "a.safetensors", dit))
+    summed, sums = lora_module._summed, list[int]()  # pyright: ignore[reportPrivateUsage]
+
+    def failing(*args: Any) -> Any:
+        sums.append(1)
+        if len(sums) == 2:
+            raise torch.OutOfMemoryError("no memory")
+        return summed(*args)
+
+    monkeypatch.setattr(lora_module, "_summed", failing)
+    with pytest.raises(torch.OutOfMemoryError):
+        loras.wear((("a", 1.0),))
+    assert any(not torch.equal(t, before[n]) for n, t in dit.state_dict().items())
+    assert loras.wear(NOTHING) and not loras.wear(NOTHING)
+    assert all(torch.equal(t, before[n]) for n, t in dit.state_dict().items())
+
+
 def test_what_has_no_effect_changes_nothing(tmp_path: Path) -> None:
     dit, heard = network(), list[int]()
     loras = Wardrobe([dit], changed=lambda: heard.append(1))
@@ -173,6 +200,8 @@ def test_experts_wear_their_own(tmp_path: Path) -> None:
     loras.load("high", adapter(tmp_path / "a.safetensors", high), experts=[0])
     loras.wear((("high", 1.0),))
     assert all(torch.equal(t, before[n]) for n, t in low.state_dict().items())
+    loras.load("both", tmp_path / "a.safetensors")
+    assert loras.mark((("both", 1.0),)) != loras.mark((("high", 1.0),))
     with pytest.raises(ConfigError, match="expert"):
         loras.load("third", tmp_path / "a.safetensors", experts=[2])
 

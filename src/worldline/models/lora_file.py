@@ -125,7 +125,7 @@ def plan_lora(path: Path, shapes: Mapping[str, Shape]) -> LoraPlan:
             rank = max(rank, own)
     if not changes:
         raise KeysError(f"{path.name} changes nothing", expected="a LoRA for the transformer")
-    return LoraPlan(path, changes, _digest(path), rank)
+    return LoraPlan(path, changes, _digest(path, factor), rank)
 
 
 def _parts(
@@ -262,7 +262,10 @@ def _config_factor(path: Path) -> float:
     return config.factor
 
 
-def _digest(path: Path) -> str:
-    """Equal for equal files; reads all of it."""
+def _digest(path: Path, factor: float) -> str:
+    """Equal for equal files that mean the same; reads all of it."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        digest = hashlib.file_digest(file, "sha256")
+    if factor != 1.0:  # it is not in the file
+        digest.update(repr(factor).encode())
+    return digest.hexdigest()[:16]

@@ -70,6 +70,7 @@ class Wardrobe:
         self._originals: dict[_Place, dict[str, Tensor]] = {}
         self._looks: WeakSet[Look] = WeakSet()
         self._worn = self._usual = NOTHING
+        self._torn: frozenset[_Place] = frozenset()  # not all as `_worn` says: a change failed
 
     @property
     def names(self) -> list[str]:
@@ -147,23 +148,29 @@ class Wardrobe:
         None is what all wear.
         """
         wanted = self.check(self._usual if outfit is None else outfit)
-        worn = [f"{self._loras[name].plan.digest}*{scale!r}" for name, scale in wanted]
-        return "".join(f"+{one}" for one in worn)
+        return "".join(f"+{self._mark_of(self._loras[name])}*{scale!r}" for name, scale in wanted)
+
+    def _mark_of(self, lora: Lora) -> str:
+        some = sorted(lora.experts) if len(lora.experts) < len(self._dits) else ""
+        return f"{lora.plan.digest}{some}"
 
     @torch.no_grad()
     def wear(self, outfit: Outfit) -> bool:
         """Have the networks wear this and nothing else; whether anything had to be changed.
 
-        Raises: ConfigError for what is not loaded; then nothing has changed.
+        Raises: ConfigError for what is not loaded; then nothing has changed. What else fails (for
+        memory) leaves weights that the next call writes anew.
         """
-        if outfit == self._worn or (wanted := self.check(outfit)) == self._worn:
+        wanted = self._worn if outfit == self._worn else self.check(outfit)
+        if wanted == self._worn and not self._torn:
             return False
         before = {place for name, _ in self._worn for place in _places(self._loras[name])}
         after = {place for name, _ in wanted for place in _places(self._loras[name])}
         self._quiesce()
-        for place in sorted(before | after):
+        self._torn |= before | after
+        for place in sorted(self._torn):
             self._dress(place, wanted)
-        self._worn = wanted
+        self._worn, self._torn = wanted, frozenset()
         for dit in self._dits:
             _settle(dit)
         self._changed()
