@@ -57,12 +57,13 @@ def server(handle: FakeHandle, tmp_path: Path) -> Generator[LiveServer]:
     handle.nothing_is_left()
 
 
-def post(port: int, path: str, body: object = None) -> tuple[int, Any]:
+def post(port: int, path: str, body: Any = None) -> tuple[int, Any]:
     """Status and JSON of a request that changes something."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT_S)
     try:
-        data = b"" if body is None else json.dumps(body).encode()
-        connection.request("POST", path, data, headers={"Connection": "close"})
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+        connection.request("POST", path, body or b"", headers={"Connection": "close"})
         answer = connection.getresponse()
         return answer.status, json.loads(answer.read())
     finally:
@@ -337,6 +338,8 @@ def asked_everything(server: LiveServer, handle: FakeHandle, world: str) -> None
     assert post(server.port, f"{path}/rewind", {"chunk": -1})[0] == 400
     assert post(server.port, f"{path}/rewind", {"chunks": 1})[0] == 400
     assert post(server.port, f"{path}/branch", {"seconds": 1.0})[0] == 400
+    assert post(server.port, f"{path}/restore", b'{"path": "\xff"}')[0] == 400  # no text
+    assert post(server.port, f"{path}/rewind", b"[" * 9000)[0] == 400
     assert post(server.port, "/admin/worlds/nobody/save")[0] == 404
     status, saved = post(server.port, f"{path}/save")
     assert status == 200

@@ -66,7 +66,7 @@ def _asking(make: Callable[[_Place], Wish]) -> Callable[[Request], Awaitable[Res
         try:
             wish = make(msgspec.json.decode(body or b"{}", type=_Place))
             told = await services.walks.ask(request.path_params["id"], wish)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return _refusal(InputError("this cannot be asked", got=str(error)))
         except WorldlineError as error:
             return _refusal(error)

@@ -113,10 +113,6 @@ class History:
         if self.exact and chunk < self.place and self._steps[chunk] is made:
             self._steps[chunk] = made._replace(digest=digest)
 
-    def back(self, chunk: int) -> None:
-        """The session is to stand before `chunk` again, in another way than by rewinding."""
-        self._cut(chunk)
-
     def restart(self, seed: int | None) -> None:
         """Back to the start, perhaps with another seed."""
         self._steps.clear()

@@ -50,10 +50,10 @@ class SessionWalk:
         self._family = family
         self._recovery = Recovery(services)
         self._hashes = services.engine.info.mode == "exact"
-        self._hashing: set[asyncio.Task[None]] = set()
+        self._readers: set[asyncio.Task[Any]] = set()  # of pictures
         start = world_start(request, opened, picture=picture)
         self._machine = TimeMachine(
-            services, opened, self.history, start=start, again=again, hashed=self._hashed
+            services, opened, self.history, start=start, again=again, settled=self._settled
         )
 
     @property
@@ -93,8 +93,6 @@ class SessionWalk:
         if self._hashes:
             task = asyncio.create_task(self._hash(step.chunk_index, result, made))
             readers.add(task)
-            self._hashing.add(task)
-            task.add_done_callback(self._hashing.discard)
 
         def done(task: asyncio.Task[Any]) -> None:
             readers.discard(task)
@@ -103,21 +101,23 @@ class SessionWalk:
 
         # Here and not in the tasks: one cancelled before its first step never runs a line.
         for reader in tuple(readers):
+            self._readers.add(reader)
             reader.add_done_callback(done)
+            reader.add_done_callback(self._readers.discard)
 
     async def close(self) -> None:
         """Return when nothing of it works any more; who asked is told."""
         self.errands.close()
-        await stop(*self._hashing)
+        await stop(*self._readers)
 
     async def _hash(self, place: int, result: StepResult, made: Stepped) -> None:
         frames = result.frames
         digest = await in_thread(self._services.encoders, lambda: frames_digest(frames))
         self.history.hashed(place, made, digest)
 
-    async def _hashed(self) -> None:
-        if self._hashing:
-            await asyncio.wait(self._hashing)
+    async def _settled(self) -> None:
+        if self._readers:
+            await asyncio.wait(self._readers)
 
     async def _go(self, wish: Wish) -> Rewound | Branched | Saved | SavedReply:
         match wish:

@@ -6,7 +6,7 @@ Everything here happens between two chunks of the session, in its own loop (`ser
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
-from worldline.core.errors import SnapshotError, WorldlineError
+from worldline.core.errors import SnapshotError, WorkerDiedError, WorldlineError
 from worldline.core.live.client import Rewind
 from worldline.core.snapshot import chunk_back
 from worldline.core.walk import WorldStart, made_with
@@ -26,7 +26,7 @@ from worldline.server.logs import log
 from worldline.server.recovery import PATIENT_S, open_again, timed
 from worldline.server.services import Services
 from worldline.server.waiting import in_thread
-from worldline.server.walks import Wish, check_wish
+from worldline.server.walks import Restore, Wish, check_wish
 
 logger = logging.getLogger("worldline.server")
 
@@ -42,8 +42,8 @@ class _Taken(NamedTuple):
 
 
 class TimeMachine:
-    """Of one open session. `again` makes the request that opens it once more, `hashed` returns once
-    the digests so far are in the history."""
+    """Of one open session. `again` makes the request that opens it once more, `settled` returns
+    once nobody reads pictures of it, and the digests of all of them are in the history."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class TimeMachine:
         *,
         start: WorldStart,
         again: Callable[[], Awaitable[OpenRequest]],
-        hashed: Callable[[], Awaitable[None]],
+        settled: Callable[[], Awaitable[None]],
     ) -> None:
         self.start = start
         self.history = history
@@ -62,21 +62,31 @@ class TimeMachine:
         self._reply = reply
         self._id = reply.session_id
         self._again = again
-        self._hashed = hashed
+        self._settled = settled
         self._taken: dict[str, _Taken] = {}
         self._count = 0
 
     def resolved(self, wish: Wish) -> Wish:
         """The wish with a chunk for seconds, counted from where the walk is now.
 
-        Raises: ControlError unless it says where to go, in one way; SnapshotError.
+        Raises: ControlError unless it says where to go, in one way; SnapshotError for a place that
+        is not there.
         """
         check_wish(wish)
-        if not isinstance(wish, Rewind) or wish.seconds is None:
+        if isinstance(wish, Restore):
+            self._taken_at(wish.path)
+        if not isinstance(wish, Rewind):
             return wish
+        if wish.seconds is None:
+            return replace(wish, chunk=self.place_of(wish.chunk))
         place, reply = self.history.place, self._reply
         chunk = chunk_back(place, wish.seconds, chunk=reply.chunk, fps=reply.fps)
         return replace(wish, chunk=chunk, seconds=None)
+
+    @property
+    def taken(self) -> Collection[str]:
+        """Where the snapshots lie that can be gone back to."""
+        return self._taken.keys()
 
     def place_of(self, chunk: int | None) -> int:
         """The chunk that is meant; None is where the walk stands. Raises: SnapshotError."""
@@ -88,7 +98,10 @@ class TimeMachine:
         return chunk
 
     async def go_back(self, chunk: int) -> None:
-        """Stand before `chunk`: by what the engine kept, else by what we have, else anew."""
+        """Stand before `chunk`: by what the engine kept, else by what we have, else anew.
+
+        What fails leaves the session where it stood. Raises: what the engine raises.
+        """
         if chunk == self.history.place:
             return
         with self._timed("rewind"):
@@ -98,15 +111,44 @@ class TimeMachine:
         try:
             async with self._turn():
                 reply = await self._engine.rewind(self._id, chunk)
-        except SnapshotError as error:
+        except SnapshotError as error:  # before anything has changed
             log(logger, logging.INFO, "opened anew", session_id=self._id, error=str(error))
+        except WorkerDiedError:
+            raise
+        except WorldlineError:  # half-way
+            await self._stand_again()
+            raise
         else:
             self.history.rewound(reply)
             return
         request = await self._again()
-        self.history.back(chunk)
+        await self._settled()  # a branch does not hear of digests that come later
+        there = self.history.branch(chunk)
+        await self._instead(partial(open_again, self._services, request, there))
+        self.history.become(there)
+
+    async def _instead(self, opening: Callable[[], Awaitable[object]]) -> None:
+        """Close the session and open another by its name, or the same again where that fails.
+
+        When the worker dies its history is as it was, and who brings it back goes on from there.
+        """
+        await self._close()
+        try:
+            await opening()
+        except WorkerDiedError:
+            raise
+        except WorldlineError:
+            await self._stand_again()
+            raise
+
+    async def _close(self) -> None:
+        await self._settled()
         await self._engine.close(self._id)
-        await open_again(self._services, request, self.history)
+
+    async def _stand_again(self) -> None:
+        """Where the walk stood, whatever the engine has by that name now."""
+        await self._close()
+        await open_again(self._services, await self._again(), self.history)
 
     async def restart(self, seed: int | None) -> None:
         """Stand at the start again, perhaps with another seed."""
@@ -118,6 +160,7 @@ class TimeMachine:
 
     async def branch(self, name: str, chunk: int) -> tuple[OpenReply, History]:
         """Another session `name` that stands before `chunk`, and the walk to there."""
+        await self._settled()
         try:
             with self._timed("branch"):
                 async with self._turn():
@@ -133,7 +176,7 @@ class TimeMachine:
     async def save(self) -> bytes:
         """The walk so far as a world file. Raises: WorldFileError."""
         with self._timed("save"):
-            await self._hashed()
+            await self._settled()
             walked = Walked(self.start, made_with(self._engine.info), self.history.steps)
             return await in_thread(self._services.readers, walked.encode)
 
@@ -143,6 +186,7 @@ class TimeMachine:
         if where is None:
             wanted = "the setting snapshots_dir"
             raise SnapshotError("this server keeps no snapshots", expected=wanted)
+        await self._settled()
         self._count += 1
         name = f"{self._id}-{self._count}-chunk-{self.history.place}{SNAPSHOT_SUFFIX}"
         folder = Path(where)
@@ -156,23 +200,30 @@ class TimeMachine:
         return saved
 
     async def restore(self, path: str) -> None:
-        """Stand where a snapshot of this session was taken. Raises: SnapshotError."""
+        """Stand where a snapshot of this session was taken.
+
+        What fails leaves the session where it stood. Raises: SnapshotError where the file is gone,
+        or was changed; what the engine raises.
+        """
+        taken = self._taken_at(path)
+        request = replace(await self._again(), snapshot=path, seed=taken.start.seed)
+        there = taken.history.branch(taken.history.place)
+
+        async def opening() -> None:
+            async with self._turn():
+                there.opened(await self._engine.open(request))
+
+        with self._timed("restore"):
+            await self._instead(opening)
+        self.start = taken.start
+        self.history.become(there)
+
+    def _taken_at(self, path: str) -> _Taken:
         taken = self._taken.get(path)
         if taken is None:
             known = ", ".join(self._taken) or "none was taken"
             raise SnapshotError("no snapshot of this session", expected=known, got=path[:200])
-        request = replace(await self._again(), snapshot=path, seed=taken.start.seed)
-        with self._timed("restore"):
-            await self._engine.close(self._id)
-            try:
-                async with self._turn():
-                    reply = await self._engine.open(request)
-            except SnapshotError:  # the file is gone, or was changed: it stands where it stood
-                await open_again(self._services, await self._again(), self.history)
-                raise
-        self.start = taken.start
-        self.history.become(taken.history.branch(taken.history.place))
-        self.history.opened(reply)
+        return taken
 
     def _timed(self, what: str) -> AbstractContextManager[None]:
         return timed(self._services, what)

@@ -95,14 +95,19 @@ async def test_a_place_that_is_not_there_yet_is_refused_and_changes_nothing() ->
         for wrong in (Rewind(id=2), Rewind(id=3, chunk=1, seconds=1.0)):
             with pytest.raises(ControlError, match="where"):
                 world.take(wrong)
-        world.take(Rewind(id=4, chunk=9))
+        world.take(Prompt(id=4, text="snow"))
+        with pytest.raises(SnapshotError, match="got 9"):
+            world.take(Rewind(id=5, chunk=9))
+        world.take(Branch(id=6, chunk=9))
         stage.handle.allow()
         await stage.until(lambda: len(audience.all(Failure)) == 1)
         (failure,) = audience.all(Failure)
-        assert (failure.id, failure.code, failure.got) == (4, SnapshotError.code, "9")
+        assert (failure.id, failure.code) == (6, ControlError.code)  # it has no family
+        assert ("abort", "one") not in stage.handle.calls
         stage.handle.allow()
-        await shown(stage, audience, 4)
-        assert audience.all(Chunk)[-1].place == 3
+        await shown(stage, audience, 5)
+        assert audience.all(Chunk)[-1].place == 4
+        assert stage.handle.requests[4].prompt == "snow"
         assert audience.all(Rewound) == []
 
 

@@ -116,6 +116,21 @@ class Production:
         if flight is not None and not (flight.handed_on or flight.given_up):
             flight.given_up = self._engine.abort(self._opened.session_id)
 
+    async def settled(self) -> None:
+        """Return once nobody reads what was made so far, and the digests of all of it are known.
+
+        Nothing is made meanwhile.
+        """
+        held = 0
+        try:
+            while held < SLOTS_PER_SESSION:
+                await self._slots.acquire()
+                held += 1
+        finally:
+            for _ in range(held):
+                self._slots.release()
+        await self.hashed()
+
     async def hashed(self) -> None:
         """Return once the digests of everything made so far are known."""
         if self._hashing is not None:

@@ -56,7 +56,7 @@ class Travel:
             walk.history,
             start=start,
             again=self._request,
-            hashed=walk.production.hashed,
+            settled=walk.production.settled,
         )
 
     @property
@@ -70,7 +70,7 @@ class Travel:
         return self._walk.history.nbytes
 
     def take(self, message: Rewind | Branch | Save) -> None:
-        """An input. Raises: ControlError, RateError."""
+        """An input. Raises: ControlError, RateError, SnapshotError."""
         self.ask(message, partial(self._answer, message.id))
         self._walk.note(message.id)
 
@@ -127,6 +127,7 @@ class Travel:
     async def _snapshot(self) -> SavedReply:
         saved = await self._machine.snapshot()
         self._pictures[saved.path] = self._walk.moments.branch(saved.chunk)
+        self._pictures = {path: self._pictures[path] for path in self._machine.taken}
         return saved
 
     async def _restore(self, path: str) -> Rewound:
