@@ -314,6 +314,7 @@ class World:
         if not sharded:
             shards, vae = Unshared(shards.group), whole_vae(vae)
         tokens = settings.chunk * geometry.tokens_per_frame
+        shards.of(geometry.tokens_per_frame)  # of a chunk made anew, one frame may still be there
         shard = shards.of(tokens)
         tokens = tokens if shard.tokens is None else len(shard.tokens)
         fits = self.shared.camera_cache and camera_cache_fits(dit, tokens)

@@ -269,7 +269,11 @@ def test_the_three_heads_of_the_pocket_world_go_on_two_ranks_and_on_three(ranks:
 
 def test_a_picture_of_fewer_tokens_than_ranks_is_refused() -> None:
     def run(group: Group) -> None:
+        made = cases.world(group)
         with pytest.raises(ConfigError, match="too little to share; expected at least 4; got 1"):
-            cases.begin(cases.world(group), Size(16, 16, 1))
+            cases.begin(made, Size(16, 16, 1))
+        # A chunk of it would do, but not the part of a chunk that is left of a window.
+        with pytest.raises(ConfigError, match="too little to share; expected at least 4; got 2"):
+            cases.begin(made, Size(32, 16, 3))
 
     on_ranks(4, run)
