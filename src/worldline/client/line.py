@@ -113,8 +113,13 @@ class SocketLine:
             raise _lost(error) from error
 
     async def close(self) -> None:
-        """End it."""
-        await self._socket.close()
+        """End it, also if the caller is cancelled meanwhile: half closed, nobody would end it."""
+        closing = asyncio.create_task(self._socket.close())
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            await asyncio.wait({closing})
+            raise
 
 
 def _lost(error: ConnectionClosed) -> LineLost:
