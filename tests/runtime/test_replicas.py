@@ -13,7 +13,7 @@ from worldline.core.errors import WorkerDiedError
 from worldline.runtime.contract import EngineHandle
 from worldline.runtime.protocol import OpenRequest, StepRequest
 from worldline.runtime.replicas import Replicas
-from worldline.runtime.warming import enough_chunks
+from worldline.runtime.warming import enough_chunks, walk
 
 INFO = made_up()
 
@@ -138,6 +138,11 @@ def test_a_replica_that_is_back_walks_before_it_gets_sessions() -> None:
     rig.handle.close("a")
     rig.open("c")
     assert "c" in rig.fakes[0].sessions
+
+
+def test_a_replica_that_makes_films_only_has_nothing_to_walk() -> None:
+    fake = FakeHandle(msgspec.structs.replace(INFO, live=False))
+    assert walk(fake) == 0 and not fake.opened
 
 
 def test_the_server_hears_of_the_first_that_is_back_and_warms_it_up() -> None:

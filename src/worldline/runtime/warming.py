@@ -44,6 +44,8 @@ def turning(opened: OpenReply, index: int) -> StepRequest:
 def walk(handle: EngineHandle) -> int:
     """Walk once on an engine that nobody else uses; returns the chunks. Raises: what it raises."""
     info = handle.info
+    if not info.live:
+        return 0  # films only: what they need is made with the first of them
     request, count = grey(info, seed=0), enough_chunks(info)
     try:
         opened = handle.open(request)
