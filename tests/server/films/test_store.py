@@ -16,7 +16,7 @@ from tests.media.test_scene import pictures, psnr
 from worldline.core.errors import ConfigError, ShapeError
 from worldline.server.films.film import Film, Wish
 from worldline.server.films.reel import FILM, Reel
-from worldline.server.films.store import MOST_BARREN, START, ChunkPlace, FilmStore
+from worldline.server.films.store import MOST_BARREN, START, WORK, ChunkPlace, FilmStore
 
 NOW = 1_800_000_000.0
 
@@ -113,11 +113,15 @@ def test_a_killed_process_loses_nothing_and_leaves_no_lock(tmp_path: Path) -> No
 def test_a_film_that_ends_the_server_every_time_fails(store: FilmStore) -> None:
     store.add(film("one"), b"")
     store.add(film("two"), b"")
+    work = store.folder / "one" / WORK
+    work.mkdir()
     for attempt in range(MOST_BARREN):
+        assert work.exists()
         taken = store.take("fake", "w", NOW)
         assert taken is not None and taken.id == "one"
         failed = store.recover(NOW)
         assert len(failed) == (attempt == MOST_BARREN - 1)
+    assert not work.exists() and (store.folder / "one" / START).exists()
     ended = store.find("one")
     assert ended is not None
     assert (ended.status, ended.code) == ("failed", "interrupted")

@@ -125,15 +125,18 @@ class FilmStore:
     def recover(self, now: float) -> list[Film]:
         """After a start: what was in progress is queued again, or has failed too often.
 
-        Returns the failed ones. Folders that belong to no film are removed.
+        Returns the failed ones. Folders that belong to no film are removed, and what only making a
+        film takes of those that have ended.
         """
         with self._transaction():
             rows = self._db.execute("SELECT id FROM films WHERE status = 'in_progress'").fetchall()
             failed = [film for (id,) in rows if (film := self._put_back(id, now)) is not None]
-        known = {id for (id,) in self._db.execute("SELECT id FROM films")}
+        ended = dict(self._db.execute("SELECT id, ended IS NOT NULL FROM films").fetchall())
         for path in self.folder.iterdir():
-            if path.is_dir() and path.name not in known:
+            if path.is_dir() and path.name not in ended:
                 shutil.rmtree(path, ignore_errors=True)
+            elif ended.get(path.name):
+                self.tidy(path.name)
         return failed
 
     def add(self, film: Film, picture: bytes) -> Film:
