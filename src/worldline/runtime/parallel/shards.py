@@ -28,7 +28,7 @@ class Shards:
         return heads if self.ranks == 1 else Split.of(heads, self.ranks).counts[self.group.rank]
 
     def of(self, tokens: int) -> Shard:
-        """This rank's part of a chunk, or of the rest of one, of so many tokens; one object for each.
+        """This rank's part of a chunk, or of a rest of one, of so many tokens; one object each.
 
         Raises `ConfigError` where there are fewer tokens than ranks.
         """
