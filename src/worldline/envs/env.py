@@ -24,11 +24,11 @@ from worldline.core.motion import Pose
 from worldline.envs.controls import Kind, action_space, motion_of
 from worldline.media.gallery import Start, read_gallery
 from worldline.media.image import decode_image
-from worldline.runtime import moment
 from worldline.runtime.engine import World, load, nearest_size
 from worldline.runtime.hub import packaged
 from worldline.runtime.session import Session
 from worldline.runtime.snapshot import Snapshot
+from worldline.runtime.travels import at_once
 
 Frame = NDArray[np.uint8]
 SEEDS = 2**31
@@ -184,7 +184,7 @@ class WorldEnv(gymnasium.Env[Frame, Any]):
         session, most = self.session, self.history
         if not 0 <= steps <= most:
             raise ConfigError("cannot go back so far", expected=f"0 to {most} steps", got=steps)
-        rebuilt = moment.run(session.rewinding(session.next_chunk - steps))
+        rebuilt = at_once(session.rewinding(session.next_chunk - steps))
         for _ in range(steps):
             self._shown.pop()
         self._number -= steps

@@ -23,6 +23,7 @@ from worldline.runtime.replay import Past
 from worldline.runtime.shared import Engine
 from worldline.runtime.state import ImageCondition, Origin, PromptStates, SessionState
 from worldline.runtime.transfer import download
+from worldline.runtime.travels import at_once
 from worldline.runtime.tree import map_tensors, tensors_of
 
 T = TypeVar("T")
@@ -106,7 +107,7 @@ def _on_its_own(tensor: Tensor) -> Tensor:
 
 def take(engine: Engine, state: SessionState) -> Moment:
     """`taking`, all at once."""
-    return run(taking(engine, state))
+    return at_once(taking(engine, state))
 
 
 def bytes_to_take(state: SessionState) -> int:
@@ -163,12 +164,3 @@ def moved_decoder(
         return moved(decoder, device)
     with engine.lane.decoding(torch.empty(0, device=device)):
         return moved(decoder, device)
-
-
-def run(pieces: Generator[None, None, T]) -> T:
-    """All pieces at once, and what they give."""
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as end:
-            return end.value

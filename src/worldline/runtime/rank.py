@@ -19,7 +19,7 @@ from worldline.core.camera import Intrinsics
 from worldline.core.chunk import Decoded
 from worldline.core.errors import ImageError, SessionError, SessionMissingError, SnapshotError
 from worldline.core.snapshot import LightSnapshot, decode_snapshot
-from worldline.runtime import moment, protocol, travels
+from worldline.runtime import protocol, travels
 from worldline.runtime.engine_shape import EngineSession as EngineSession
 from worldline.runtime.engine_shape import EngineWorld as EngineWorld
 from worldline.runtime.feed import Part, Slots
@@ -326,7 +326,7 @@ class Rank:
         They compute together, so all of them have to do it between the same two calls.
         """
         if self._world.info.ranks > 1:
-            return moment.run(pieces)
+            return travels.at_once(pieces)
         self.moves.begin(session_id, pieces, tell, patient=True)
         return None
 

@@ -19,7 +19,6 @@ from worldline.models.wan.tiny import PreviewVae
 from worldline.runtime import (
     conditions,
     first_chunk,
-    moment,
     parking,
     pipeline,
     snapshot,
@@ -34,6 +33,7 @@ from worldline.runtime.snapshot import Snapshot
 from worldline.runtime.snapshot_stored import stored
 from worldline.runtime.state import SessionState
 from worldline.runtime.transfer import settled
+from worldline.runtime.travels import at_once
 
 
 class _Live(NamedTuple):
@@ -169,7 +169,7 @@ class Session:
         engine, state = self._open()
         if light:
             return self.light_snapshot()
-        return moment.run(snapshot.snapshotting(engine, state))
+        return at_once(snapshot.snapshotting(engine, state))
 
     @torch.no_grad()
     def restore(self, kept: Snapshot | LightSnapshot) -> Rebuilt:
@@ -178,7 +178,7 @@ class Session:
         An exact one gives back every bit. A light one is rebuilt: "exact" where it reaches back to
         the first chunk, or from the "window" alone. Raises `SnapshotError`, `OtherWeightsError`.
         """
-        return moment.run(self.restoring(kept))
+        return at_once(self.restoring(kept))
 
     @torch.no_grad()
     def restoring(self, kept: Snapshot | LightSnapshot) -> Generator[None, None, Rebuilt]:
@@ -197,10 +197,10 @@ class Session:
         """
         if n < 1:
             raise ConfigError("no branches", expected="at least 1", got=n)
-        first, _ = moment.run(self.branching(chunk))
+        first, _ = at_once(self.branching(chunk))
         made = [first]
         while len(made) < n:
-            made.append(moment.run(first.branching(None))[0])
+            made.append(at_once(first.branching(None))[0])
         return made
 
     @torch.no_grad()
@@ -229,7 +229,7 @@ class Session:
             assert seconds is not None, "one of the two"
             fps = self._open().engine.preset.fps
             chunk = chunk_back(state.next_chunk, seconds, chunk=self.chunk, fps=fps)
-        moment.run(self.rewinding(chunk))
+        at_once(self.rewinding(chunk))
         return state.next_chunk
 
     @torch.no_grad()
@@ -240,7 +240,7 @@ class Session:
 
     def save(self, path: str | Path) -> int:
         """Write the session as it stands to a file, for `World.reopen`; returns its bytes."""
-        return moment.run(self.writing(str(path)))
+        return at_once(self.writing(str(path)))
 
     @torch.no_grad()
     def writing(self, path: str) -> Generator[None, None, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from worldline.runtime.engine_shape import EngineSession
 from worldline.runtime.protocol import (
@@ -16,6 +16,8 @@ from worldline.runtime.protocol import (
     SavedReply,
     SnapshotRequest,
 )
+
+T = TypeVar("T")
 
 
 class Journal:
@@ -88,3 +90,12 @@ def written(session: EngineSession, request: SnapshotRequest) -> Generator[None,
     chunk = session.next_chunk
     size = yield from session.writing(request.path)
     return SavedReply(session_id=request.session_id, path=request.path, bytes=size, chunk=chunk)
+
+
+def at_once(pieces: Generator[None, None, T]) -> T:
+    """All pieces, and what they give."""
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            return end.value
