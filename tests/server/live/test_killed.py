@@ -39,7 +39,7 @@ from worldline.runtime.supervisor import SupervisedHandle
 from worldline.server.warmup import Revivals
 
 GALLERY: Final = Path(pocket.__file__).with_name("gallery")
-KILLS: Final = int(os.environ.get("WORLDLINE_KILLS", "3"))
+KILLS: Final = int(os.environ.get("WORLDLINE_KILLS", "1"))
 SEED: Final = int(os.environ.get("WORLDLINE_KILL_SEED", "7"))
 PER_KILL_S: Final = 40
 SETTINGS: Final = WorkerSettings(model="pocket", threads=1)

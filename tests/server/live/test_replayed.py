@@ -23,7 +23,7 @@ from worldline.runtime.handle import WorkerHandle
 from worldline.runtime.protocol import WorkerSettings
 
 GALLERY: Final = Path(pocket.__file__).with_name("gallery")
-CHUNKS: Final = int(os.environ.get("WORLDLINE_REPLAYED_CHUNKS", "20"))
+CHUNKS: Final = int(os.environ.get("WORLDLINE_REPLAYED_CHUNKS", "12"))
 BACK: Final = 4  # chunks that are walked twice
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120 + 5 * CHUNKS)]
