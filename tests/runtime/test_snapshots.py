@@ -24,11 +24,11 @@ from worldline.models.lingbot.dit import TimeTables
 from worldline.runtime.conditions import Controls, encode_picture
 from worldline.runtime.engine import World
 from worldline.runtime.kv_cache import FrameRing
-from worldline.runtime.moment import run
 from worldline.runtime.paged_ring import PagedRing, needed_frames
 from worldline.runtime.pages import Page
 from worldline.runtime.passes import ChunkInputs, Passes
 from worldline.runtime.session import Session
+from worldline.runtime.travels import at_once
 from worldline.runtime.tree import tensors_of
 
 ONE: list[Controls] = [[("w", "l")], None, [("s",)]]  # for chunks of one latent frame
@@ -141,13 +141,13 @@ def test_rewinding_anywhere_gives_every_bit_back(name: str) -> None:
         assert timeline is not None and 0 < len(timeline.moments) < 6
         assert timeline.moment_bytes + timeline.record_bytes <= timeline.limit
         between = max(set(range(1, 7)) - {one.next_chunk for one in timeline.moments})
-        assert run(session.rewinding(between)) == "exact"
+        assert at_once(session.rewinding(between)) == "exact"
         again = walk(session, range(between, between + 2))
         assert equal(again, plain[between : between + 2])
         last = session.state.timeline
         assert last is not None
         there = last.moments[-1].next_chunk
-        assert run(session.rewinding(there)) == ""
+        assert at_once(session.rewinding(there)) == ""
         assert equal(walk(session, range(there, there + 1)), plain[there : there + 1])
         assert session.rewind(chunk=0) == 0
         assert equal(walk(session, range(1)), plain[:1])
@@ -315,7 +315,7 @@ def test_a_place_that_was_forgotten_is_made_from_its_window_or_refused() -> None
             session.rewind(chunk=first)
         branch = session.branch()[0]
         assert np.array_equal(branch.step(ONE[0]).frames, session.step(ONE[0]).frames)
-        assert run(session.rewinding(44)) == "window" and session.next_chunk == 44
+        assert at_once(session.rewinding(44)) == "window" and session.next_chunk == 44
         frames = session.step(ONE[44 % 3]).frames
         assert np.abs(frames.astype(int) - plain[44]).mean() < 40
         assert session.rewind(chunk=0) == 0
