@@ -35,7 +35,7 @@ def test_other_bits_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
         settle(state, values, map_tensors(decoder, torch.zeros_like))
 
     monkeypatch.setattr(moment, "settle", forgets)
-    figures = measure_snapshots(tiny.world(), chunks=3)
+    figures = measure_snapshots(tiny.world(), chunks=2)
     assert not figures.equal
     assert "OTHER BITS" in as_table(figures)
 

@@ -224,15 +224,17 @@ def test_a_hundred_branches_take_what_differs() -> None:
     branches = session.branch(100)
     assert world.counts().rings == 0, "nothing of the device"
     assert world.counts().parked_bytes == alone, "what there is, is there once"
-    for i, branch in enumerate(branches):
+    walking = branches if ALL else branches[::4]
+    for i, branch in enumerate(walking):
         branch.step([("wasd"[i % 4], "ijkl"[i // 4 % 4])])
         branch.park()
     grown = world.counts().parked_bytes - alone
     decoder = sum(t.nbytes for t in tensors_of(session.state.decoder))
     # One latent frame each, and what the decoder remembers; of the frames before, no copy.
-    assert grown == 100 * (page + decoder)
+    assert grown == len(walking) * (page + decoder)
     frames = {id(page) for branch in branches for page in pages_of(branch)}
-    assert len(frames) == 100 + needed - 1
+    resting = len(walking) < len(branches)  # those still hold the oldest frame
+    assert len(frames) == len(walking) + needed - 1 + resting
     for branch in (session, *branches):
         branch.close()
     assert world.counts().parked_bytes == 0
