@@ -121,6 +121,7 @@ CUDA_TESTS: list[Case] = [
     Case("cuda-offload", devices=1, test="tests/runtime/test_offload.py"),
     Case("cuda-sync", devices=1, test="tests/runtime/test_device_sync.py"),
     Case("cuda-lane", devices=1, test="tests/runtime/test_lane.py"),
+    Case("cuda-one-shot", devices=1, test="tests/runtime/parallel/test_one_shot.py"),
     Case("cuda-graphs", devices=1, test="tests/runtime/test_graphs.py"),
 ]
 

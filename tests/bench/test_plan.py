@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 
 import msgspec
@@ -34,7 +35,8 @@ def test_the_plan_of_the_pocket_world_is_what_it_takes() -> None:
         for chunk in range(warmup_chunks(session, parts.vae.stationary_latent)):
             session.step(controls(session, chunk))
             session.prepare()
-        measured = weigh(tensors_in([parts.dit, parts.vae, parts.text, session.state])).nbytes
+        state = dataclasses.replace(session.state, timeline=None)  # on the host
+        measured = weigh(tensors_in([parts.dit, parts.vae, parts.text, state])).nbytes
         inside = workspace_bytes(lambda: session.step(controls(session, session.next_chunk)), CPU)
     plan = plan_memory(on_cpu())
     assert plan.held() == pytest.approx(measured, rel=0.05)

@@ -181,7 +181,7 @@ def test_chunk_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_soak_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "soak.png"
-    assert main(["bench", "soak", *SHORT, "--chunks", "6", "--picture", str(picture)]) == 0
+    assert main(["bench", "soak", *SHORT, "--chunks", "24", "--picture", str(picture)]) == 0
     text = capsys.readouterr().out
     assert "p99" in text and "MB/h" in text and "stayed the same" in text
     assert len(colours(picture)) > 3

@@ -23,12 +23,14 @@ from worldline.bench.soak import (
     part_ends,
     slope_per_hour,
 )
+from worldline.core.config import EngineOptions
 from worldline.models.lingbot.blocks import Attention
 from worldline.models.wan.vae_state import VaeState
 from worldline.ops.packed import PackedLinear, can_pack, pack_linears
 from worldline.runtime.handle import WorkerHandle
 from worldline.runtime.protocol import StepRequest
 
+NO_TIMELINE = EngineOptions(timeline_mb=0)  # it grows up to its budget, by design
 WALK = (("w",), ("w", "l"), (), ("s", "i"))
 PROMPTS = {20: "a green valley", 50: "a frozen lake at night", 80: "a desert"}
 
@@ -40,7 +42,7 @@ def counts(taken: Census) -> Census:
 
 def test_a_session_holds_the_same_at_chunk_30_and_90() -> None:
     """Walking, turning, new prompts with blends, and an origin of time that moves many times."""
-    world = tiny.world(reanchor_at=tiny_engine.REANCHOR_AT)
+    world = tiny.world(reanchor_at=tiny_engine.REANCHOR_AT, options=NO_TIMELINE)
     # As in a long run: the cache of prompts is full before the count begins.
     world.shared.texts._capacity = 1
     moves, held = 0, {}
@@ -137,7 +139,7 @@ def test_packed_weights_weigh_as_much_as_they_hold() -> None:
 def figures() -> SoakFigures:
     """A short run of the small model."""
     done: list[tuple[int, int]] = []
-    world = tiny.world(reanchor_at=tiny_engine.REANCHOR_AT)
+    world = tiny.world(reanchor_at=tiny_engine.REANCHOR_AT, options=NO_TIMELINE)
     found = measure_soak(world, ChunkRequest(chunks=33, steps=1), lambda *pair: done.append(pair))
     assert done[-1] == (33, 33) and len(done) == 33
     return found

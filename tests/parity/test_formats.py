@@ -144,7 +144,7 @@ def test_schedules_of_another_shift_and_length(tmp_path: Path) -> None:
         **schedule_tensors(7.5, indices),
         **euler,
         "warp.shift7.5.1000_400.timesteps": torch.tensor(steps),
-        "unipc.shift7.5.n3.trajectory": torch.zeros(3, 1),
+        "heun.shift7.5.n3.trajectory": torch.zeros(3, 1),
     }
     meta = {"pseudo_model": "0.6*roll + 0.4*randn(manual_seed(70+i))"}
     save_file(tensors, tmp_path / "scheduler_b.safetensors", metadata=meta)
@@ -166,7 +166,7 @@ def test_schedules_of_another_shift_and_length(tmp_path: Path) -> None:
         "dmd.shift7.5": "pass",
         "dmd.shift7.5.w": "pass",
         "euler.shift2.5.n5": "pass",
-        "unipc.shift7.5.n3": "not yet",
+        "unread tensors": "not yet",  # of a solver that nobody knows
         "warp.shift7.5.1000_400": "pass",
         "noise": "pass",
         "shift7.5.w": "pass",

@@ -56,6 +56,14 @@ def settings(model: str = "fake") -> WorkerSettings:
     return WorkerSettings(model=model, engine="tests.runtime.fake_engine:load", threads=1)
 
 
+def held(counts: Counts) -> tuple[int, ...]:
+    """What is held now, without what has happened so far."""
+    return (
+        *(counts.sessions, counts.parked, counts.slots, counts.rings, counts.ring_bytes),
+        *(counts.parked_bytes, counts.device_bytes, counts.moments, counts.moment_bytes),
+    )
+
+
 def open_request(session_id: str, *, seed: int = 1, chunk: int | None = None) -> OpenRequest:
     """A request for a session with a black picture."""
     return OpenRequest(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.runtime import fake_engine
-from tests.runtime.fake_engine import CHUNK, open_request, started, wait_for_file
+from tests.runtime.fake_engine import CHUNK, held, open_request, started, wait_for_file
 from tests.runtime.test_handle import IDLE, pixel, step
 from worldline.core.chunk import Decoded
 from worldline.core.errors import (
@@ -126,7 +126,7 @@ def test_park_unpark_reset_and_counts_cross(shared_worker: WorkerHandle) -> None
     shared_worker.reset("a", 90)
     assert pixel(step(shared_worker, "a", 0)) == 90
     shared_worker.close("a")
-    assert shared_worker.counts() == before
+    assert held(shared_worker.counts()) == held(before)
     for call in (shared_worker.park, shared_worker.unpark, shared_worker.reset):
         with pytest.raises(SessionMissingError):
             call("a")

@@ -33,7 +33,7 @@ def test_a_cpu_does_one_thing_after_the_other() -> None:
 
 
 def test_pictures_are_queued_before_the_context_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And after the latents they are made of; what is kept of a first chunk comes after both."""
+    """And after the latents they are made of; what is kept of the chunk comes after both."""
     queue: list[str] = []
 
     class Noted(InTurn):
@@ -59,7 +59,7 @@ def test_pictures_are_queued_before_the_context_pass(monkeypatch: pytest.MonkeyP
     with world.start(tiny.picture(), tiny.PROMPT, steps=2) as session:
         session.step()
         session.prepare()
-    assert queue == ["denoise", "denoise", "decode", "commit", "join"]
+    assert queue == ["denoise", "denoise", "decode", "commit", "join", "join"]
 
 
 @pytest.mark.gpu

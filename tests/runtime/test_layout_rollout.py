@@ -78,7 +78,7 @@ def test_generate_with_action_control(
 def test_base_model_loads_but_does_not_start(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
     world = worldline.load(str(write_original_v1(tmp_path, make_tiny(experts=2))))
     assert world.components.low_noise_dit is not None
-    with pytest.raises(ConfigError, match="guided offline generation, which is not part"):
+    with pytest.raises(ConfigError, match="makes films only"):
         world.start(picture, PROMPT, width=48, height=32)
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 import worldline
+from worldline.core.config import EngineOptions
 from worldline.core.errors import WorldlineError
 from worldline.models.pocket import params
 from worldline.ops.attention import attention
@@ -55,7 +56,7 @@ class ListMemory(KVRing):
 
 @pytest.fixture(scope="module")
 def world() -> worldline.World:
-    return worldline.load("pocket", device="cpu")
+    return worldline.load("pocket", device="cpu", options=EngineOptions(timeline_mb=0))
 
 
 def _walk(world: worldline.World, *, listed: bool) -> list[np.ndarray]:

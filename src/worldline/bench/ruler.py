@@ -6,6 +6,7 @@ unavoidable traffic at the measured copy rate. Both are computed; only times and
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -204,7 +205,9 @@ def _digits(value: float) -> float:
 
 def memory_of(world: World, session: Session, step: Callable[[], object]) -> Memory:
     """What a loaded model and one of its sessions hold, and what `step`, one chunk, takes."""
-    parts, state, device = world.components, session.state, world.components.dit.device
+    parts, device = world.components, world.components.dit.device
+    # What it may go back to lies on the host and is planned by a room of its own.
+    state = dataclasses.replace(session.state, timeline=None)
     networks = {
         "transformer": parts.dit,
         "autoencoder": parts.vae,
