@@ -158,6 +158,7 @@ def _figures(
     chunks = len(samples.spent)
     warmup = min(warmup_chunks(session, world.components.vae.stationary_latent), chunks // 2)
     settling = max(warmup, round(SETTLING_SHARE * chunks))
+    filled = max(warmup, min(reached_chunks(session), chunks // 2))
     settled = samples.spent[warmup:]
     p50, p99 = np.percentile(settled, [50, 99])
     busy50, busy99 = np.percentile(samples.busy[warmup:], [50, 99])
@@ -182,9 +183,18 @@ def _figures(
         chunk_cpu_ms_p99=round(float(busy99), 2),
         resident_slope_mb_per_hour=slope_per_hour(resident),
         device_slope_mb_per_hour=slope_per_hour(device),
-        counts_held=counts_held([part for part in parts if part.last >= warmup]),
+        counts_held=counts_held([part for part in parts if part.last >= filled]),
         parts=parts,
     )
+
+
+def reached_chunks(session: Session) -> int:
+    """Chunks until as much is kept as the next one reaches back to, whatever comes."""
+    timeline = session.state.timeline
+    if timeline is None:
+        return 0
+    reach = timeline.reach
+    return -(-max(reach.window - reach.sink, reach.history) // reach.chunk) + 1
 
 
 def slope_per_hour(points: list[tuple[float, float | None]]) -> float | None:
