@@ -70,6 +70,7 @@ class FakeHandle:
         self.close_gate.set()
         self.closed_too_early: list[tuple[bool, list[int]]] = []  # stepping, release counts
         self.entered = threading.Semaphore(0)  # one permit for every step that began
+        self.opening = threading.Semaphore(0)  # and for every opening
 
     @property
     def info(self) -> WorldInfo:
@@ -92,6 +93,7 @@ class FakeHandle:
 
     def open(self, request: OpenRequest) -> OpenReply:
         """Start a session once `open_gate` is open, or raise `fail_open` once."""
+        self.opening.release()
         assert self.open_gate.wait(LIMIT_S), "nobody opened open_gate"
         with self._lock:
             self._check_alive()

@@ -43,9 +43,7 @@ async def test_a_disconnect_while_the_engine_opens(rig: Rig) -> None:
     rig.handle.open_gate.clear()
     socket = await rig.connect()
     socket.send(init())
-    await settle()
-    while rig.services.seats.taken == 0:
-        await settle()
+    assert await asyncio.to_thread(rig.handle.opening.acquire, timeout=LIMIT_S)
     socket.drop()
     await settle()
     assert not socket.task.done()
