@@ -41,6 +41,8 @@ async def test_a_disconnect_waits_for_the_step_and_gives_its_frames_back(rig: Ri
 
 async def test_a_disconnect_while_the_engine_opens(rig: Rig) -> None:
     rig.handle.open_gate.clear()
+    while rig.handle.opening.acquire(blocking=False):
+        pass  # the warm-up's
     socket = await rig.connect()
     socket.send(init())
     assert await asyncio.to_thread(rig.handle.opening.acquire, timeout=LIMIT_S)

@@ -108,6 +108,7 @@ async def test_what_is_pressed_while_the_device_is_busy_is_in_the_chunk() -> Non
 async def test_a_chunk_starts_just_in_time_with_what_is_held_then() -> None:
     async with a_stage(ServerConfig(lead_s=0.25)) as stage, stage.walking() as (world, audience):
         await stage.until(lambda: len(audience.seen) == 6)  # 21 pictures, 1.3125 s
+        await stage.until(lambda: stage.clock.sleeping != [])
         await stage.clock.advance(1.03)
         world.take(keys(1, "w"))
         assert len(stage.walked()) == 2
