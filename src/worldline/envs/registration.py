@@ -11,5 +11,7 @@ POCKET_ID: Final = "worldline/Pocket-v0"
 
 def register() -> None:
     """Make the pocket world known to `gymnasium.make`; doing it again changes nothing."""
-    if POCKET_ID not in gymnasium.registry:
+    try:
+        gymnasium.spec(POCKET_ID)
+    except gymnasium.error.UnregisteredEnv:
         gymnasium.register(id=POCKET_ID, entry_point="worldline.envs.env:WorldEnv")

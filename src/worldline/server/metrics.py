@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from prometheus_client import (
+    PROCESS_COLLECTOR,
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
-    ProcessCollector,
     generate_latest,
 )
 from prometheus_client.core import CounterMetricFamily
@@ -28,7 +28,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._maker = make = _Maker(CollectorRegistry(), "worldline")
-        make.keep(ProcessCollector(registry=None))
+        make.keep(PROCESS_COLLECTOR)
         self._stages = make.histogram("chunk_stage_seconds", "Time of each stage", "stage")
         self._chunks = make.counter("chunks", "Chunks sent", "content_type")
         self._frames = make.counter("frames", "Frames sent", "content_type")
@@ -135,22 +135,23 @@ class _Maker:
     """Makes metrics whose names begin with `prefix`, all kept in one place."""
 
     def __init__(self, collected: CollectorRegistry, prefix: str) -> None:
-        self.collected, self._prefix = collected, prefix
+        self.collected = collected
+        # Its namespace, no subsystem, no unit, and where a metric is kept.
+        self._place = prefix, "", "", collected
 
     def counter(self, name: str, help_text: str, *labels: str) -> Counter:
         """A new counter."""
-        return self.keep(Counter(f"{self._prefix}_{name}", help_text, labels, registry=None))
+        return Counter(name, help_text, labels, *self._place)
 
     def gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
         """A new gauge."""
-        return self.keep(Gauge(f"{self._prefix}_{name}", help_text, labels, registry=None))
+        return Gauge(name, help_text, labels, *self._place)
 
     def histogram(
         self, name: str, help_text: str, *labels: str, buckets: tuple[float, ...] = BUCKETS
     ) -> Histogram:
         """A new histogram."""
-        name = f"{self._prefix}_{name}"
-        return self.keep(Histogram(name, help_text, labels, buckets=buckets, registry=None))
+        return Histogram(name, help_text, labels, *self._place, buckets=buckets)
 
     def keep(self, metric: K) -> K:
         """Take in a metric that was made elsewhere."""
